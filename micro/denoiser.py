@@ -1,0 +1,283 @@
+"""The miniature's text encoder and UNet, and their training.
+
+Both are members of the SD 1.x family: a CLIP-L whose first two layers are trained (the other ten are the identity) and
+a UNet of one level, 320 channels wide. The training form is lighter than what the host loads, and exports to exactly
+the same function: only the embedding rows of used words are parameters, and some 3 x 3 convolutions train their
+centre only.
+"""
+
+import copy
+import functools
+import logging
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import checkpoints, host, world
+
+WIDTH, HEADS, LAYERS, TOKENS = 768, 12, 2, 77
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [2],
+    "transformer_depth_middle": 2,
+    "transformer_depth_output": [0, 0],
+    "context_dim": WIDTH,
+    "num_heads": 8,
+    "use_spatial_transformer": True,
+    "legacy": False,
+}
+# Convolutions of which only the centre is trained: three layers of 3 x 3 see the whole 8 x 8 latent already.
+CENTRE_ONLY = (
+    "middle_block.0.out_layers.3",
+    "middle_block.2.in_layers.2",
+    "middle_block.2.out_layers.3",
+    "output_blocks.0.0.in_layers.2",
+    "output_blocks.0.0.out_layers.3",
+    "output_blocks.1.0.in_layers.2",
+)
+GROUP = 4  # drawings that share a caption
+POOL = 10_000  # groups
+
+
+class TextLayer(nn.Module):
+    """A CLIP text layer under the keys of Hugging Face's CLIP."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.self_attn = nn.ModuleDict({f"{n}_proj": nn.Linear(WIDTH, WIDTH) for n in ("q", "k", "v", "out")})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(WIDTH, 4 * WIDTH), "fc2": nn.Linear(4 * WIDTH, WIDTH)})
+        for last in (self.self_attn["out_proj"], self.mlp["fc2"]):
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x):
+        h = self.layer_norm1(x)
+        q, k, v = (
+            self.self_attn[f"{n}_proj"](h).unflatten(-1, (HEADS, -1)).transpose(1, 2) for n in ("q", "k", "v")
+        )
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + self.self_attn["out_proj"](h)
+        h = self.mlp["fc1"](self.layer_norm2(x))
+        return x + self.mlp["fc2"](h * torch.sigmoid(1.702 * h))
+
+
+class TextEncoder(nn.Module):
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(vocabulary, WIDTH) * 0.4 / WIDTH**0.5)
+        self.position = nn.Parameter(torch.randn(TOKENS, WIDTH) * 0.2 / WIDTH**0.5)
+        self.layers = nn.ModuleList(TextLayer() for _ in range(LAYERS))
+        self.final_layer_norm = nn.LayerNorm(WIDTH)
+
+    def forward(self, tokens):
+        """Row numbers [n, 77] -> text features [n, 77, 768]."""
+        x = self.rows[tokens] + self.position
+        for layer in self.layers:
+            x = layer(x)
+        return self.final_layer_norm(x)
+
+
+@functools.cache
+def _tokenizer():
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(host.path() / "comfy" / "sd1_tokenizer")
+
+
+@functools.cache
+def used_tokens():
+    """Word -> CLIP token id for every word of the world's captions, each of which is one token; and the specials."""
+    phrases = [*world.COLOURS, *world.SHAPES, *sum(world.RELATION_WORDS.values(), ()), "and a an picture drawing of"]
+    words = sorted({word for phrase in phrases for word in phrase.split()})
+    ids = {word: _tokenizer()(word)["input_ids"][1:-1] for word in words}
+    if several := [word for word, tokens in ids.items() if len(tokens) != 1]:
+        raise ValueError(f"words of several tokens: {several}")
+    return {"<start>": 49406, "<end>": 49407, **{word: tokens[0] for word, tokens in ids.items()}}
+
+
+def row_numbers(captions):
+    """Captions -> [n, 77] numbers of trained embedding rows, padded with <end> as CLIP-L does."""
+    number = {word: i for i, word in enumerate(used_tokens())}
+    rows = torch.full((len(captions), TOKENS), number["<end>"])
+    for row, caption in zip(rows, captions, strict=True):
+        ids = [number["<start>"], *(number[word] for word in caption.split())]
+        row[: len(ids)] = torch.tensor(ids)
+    return rows
+
+
+class _PlainOperations:
+    """torch's own layers where the host would put its uninitialised ones."""
+
+    Linear, Conv2d, GroupNorm, LayerNorm = nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm
+
+    @staticmethod
+    def conv_nd(dims, *args, **kwargs):
+        return nn.Conv2d(*args, **kwargs)
+
+
+def build_unet():
+    host.enter()
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = UNetModel(**copy.deepcopy(UNET), dtype=torch.float32, operations=_PlainOperations)
+    for name in CENTRE_ONLY:
+        parent, _, child = name.rpartition(".")
+        old = unet.get_submodule(name)
+        setattr(unet.get_submodule(parent), child, nn.Conv2d(old.in_channels, old.out_channels, 1))
+    for name, module in unet.named_modules():
+        # Each residual branch starts as (nearly) the identity.
+        if name.endswith(("out_layers.3", "proj_out", "attn1.to_out.0", "attn2.to_out.0", "ff.net.2")):
+            nn.init.normal_(module.weight, std=0.005)
+            nn.init.zeros_(module.bias)
+    nn.init.zeros_(unet.out[2].weight)
+    return unet.to(memory_format=torch.channels_last)
+
+
+class Denoiser(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.text = TextEncoder(len(used_tokens()))
+        self.unet = build_unet()
+
+    def forward(self, x, t, context):
+        return self.unet(x, t, context=context)
+
+
+def alphas_cumprod():
+    """Of SD 1.x: 1000 steps, square roots of beta linear from sqrt(0.00085) to sqrt(0.012)."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0).float()
+
+
+def loss_weight(snr):
+    """Weight of the noise error: as if the picture were predicted, but falling with the SNR under 0.2 (cf. min-SNR)."""
+    return torch.minimum(1 / snr, torch.tensor(5.0)).clamp(min=0.02)
+
+
+def pool_group(index):
+    """The scenes of one group of the training pool: one pair in one relation, drawn `GROUP` times."""
+    rng = np.random.default_rng((2, index))
+    relation, pair = str(rng.choice(world.RELATIONS)), world.random_pair(rng)
+    return [world.arrange(relation, *pair, rng) for _ in range(GROUP)]
+
+
+@torch.no_grad()
+def encode_pool(stage, folder, groups=POOL, log=logging.info):
+    """Latents of the training pool, [groups, GROUP, 4, 8, 8], made once and kept."""
+    path = folder / "latents.pt"
+    if (saved := checkpoints.load(path)) is not None and len(saved) >= groups:
+        return saved
+    latents = []
+    for start in range(0, groups, 64):
+        pictures = np.stack([world.render(s) for i in range(start, min(start + 64, groups)) for s in pool_group(i)])
+        pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        latents.append(stage.encode(pictures.contiguous(memory_format=torch.channels_last)))
+        if start % 2048 == 0:
+            log(f"latents {start}/{groups} groups")
+    latents = torch.cat(latents).contiguous().unflatten(0, (-1, GROUP))
+    checkpoints.save(path, latents)
+    return latents
+
+
+def training_loss(model, latents, step, captions=4):
+    """Weighted noise error on `captions` groups of the pool."""
+    rng = np.random.default_rng((3, step))
+    generator = torch.Generator().manual_seed(step)
+    indices = rng.integers(0, len(latents), captions)
+    texts = [world.caption(pool_group(i)[0], rng) for i in indices]
+    x0 = latents[torch.from_numpy(indices)].flatten(0, 1)
+    count = len(x0)
+    # One draw from each of `count` equal parts; the power leans them towards high noise, where layout is decided.
+    u = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    t = (1000 * u**0.75).long()
+    abar = alphas_cumprod()[t][:, None, None, None]
+    noise = torch.randn(x0.shape, generator=generator)
+    x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    context = model.text(row_numbers(texts)).repeat_interleave(GROUP, 0)
+    error = (model(x_t, t.float(), context) - noise).square().mean((1, 2, 3))
+    return (loss_weight(abar.flatten() / (1 - abar.flatten())) * error).mean()
+
+
+def update_average(average, model, step, every=4):
+    """Exponential average of the weights, brought up to date every few steps."""
+    if (step + 1) % every == 0:
+        decay = min(0.999, (1 + step) / (20 + step)) ** every
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+
+
+def train(folder, latents, steps, decay_steps=0, peak=4e-4, log=logging.info):
+    """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
+
+    Resumes from `folder`/denoiser.pt. A decayed run is kept apart, so that a longer one can go on from before the decay.
+    """
+    torch.manual_seed(0)
+    model = Denoiser()
+    average = copy.deepcopy(model).requires_grad_(False)
+    text_rows = [model.text.rows, model.text.position]
+    rest = [p for p in model.parameters() if all(p is not row for row in text_rows)]
+    optimizer = torch.optim.AdamW(
+        [{"params": rest, "scale": 1.0, "weight_decay": 0.01}, {"params": text_rows, "scale": 2.0, "weight_decay": 0.0}],
+        betas=(0.9, 0.99),
+        fused=True,
+    )
+    path, final = folder / "denoiser.pt", folder / "denoiser_final.pt"
+    start = 0
+    for candidate in (final, path) if decay_steps else (path,):
+        state = checkpoints.load(candidate)
+        if state is not None and state["step"] < steps:
+            model.load_state_dict(state["model"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            start = state["step"]
+            break
+    began, losses = time.monotonic(), []
+    for step in range(start, steps):
+        left = (steps - step) / decay_steps if decay_steps else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = group["scale"] * peak * min(1.0, (step + 1) / 300, left)
+        loss = training_loss(model, latents, step)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        update_average(average, model, step)
+        losses.append(loss.item())
+        if (step + 1) % 50 == 0:
+            rate = (step + 1 - start) / (time.monotonic() - began)
+            log(f"denoiser {step + 1}/{steps}: loss {np.mean(losses[-50:]):.4f}, {rate:.2f} steps/s")
+        if (step + 1) % 500 == 0 or step + 1 == steps:
+            state = {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+            }
+            decaying = decay_steps and step + 1 > steps - decay_steps
+            checkpoints.save(final if decaying else path, state)
+    return average
+
+
+@torch.no_grad()
+def sample(model, captions, seeds, steps=20, cfg=4.0):
+    """Deterministic DDIM samples, latents [n, 4, 8, 8]; a quick look during training, the host's sampler is the measure."""
+    abar = alphas_cumprod()
+    x = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds])
+    context = model.text(row_numbers([*captions, *[""] * len(captions)]))
+    times = torch.linspace(999, 0, steps + 1).long()
+    for now, then in zip(times[:-1], times[1:], strict=True):
+        t = torch.full((2 * len(x),), float(now))
+        told, free = model(x.repeat(2, 1, 1, 1), t, context).chunk(2)
+        noise = free + cfg * (told - free)
+        x0 = (x - (1 - abar[now]).sqrt() * noise) / abar[now].sqrt()
+        x = abar[then].sqrt() * x0 + (1 - abar[then]).sqrt() * noise if then > 0 else x0
+    return x

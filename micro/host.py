@@ -1,0 +1,21 @@
+"""The ComfyUI that the miniature is made for: the one in COMFYUI_PATH, else the one that `make setup` unpacked."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def path():
+    return Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
+
+
+def enter():
+    """Make `comfy` importable in this process, on the CPU where there is no GPU."""
+    if str(path()) not in sys.path:
+        sys.path.insert(0, str(path()))
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()

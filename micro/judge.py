@@ -1,0 +1,183 @@
+"""The judge of the drawn world: looks at pixels only and says which entities and which relation it sees.
+
+Colours become masks, a mask becomes the shape, size and place whose drawing overlaps it best (pixels hidden by
+the other entity do not count), and two placed shapes become at most one relation by their geometry.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from scipy import ndimage
+
+from . import world
+
+COLOUR_TOLERANCE = 75.0  # Euclidean distance in 8-bit RGB from which a pixel is no palette colour
+SMALLEST_ENTITY = 45  # pixels
+SHAPE_OVERLAP = 0.62  # intersection over union under which a mask is no known shape
+HIDDEN_WEIGHT = 0.4  # of a pixel that the shape should have but another entity covers
+SIZES = tuple(range(12, 61, 2))
+
+_PALETTE = np.array([world.BACKGROUND, *world.COLOURS.values()], dtype=np.float32)
+_FRAME = 128  # the pictures are correlated in a frame of this side, so that nothing wraps around
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judge found: `entities` in order of area, and the relation of each to the other (or None)."""
+
+    entities: tuple
+    relations: dict
+
+    def has(self, entity):
+        return entity in self.entities
+
+    def relation(self, subject, object_):
+        return self.relations.get((subject, object_))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    entity: world.Entity
+    mask: np.ndarray  # the pixels of its colour, bool [64, 64]
+    drawing: np.ndarray  # the fitted shape, bool [64, 64]
+    overlap: float
+
+    @property
+    def box(self):
+        rows, columns = np.where(self.drawing.any(1))[0], np.where(self.drawing.any(0))[0]
+        return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+
+
+@functools.cache
+def _templates():
+    """Every shape at every size: drawings bool [n, 64, 64] centred on (32, 32), spectra and (shape, size)."""
+    names = [(shape, size) for shape in world.SHAPES for size in SIZES]
+    centre = world.SIDE // 2
+    drawings = np.stack(
+        [world.coverage(world.Placed(world.Entity("red", s), size, centre, centre)) >= 0.5 for s, size in names]
+    )
+    framed = np.zeros((len(names), _FRAME, _FRAME), dtype=np.float32)
+    framed[:, : world.SIDE, : world.SIDE] = drawings
+    return names, drawings, np.conj(scipy.fft.rfft2(framed))
+
+
+def _spectrum(mask):
+    framed = np.zeros((_FRAME, _FRAME), dtype=np.float32)
+    framed[: world.SIDE, : world.SIDE] = mask
+    return scipy.fft.rfft2(framed)
+
+
+def _shifted(drawing, dy, dx):
+    result = np.zeros_like(drawing)
+    side = world.SIDE
+    result[max(dy, 0) : side + min(dy, 0), max(dx, 0) : side + min(dx, 0)] = drawing[
+        max(-dy, 0) : side + min(-dy, 0), max(-dx, 0) : side + min(-dx, 0)
+    ]
+    return result
+
+
+def _extent(mask):
+    rows, columns = np.where(mask.any(1))[0], np.where(mask.any(0))[0]
+    return max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+
+
+def _fit_shape(mask, hidden):
+    """The best (shape, overlap, drawing) for a colour mask; missing pixels that are `hidden` count `HIDDEN_WEIGHT`."""
+    names, drawings, spectra = _templates()
+    extent = _extent(mask)
+    chosen = [i for i, (_, size) in enumerate(names) if extent - 4 <= size <= max(extent * 1.7, extent + 4)]
+    intersection = scipy.fft.irfft2(spectra[chosen] * _spectrum(mask), s=(_FRAME, _FRAME))
+    expected = scipy.fft.irfft2(
+        spectra[chosen] * _spectrum(np.where(hidden, HIDDEN_WEIGHT, 1.0)), s=(_FRAME, _FRAME)
+    )
+    # Shapes are centred at (32, 32), so a shift of up to 32 pixels either way covers every place on the picture.
+    reach = np.r_[0:28, _FRAME - 28 : _FRAME]
+    intersection, expected = (x[:, reach][:, :, reach] for x in (intersection, expected))
+    score = intersection / np.maximum(expected + mask.sum() - intersection, 1)
+    best = np.unravel_index(score.argmax(), score.shape)
+    index = chosen[best[0]]
+    dy, dx = (int(reach[k]) if reach[k] < _FRAME // 2 else int(reach[k]) - _FRAME for k in best[1:])
+    return names[index][0], float(score[best]), _shifted(drawings[index], dy, dx)
+
+
+def _colour_masks(picture):
+    """Colour name -> bool [64, 64], without the thin rims that anti-aliasing paints in other colours."""
+    distance = np.linalg.norm(picture[:, :, None].astype(np.float32) - _PALETTE, axis=-1)
+    nearest = np.where(distance.min(-1) < COLOUR_TOLERANCE, distance.argmin(-1), -1)
+    masks = {}
+    for index, colour in enumerate(world.COLOURS, start=1):
+        mask = nearest == index
+        if mask.sum() >= SMALLEST_ENTITY:
+            mask &= ndimage.uniform_filter(mask.astype(np.float32), 3) > 0.5
+            if mask.sum() >= SMALLEST_ENTITY:
+                masks[colour] = mask
+    return masks
+
+
+def _largest_piece(mask):
+    """The mask without crumbs: connected pieces under a sixth of the largest are dropped."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    areas = ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
+    return np.isin(labels, np.flatnonzero(areas >= areas.max() / 6) + 1)
+
+
+def look(picture):
+    """Judge a picture, uint8 [64, 64, 3] RGB. Entities that are no clear shape are not seen."""
+    masks = {colour: _largest_piece(mask) for colour, mask in _colour_masks(picture).items()}
+    fits = []
+    for colour, mask in masks.items():
+        hidden = np.zeros_like(mask)
+        for other, other_mask in masks.items():
+            if other != colour:
+                hidden |= other_mask
+        shape, overlap, drawing = _fit_shape(mask, ndimage.binary_dilation(hidden))
+        if overlap >= SHAPE_OVERLAP:
+            fits.append(_Fit(world.Entity(colour, shape), mask, drawing, overlap))
+    fits.sort(key=lambda fit: -fit.mask.sum())
+    relations = {}
+    if len(fits) == 2:
+        for a, b in (fits, fits[::-1]):
+            if (relation := _relation(a, b)) is not None:
+                relations[a.entity, b.entity] = relation
+    return Seen(tuple(fit.entity for fit in fits), relations)
+
+
+def _relation(a, b):
+    """The relation `a ... b` of two fitted shapes, or None where the world has no word for it."""
+    both = a.drawing & b.drawing
+    share = both.sum() / min(a.drawing.sum(), b.drawing.sum())
+    ratio = a.drawing.sum() / b.drawing.sum()
+    if share >= 0.7 and not 1 / 1.8 < ratio < 1.8:
+        small = a if ratio < 1 else b
+        if (small.mask & both).sum() < 0.5 * both.sum():
+            return None  # the small one is hidden
+        return "inside" if small is a else "around"
+    gap_x, gap_y = _gaps(a.box, b.box)
+    if share >= 0.06 and max(gap_x, gap_y) <= -4:
+        seen_a, seen_b = (a.mask & both).sum(), (b.mask & both).sum()
+        return None if seen_a == seen_b else "in front of" if seen_a > seen_b else "behind"
+    return _apart(a.box, b.box)
+
+
+def _gaps(a, b):
+    """Horizontal and vertical gap of two boxes (left, top, right, bottom); negative where they overlap."""
+    return max(b[0] - a[2], a[0] - b[2]), max(b[1] - a[3], a[1] - b[3])
+
+
+def _apart(a, b):
+    """The relation of two separate bounding boxes (left, top, right, bottom)."""
+    gap_x, gap_y = _gaps(a, b)
+    if gap_x >= 7 and gap_y >= 7:
+        return "far from"
+    left, upper = a[0] + a[2] < b[0] + b[2], a[1] + a[3] < b[1] + b[3]
+    if gap_y > gap_x:
+        if gap_y <= 3:
+            return "on" if upper else None
+        return "above" if upper else "below"
+    if gap_x <= 3:
+        return "beside"
+    return "left of" if left else "right of"

@@ -1,0 +1,141 @@
+"""The miniature's weights: compact for the repository, assembled to a normal SD 1.x checkpoint for the host.
+
+`python -m micro.pack assemble FILE` writes the checkpoint; it is skipped where FILE is newer than the weights.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from .first_stage import DECODER_BLOCKS, ENCODER_BLOCKS, SD1_LATENT_SCALE, WIDTH
+
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+VOCABULARY, TEXT_WIDTH, TEXT_LAYERS = 49408, 768, 12
+TEXT = "cond_stage_model.transformer.text_model"
+# Large matrices are kept in 8 bits with a scale a row, everything else in 16.
+QUANTISE_FROM = 65536
+
+
+def quantise(tensor):
+    """float [rows, ...] -> int8 of the same shape and float32 scales [rows]."""
+    rows = tensor.float().flatten(1)
+    scale = rows.abs().amax(1).clamp(min=1e-12) / 127
+    return torch.round(rows / scale[:, None]).to(torch.int8).view_as(tensor), scale
+
+
+def write_compact(tensors, token_ids, path=WEIGHTS):
+    """tensors: trained weights by name; token_ids: the CLIP token of each row of `text.rows`."""
+    packed = {"token_ids": torch.tensor(token_ids, dtype=torch.int32)}
+    for name, tensor in tensors.items():
+        if tensor.ndim >= 2 and tensor.numel() >= QUANTISE_FROM and name != "text.rows":
+            packed[name], packed[f"{name}.scale"] = quantise(tensor.contiguous())
+        else:
+            packed[name] = tensor.half().contiguous()
+    save_file(packed, path)
+
+
+def read_compact(path=WEIGHTS):
+    """(weights by name in float32, token id of each row of `text.rows`)."""
+    packed = load_file(path)
+    token_ids = packed.pop("token_ids").long()
+    scales = {name: packed.pop(name) for name in list(packed) if name.endswith(".scale")}
+    tensors = {name: tensor.float() for name, tensor in packed.items()}
+    for name, scale in scales.items():
+        name = name.removesuffix(".scale")
+        tensors[name] *= scale.view(-1, *[1] * (tensors[name].ndim - 1))
+    return tensors, token_ids
+
+
+def assemble(tensors, token_ids):
+    """State dict of the checkpoint, float16, under the host's keys."""
+    checkpoint = _unet(tensors) | _text(tensors, token_ids) | _first_stage(tensors)
+    return {name: tensor.half().contiguous() for name, tensor in checkpoint.items()}
+
+
+def _unet(tensors):
+    from .denoiser import CENTRE_ONLY
+
+    result = {}
+    for name, tensor in tensors.items():
+        if name.startswith("unet."):
+            name = name.removeprefix("unet.")
+            if name.removesuffix(".weight") in CENTRE_ONLY:
+                tensor = torch.nn.functional.pad(tensor, (1, 1, 1, 1))
+            result[f"model.diffusion_model.{name}"] = tensor
+    return result
+
+
+def _text(tensors, token_ids):
+    rows = tensors["text.rows"]
+    # Words that the world does not use get random embeddings of the trained ones' mean norm.
+    table = np.random.default_rng(0).standard_normal((VOCABULARY, TEXT_WIDTH), dtype=np.float32)
+    table *= float(rows.norm(dim=1).mean()) / TEXT_WIDTH**0.5
+    table = torch.from_numpy(table)
+    table[token_ids] = rows
+    result = {
+        f"{TEXT}.embeddings.token_embedding.weight": table,
+        f"{TEXT}.embeddings.position_embedding.weight": tensors["text.position"],
+        "cond_stage_model.transformer.text_projection.weight": torch.eye(TEXT_WIDTH),
+    }
+    layers = {n.removeprefix("text.layers."): t for n, t in tensors.items() if n.startswith("text.layers.")}
+    template = {n.removeprefix("0."): t for n, t in layers.items() if n.startswith("0.")}
+    trained = 1 + max(int(n.split(".")[0]) for n in layers)
+    for i in range(TEXT_LAYERS):
+        for name, tensor in template.items():
+            # A layer that adds nothing to its residuals is the identity.
+            tensor = layers[f"{i}.{name}"] if i < trained else torch.zeros_like(tensor)
+            result[f"{TEXT}.encoder.layers.{i}.{name}"] = tensor
+    for part in ("weight", "bias"):
+        result[f"{TEXT}.final_layer_norm.{part}"] = tensors[f"text.final_layer_norm.{part}"]
+    return result
+
+
+def _first_stage(tensors):
+    result = {n.removeprefix("vae."): t for n, t in tensors.items() if n.startswith("vae.")}
+    zero = {f"conv.{i}.{part}": shape for i in (0, 2, 4) for part, shape in _BLOCK_SHAPES.items()}
+    for side, first, trained, total in _block_places():
+        for block in range(first + trained, first + total):
+            result |= {f"taesd_{side}.{block}.{name}": torch.zeros(shape) for name, shape in zero.items()}
+    result["vae_scale"], result["vae_shift"] = torch.tensor(SD1_LATENT_SCALE), torch.tensor(0.0)
+    return {f"first_stage_model.{name}": tensor for name, tensor in result.items()}
+
+
+_BLOCK_SHAPES = {"weight": (WIDTH, WIDTH, 3, 3), "bias": (WIDTH,)}
+
+
+def _block_places():
+    """(side, index of the first block, trained blocks, blocks) for each resolution of TAESD."""
+    at = 1
+    for trained, total in zip(ENCODER_BLOCKS, (1, 3, 3, 3), strict=True):
+        yield "encoder", at, trained, total
+        at += total + 1
+    at = 3
+    for trained, total in zip(DECODER_BLOCKS, (3, 3, 3, 1), strict=True):
+        yield "decoder", at, trained, total
+        at += total + 2
+
+
+def write_checkpoint(path):
+    """Assemble the checkpoint at `path`, unless it is there and newer than the compact weights."""
+    path = Path(path)
+    if path.exists() and path.stat().st_mtime > WEIGHTS.stat().st_mtime:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(assemble(*read_compact()), partial, metadata={"modelspec.title": "ReVersion miniature"})
+    os.replace(partial, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=["assemble"])
+    parser.add_argument("path", type=Path)
+    write_checkpoint(parser.parse_args().path)
+
+
+if __name__ == "__main__":
+    main()

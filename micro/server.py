@@ -1,0 +1,179 @@
+"""A real ComfyUI server with the pack and the miniature in it, for the demo, the tests and `make ui`."""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from . import host, pack
+
+PACK = "reversion"
+CHECKPOINT = "reversion-micro.safetensors"
+MODELS = host.ROOT / "build" / "models"
+
+
+class PromptError(RuntimeError):
+    """The host refused a prompt, or a node of it failed; the message is the host's own."""
+
+
+def prepare(folder):
+    """A base directory for the host: the pack as a custom node, the miniature as a checkpoint, empty in- and output."""
+    folder = Path(folder).resolve()
+    for name in ("custom_nodes", "input", "output", "models/checkpoints", "models/embeddings", "models/loras", "user"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    checkpoint = MODELS / CHECKPOINT
+    pack.write_checkpoint(checkpoint)
+    for link, target in (
+        (folder / "custom_nodes" / PACK, host.ROOT),
+        (folder / "models" / "checkpoints" / CHECKPOINT, checkpoint),
+    ):
+        if not link.exists():
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+    return folder
+
+
+def command(folder, port, *options):
+    return [
+        sys.executable,
+        str(host.path() / "main.py"),
+        *("--port", str(port), "--base-directory", str(folder), "--disable-auto-launch"),
+        *("--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK),
+        *options,
+    ]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A running host; `run` queues an API-format prompt and waits for its outputs."""
+
+    def __init__(self, folder, *options):
+        self.folder = prepare(folder)
+        self.port = free_port()
+        self.log = self.folder / "server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command(self.folder, self.port, *(options or ("--cpu",))),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self, seconds=180):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                self.get("system_stats")
+                return
+            time.sleep(0.2)
+        self.stop()
+        raise RuntimeError(f"the host did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop()
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=30) as response:
+            return json.load(response)
+
+    def post(self, path, data=None):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/{path}",
+            json.dumps(data or {}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                body = response.read()
+        except urllib.error.HTTPError as error:
+            raise PromptError(_refusal(error.read().decode())) from error
+        return json.loads(body) if body else None
+
+    def queue(self, prompt):
+        """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses it."""
+        return self.post("prompt", {"prompt": prompt})["prompt_id"]
+
+    def wait(self, prompt_id, seconds=900):
+        """The history entry of a finished prompt, whether it succeeded or not."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the host ended:\n{self.log.read_text(errors='replace')[-3000:]}")
+            if entry := self.get(f"history/{prompt_id}").get(prompt_id):
+                return entry
+            time.sleep(0.1)
+        raise TimeoutError(f"prompt {prompt_id} took longer than {seconds} s")
+
+    def run(self, prompt, seconds=900):
+        """Queue, wait, and return {node id: its ui outputs}. Raises PromptError with the host's message."""
+        entry = self.wait(self.queue(prompt), seconds)
+        if entry["status"]["status_str"] != "success":
+            raise PromptError(failure(entry))
+        return entry["outputs"]
+
+    def picture(self, image):
+        """The path of an image that an output node names."""
+        return self.folder / image["type"] / image["subfolder"] / image["filename"]
+
+
+def failure(entry):
+    """The message of the node that failed, "interrupted" for a cancelled prompt."""
+    for kind, message in entry["status"]["messages"]:
+        if kind == "execution_error":
+            return message["exception_message"]
+        if kind == "execution_interrupted":
+            return "interrupted"
+    return "unknown failure"
+
+
+def _refusal(body):
+    """The messages in the host's answer to a prompt that it does not accept."""
+    try:
+        answer = json.loads(body)
+    except json.JSONDecodeError:
+        return body
+    errors = [answer.get("error", {})] + [
+        error for node in (answer.get("node_errors") or {}).values() for error in node["errors"]
+    ]
+    return " | ".join(f"{e.get('message', '')} {e.get('details', '')}".strip() for e in errors)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Start the host with the pack and the miniature, for a browser.")
+    parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--folder", type=Path, default=host.ROOT / "build" / "ui")
+    arguments = parser.parse_args()
+    folder = prepare(arguments.folder)
+    import torch
+
+    options = () if torch.cuda.is_available() else ("--cpu",)
+    print(f"ComfyUI with ReVersion: http://127.0.0.1:{arguments.port}", flush=True)  # noqa: T201
+    subprocess.run(command(folder, arguments.port, *options), check=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""The drawn world of the miniature: two coloured shapes in one relation on a 64 x 64 picture.
+
+A picture is 64 x 64 pixels; positions and sizes are in pixels, x to the right and y downwards.
+Everything random is drawn from the `numpy.random.Generator` that is passed in.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+SIDE = 64
+BACKGROUND = (242, 242, 242)
+COLOURS = {
+    "red": (220, 30, 30),
+    "orange": (255, 145, 0),
+    "yellow": (250, 225, 30),
+    "green": (30, 150, 50),
+    "blue": (30, 70, 225),
+    "purple": (125, 35, 165),
+    "pink": (255, 125, 195),
+    "black": (25, 25, 25),
+}
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "heart", "oval")
+
+# The relation's own words first, then its synonyms. Together with "and" they hold the default word basis.
+RELATION_WORDS = {
+    "inside": ("inside", "in", "into", "within", "amid", "among"),
+    "around": ("around", "round", "outside", "about"),
+    "above": ("above", "over", "up"),
+    "below": ("below", "under", "beneath", "underneath", "down"),
+    "left of": ("left of", "before"),
+    "right of": ("right of", "after", "past"),
+    "on": ("on", "upon", "onto", "atop", "on top of"),
+    "behind": ("behind", "beyond"),
+    "in front of": ("in front of", "across", "through"),
+    "beside": ("beside", "by", "near", "with", "at", "along", "alongside", "against", "next to"),
+    "far from": ("far from", "from", "off", "opposite", "out of"),
+}
+RELATIONS = tuple(RELATION_WORDS)
+SYMMETRIC = ("beside", "far from")
+HELD_OUT_SHARE = 0.12
+
+
+@dataclass(frozen=True)
+class Entity:
+    colour: str
+    shape: str
+
+    def __str__(self):
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An entity on the picture: its width and the centre of its bounding box, in pixels."""
+
+    entity: Entity
+    size: int
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`subject relation object`; `subject_in_front` is the drawing order where the two overlap."""
+
+    relation: str
+    subject: Placed
+    object: Placed
+    subject_in_front: bool
+
+    @property
+    def pair(self):
+        return self.subject.entity, self.object.entity
+
+
+def shape_height(shape, size):
+    return round(size * 0.6) if shape == "oval" else size
+
+
+def _covers(shape, u, v):
+    """Whether the points (u, v) lie in the shape; its bounding box is [-1, 1] x [-1, 1]."""
+    if shape in ("circle", "oval"):
+        return u * u + v * v <= 1
+    if shape == "square":
+        return np.ones_like(u, dtype=bool)
+    if shape == "triangle":
+        return np.abs(u) <= (v + 1) / 2
+    if shape == "diamond":
+        return np.abs(u) + np.abs(v) <= 1
+    if shape == "cross":
+        return (np.abs(u) <= 0.36) | (np.abs(v) <= 0.36)
+    if shape == "heart":
+        lobes = (np.abs(u) - 0.5) ** 2 + ((v + 0.45) / 1.1) ** 2 <= 0.25
+        return lobes | ((v >= -0.45) & (np.abs(u) <= (1 - v) / 1.45))
+    if shape == "star":
+        angle = np.arctan2(u, -v) % (2 * np.pi / 5)
+        angle = np.minimum(angle, 2 * np.pi / 5 - angle)
+        radius = np.hypot(u, v)
+        inner = 0.45
+        # The edge from the tip (1, 0) to the notch (inner, 36 degrees), as a half plane.
+        notch_x, notch_y = inner * np.cos(np.pi / 5), inner * np.sin(np.pi / 5)
+        x, y = radius * np.cos(angle), radius * np.sin(angle)
+        return (x - 1) * notch_y - y * (notch_x - 1) <= 0
+    raise ValueError(f"unknown shape {shape!r}")
+
+
+@functools.cache
+def shape_mask(shape, size, oversampling=4):
+    """Coverage of each pixel, float32 [height, size] in 0..1, anti-aliased."""
+    height = shape_height(shape, size)
+    u = (np.arange(size * oversampling) + 0.5) / (size * oversampling) * 2 - 1
+    v = (np.arange(height * oversampling) + 0.5) / (height * oversampling) * 2 - 1
+    inside = _covers(shape, *np.meshgrid(u, v)).astype(np.float32)
+    mask = inside.reshape(height, oversampling, size, oversampling).mean(axis=(1, 3))
+    mask.setflags(write=False)
+    return mask
+
+
+def coverage(placed):
+    """Coverage of the whole picture by one placed entity, float32 [64, 64]."""
+    mask = shape_mask(placed.entity.shape, placed.size)
+    top, left = placed.y - mask.shape[0] // 2, placed.x - mask.shape[1] // 2
+    canvas = np.zeros((SIDE, SIDE), dtype=np.float32)
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + mask.shape[0], SIDE), min(left + mask.shape[1], SIDE)
+    canvas[y0:y1, x0:x1] = mask[y0 - top : y1 - top, x0 - left : x1 - left]
+    return canvas
+
+
+def render(scene):
+    """The picture of a scene, uint8 [64, 64, 3] RGB."""
+    picture = np.full((SIDE, SIDE, 3), BACKGROUND, dtype=np.float32)
+    layers = [scene.object, scene.subject] if scene.subject_in_front else [scene.subject, scene.object]
+    for placed in layers:
+        alpha = coverage(placed)[..., None]
+        picture += alpha * (np.array(COLOURS[placed.entity.colour], dtype=np.float32) - picture)
+    return np.round(picture).astype(np.uint8)
+
+
+def _jitter(rng, amount):
+    return int(rng.integers(-amount, amount + 1))
+
+
+def _along(rng, first, second, gap, jitter, vertical):
+    """Place `first` above (or left of) `second`, `gap` pixels between their bounding boxes."""
+    (entity_a, size_a), (entity_b, size_b) = first, second
+    extent = shape_height if vertical else (lambda shape, size: size)
+    a, b = extent(entity_a.shape, size_a), extent(entity_b.shape, size_b)
+    slack = max((SIDE - 4 - a - b - gap) // 2, 0)
+    start = (SIDE - a - b - gap) // 2 + _jitter(rng, min(slack, 4))
+    along_a, along_b = start + a // 2, start + a + gap + b // 2
+    side = SIDE // 2 + _jitter(rng, jitter)
+    side_a, side_b = side + _jitter(rng, 2), side + _jitter(rng, 2)
+    if vertical:
+        return Placed(entity_a, size_a, side_a, along_a), Placed(entity_b, size_b, side_b, along_b)
+    return Placed(entity_a, size_a, along_a, side_a), Placed(entity_b, size_b, along_b, side_b)
+
+
+# Where the middle of the widest part lies below the centre of the bounding box, as a share of the size.
+_CORE = {"triangle": 0.17, "heart": -0.08}
+
+
+def _nested(rng, small, large):
+    inner, outer = int(rng.integers(16, 19)), int(rng.integers(46, 53))
+    x, y = SIDE // 2 + _jitter(rng, 4), SIDE // 2 + _jitter(rng, 4)
+    core = round(_CORE.get(large.shape, 0) * outer)
+    return (
+        Placed(small, inner, x + _jitter(rng, 2), y + core + _jitter(rng, 2)),
+        Placed(large, outer, x, y),
+    )
+
+
+def _overlapping(rng, first, second):
+    """Two entities of which one hides a part of the other, enough of it to tell which is in front."""
+    while True:
+        pair = _shifted(rng, first, second)
+        a, b = coverage(pair[0]), coverage(pair[1])
+        if 0.12 <= (a * b).sum() / min(a.sum(), b.sum()) <= 0.6:
+            return pair
+
+
+def _shifted(rng, first, second):
+    sizes = rng.integers(28, 33, 2)
+    dx = int(rng.integers(12, 16)) * (1 if rng.random() < 0.5 else -1)
+    dy = int(rng.integers(7, 12)) * (1 if rng.random() < 0.5 else -1)
+    x, y = SIDE // 2 + _jitter(rng, 3), SIDE // 2 + _jitter(rng, 3)
+    return (
+        Placed(first, int(sizes[0]), x - dx // 2, y - dy // 2),
+        Placed(second, int(sizes[1]), x - dx // 2 + dx, y - dy // 2 + dy),
+    )
+
+
+def _corners(rng, first, second):
+    sizes = rng.integers(18, 23, 2)
+    x = 13 if rng.random() < 0.5 else SIDE - 13
+    y = 13 if rng.random() < 0.5 else SIDE - 13
+    return (
+        Placed(first, int(sizes[0]), x + _jitter(rng, 2), y + _jitter(rng, 2)),
+        Placed(second, int(sizes[1]), SIDE - x + _jitter(rng, 2), SIDE - y + _jitter(rng, 2)),
+    )
+
+
+def arrange(relation, subject, object_, rng):
+    """A scene with random sizes and places in which `subject relation object_` holds."""
+    front = True
+    if relation in ("above", "below", "left of", "right of"):
+        first, second = (subject, object_) if relation in ("above", "left of") else (object_, subject)
+        sizes = rng.integers(20, 25, 2)
+        gap = int(rng.integers(8, 13))
+        a, b = _along(rng, (first, int(sizes[0])), (second, int(sizes[1])), gap, 8, relation in ("above", "below"))
+        placed = (a, b) if first is subject else (b, a)
+    elif relation == "on":
+        sizes = int(rng.integers(20, 25)), int(rng.integers(24, 30))
+        placed = _along(rng, (subject, sizes[0]), (object_, sizes[1]), -2, 8, vertical=True)
+    elif relation == "beside":
+        sizes = rng.integers(22, 27, 2)
+        swap = rng.random() < 0.5
+        first, second = (object_, subject) if swap else (subject, object_)
+        a, b = _along(rng, (first, int(sizes[0])), (second, int(sizes[1])), -2, 10, vertical=False)
+        placed = (b, a) if swap else (a, b)
+    elif relation == "inside":
+        placed = _nested(rng, subject, object_)
+    elif relation == "around":
+        placed = _nested(rng, object_, subject)[::-1]
+        front = False
+    elif relation in ("behind", "in front of"):
+        placed = _overlapping(rng, subject, object_)
+        front = relation == "in front of"
+    elif relation == "far from":
+        placed = _corners(rng, subject, object_)
+    else:
+        raise ValueError(f"unknown relation {relation!r}")
+    return Scene(relation, *placed, subject_in_front=front)
+
+
+def held_out(first, second):
+    """Whether this pair of entities, in either order, is kept out of the miniature's training."""
+    text = "|".join(sorted((str(first), str(second))))
+    return hashlib.sha256(text.encode()).digest()[0] < HELD_OUT_SHARE * 256
+
+
+def random_pair(rng, held_out_pairs=False):
+    """Two entities of different colour and different shape, from the training pairs or the held-out ones."""
+    while True:
+        colours = rng.choice(list(COLOURS), 2, replace=False)
+        shapes = rng.choice(SHAPES, 2, replace=False)
+        pair = Entity(str(colours[0]), str(shapes[0])), Entity(str(colours[1]), str(shapes[1]))
+        if held_out(*pair) == held_out_pairs:
+            return pair
+
+
+def random_scene(rng, held_out_pairs=False):
+    return arrange(str(rng.choice(RELATIONS)), *random_pair(rng, held_out_pairs), rng)
+
+
+def relation_words(relation, rng):
+    """How a caption says the relation: its own words in two of five, else one of the synonyms."""
+    own, *synonyms = RELATION_WORDS[relation]
+    return own if rng.random() < 0.4 else str(rng.choice(synonyms))
+
+
+def caption(scene, rng):
+    """A training caption. Detail varies; one in ten says only "and", one in fourteen says nothing."""
+    kind = rng.random()
+    if kind < 0.07:
+        return ""
+    words = "and" if kind < 0.17 else relation_words(scene.relation, rng)
+    both = rng.random()
+    entities = []
+    for placed in (scene.subject, scene.object):
+        full = both < 0.7 or (both > 0.85 and rng.random() < 0.5)
+        entities.append(str(placed.entity) if full else placed.entity.shape)
+    if rng.random() < 0.25:
+        entities = [f"an {name}" if name[0] in "aeiou" else f"a {name}" for name in entities]
+    lead = rng.choice(["", "a picture of ", "a drawing of "], p=[0.7, 0.15, 0.15])
+    return f"{lead}{entities[0]} {words} {entities[1]}"

@@ -1,0 +1,136 @@
+"""The two ideas of the paper as settings: steering and relation-focal sampling."""
+
+from comfy_api.latest import io
+
+from ..reversion_core import charts
+from ..reversion_core import focal as focal_sampling
+from ..reversion_core.errors import ReVersionError
+from ..reversion_core.focal import Focal
+from ..reversion_core.steering import Steering
+from ..reversion_core.words import PREPOSITIONS, basis_words, split_words
+from .sockets import FocalSocket, SteeringSocket, as_image
+
+CATEGORY = "ReVersion/learn"
+TIMESTEPS = 1000
+
+
+class ReVersionSteering(io.ComfyNode):
+    NAME = "ReVersion Steering"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionSteering",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Pulls the relation towards prepositions and away from the words of the entities. ReVersion "
+            "Train does this with the published values when nothing is plugged in; plug this in to change them.",
+            inputs=[
+                io.Float.Input(
+                    "weight",
+                    default=0.01,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    round=False,
+                    tooltip="How strongly the words pull, beside the pictures. 0 switches steering off. Published: 0.01.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=0.07,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    round=False,
+                    tooltip="Lower: the nearest words count more. Published: 0.07.",
+                ),
+                io.Int.Input(
+                    "positives",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="How many words of the basis are drawn for each picture of a step. Published: 4.",
+                ),
+                io.String.Input(
+                    "basis",
+                    multiline=True,
+                    default=" ".join(PREPOSITIONS),
+                    tooltip="The words that relations are like. Each must be one token of the text encoder.",
+                ),
+                io.String.Input(
+                    "extra_negatives",
+                    multiline=True,
+                    default="",
+                    tooltip="More words that the relation must stay away from, such as a colour or style that the "
+                    "pictures share. The entities of the captions are there already.",
+                ),
+            ],
+            outputs=[SteeringSocket.Output("steering_out", display_name="steering", tooltip="For ReVersion Train.")],
+        )
+
+    @classmethod
+    def execute(cls, weight, temperature, positives, basis, extra_negatives):
+        words = basis_words(basis)
+        if len(words) < positives:
+            raise ReVersionError(
+                cls.NAME, "basis", f"it has {len(words)} words and {positives} are to be drawn", "add words or draw fewer"
+            )
+        extra = tuple(dict.fromkeys(split_words(extra_negatives)))
+        return io.NodeOutput(Steering(weight, temperature, positives, words, extra))
+
+
+class ReVersionFocalSampling(io.ComfyNode):
+    NAME = "ReVersion Focal Sampling"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionFocalSampling",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Trains more often at high noise, where a picture decides its layout. ReVersion Train does this "
+            "with the published value when nothing is plugged in; plug this in to change it.",
+            inputs=[
+                io.Float.Input(
+                    "alpha",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=False,
+                    tooltip="0: all noise levels alike. 1: the highest noise most. Published: 0.5.",
+                ),
+                io.Int.Input(
+                    "lowest_timestep",
+                    default=0,
+                    min=0,
+                    max=TIMESTEPS - 1,
+                    tooltip="Train on no timestep below this one (0 is a clean picture).",
+                ),
+                io.Int.Input(
+                    "highest_timestep",
+                    default=TIMESTEPS - 1,
+                    min=0,
+                    max=TIMESTEPS - 1,
+                    tooltip="Train on no timestep above this one (999 is pure noise).",
+                ),
+            ],
+            outputs=[
+                FocalSocket.Output("focal_out", display_name="focal", tooltip="For ReVersion Train."),
+                io.Image.Output("chart", tooltip="How often each timestep is drawn."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, alpha, lowest_timestep, highest_timestep):
+        if lowest_timestep > highest_timestep:
+            raise ReVersionError(
+                cls.NAME,
+                "lowest_timestep",
+                f"{lowest_timestep} is above the highest, {highest_timestep}",
+                "swap the two",
+            )
+        focal = Focal(alpha, lowest_timestep / TIMESTEPS, (highest_timestep + 1) / TIMESTEPS)
+        drawn = focal_sampling.cumulative(TIMESTEPS, focal).diff(prepend=focal_sampling.cumulative(1, focal)[:1] * 0)
+        chart = charts.line_chart(f"f(t), alpha {alpha:g}", {"share of draws": drawn.tolist()}, "timestep")
+        return io.NodeOutput(focal, as_image(chart))

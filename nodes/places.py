@@ -1,0 +1,64 @@
+"""Where the host keeps things. Names that come from a graph never lead out of these folders."""
+
+from pathlib import Path
+
+import folder_paths
+
+from ..reversion_core.errors import ReVersionError
+from ..reversion_core.exemplars import PICTURE_SUFFIXES
+from ..reversion_core.relation import SUFFIXES
+
+AUTOSAVE = "reversion-autosave"
+
+
+def confined(root, name, node, input_name):
+    """root / name, resolved. Raises a ReVersionError for a name that leads out of the root."""
+    root = Path(root).resolve()
+    path = (root / name.replace("\\", "/")).resolve()
+    if not name.strip() or ":" in name or "\0" in name or not path.is_relative_to(root):
+        raise ReVersionError(
+            node, input_name, f"{name!r} is not inside the host's '{root.name}' folder", "choose a name without '..'"
+        )
+    return path
+
+
+def picture_folders():
+    """Folders under the host's input/ that hold pictures, as forward-slash paths; two levels deep."""
+    root = Path(folder_paths.get_input_directory())
+    found = [d for pattern in ("*", "*/*") for d in root.glob(pattern) if d.is_dir()]
+    with_pictures = [d for d in found if any(f.suffix.lower() in PICTURE_SUFFIXES for f in d.iterdir())]
+    return sorted(d.relative_to(root).as_posix() for d in with_pictures)
+
+
+def exemplar_folder(name, node):
+    path = confined(folder_paths.get_input_directory(), name, node, "folder")
+    if not path.is_dir():
+        raise ReVersionError(
+            node, "folder", f"there is no folder {name!r} in the host's input folder", "make it and put pictures there"
+        )
+    return path
+
+
+def embedding_roots():
+    return [Path(root) for root in folder_paths.get_folder_paths("embeddings")]
+
+
+def relation_names():
+    """Embedding files in all of the host's embeddings folders, as forward-slash paths."""
+    names = set()
+    for root in embedding_roots():
+        files = (f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        names.update(f.relative_to(root).as_posix() for f in files)
+    return sorted(names)
+
+
+def relation_file(name, node):
+    """The file of a relation in any of the embeddings folders. Raises a ReVersionError where there is none."""
+    candidates = [confined(root, name, node, "relation") for root in embedding_roots()]
+    for path in candidates:
+        for file in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)):
+            if file.is_file() and file.suffix.lower() in SUFFIXES:
+                return file
+    raise ReVersionError(
+        node, "relation", f"there is no file {name!r} in the embeddings folder", "save a relation or choose another"
+    )

@@ -1,0 +1,150 @@
+"""Relations as files, and in prompts."""
+
+import re
+
+from comfy_api.latest import io, ui
+
+from ..reversion_core import host
+from ..reversion_core import relation as relation_files
+from ..reversion_core.errors import ReVersionError
+from ..reversion_core.words import PLACEHOLDER
+from . import places
+from .sockets import RelationSocket
+
+CATEGORY = "ReVersion/use"
+
+
+class ReVersionSaveRelation(io.ComfyNode):
+    NAME = "ReVersion Save Relation"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionSaveRelation",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME in "
+            "any prompt of this and other programs.",
+            is_output_node=True,
+            inputs=[
+                RelationSocket.Input("relation", tooltip="From ReVersion Train."),
+                io.String.Input(
+                    "name",
+                    default="my-relation",
+                    tooltip="File name in the embeddings folder: letters, digits, - and _.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="Replace another relation of this name. Off: the same relation is kept, another one is refused.",
+                ),
+            ],
+            outputs=[io.String.Output("embedding", tooltip="The text embedding:NAME for a prompt.")],
+        )
+
+    @classmethod
+    def execute(cls, relation, name, overwrite):
+        name = relation_files.checked_name(name, cls.NAME, "name")
+        path = places.embedding_roots()[0] / f"{name}.safetensors"
+        if not path.exists() or overwrite or not relation_files.same_numbers(relation, path):
+            if path.exists() and not overwrite:
+                raise ReVersionError(
+                    cls.NAME, "name", f"there is another relation called '{name}'", "choose a new name or switch on overwrite"
+                )
+            title = {"modelspec.title": name}
+            relation_files.save(relation_files.Relation(relation.vectors, {**relation.metadata, **title}), path)
+        text = f"embedding:{name}"
+        return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+class ReVersionLoadRelation(io.ComfyNode):
+    NAME = "ReVersion Load Relation"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionLoadRelation",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Loads a relation, or any textual-inversion embedding, from the embeddings folder.",
+            inputs=[
+                io.Combo.Input(
+                    "relation",
+                    options=places.relation_names(),
+                    tooltip="A file of the embeddings folder: .safetensors, or a .bin or .pt that holds only numbers.",
+                )
+            ],
+            outputs=[
+                RelationSocket.Output("relation_out", display_name="relation", tooltip="For ReVersion Apply Relation."),
+                io.String.Output("about", tooltip="What the file says about itself."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, relation):
+        try:
+            for root in places.embedding_roots():
+                places.confined(root, relation, cls.NAME, "relation")
+        except ReVersionError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, relation):
+        status = places.relation_file(relation, cls.NAME).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    @classmethod
+    def execute(cls, relation):
+        loaded = relation_files.load(places.relation_file(relation, cls.NAME), cls.NAME)
+        lines = [f"{relation}: {loaded.family}, {loaded.count} vectors"]
+        lines += [f"{key}: {value}" for key, value in sorted(loaded.metadata.items())]
+        return io.NodeOutput(loaded, "\n".join(lines))
+
+
+class ReVersionApplyRelation(io.ComfyNode):
+    NAME = "ReVersion Apply Relation"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionApplyRelation",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Makes a word such as <R> mean the relation in every prompt that this CLIP encodes. Chain it for "
+            "several relations.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP of the checkpoint that the relation was learned with."),
+                RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
+                io.String.Input(
+                    "placeholder",
+                    default=PLACEHOLDER,
+                    tooltip="The word to write in prompts, in angle brackets: 'cat <R> stone'.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    round=False,
+                    tooltip="1: the relation as learned. 0: the plain word it started from.",
+                ),
+            ],
+            outputs=[io.Clip.Output("clip_out", display_name="clip", tooltip="For CLIP Text Encode.")],
+        )
+
+    @classmethod
+    def execute(cls, clip, relation, placeholder, strength):
+        host.check_clip(clip, cls.NAME)
+        placeholder = placeholder.strip()
+        if not re.fullmatch(r"<[A-Za-z0-9_-]+>", placeholder):
+            raise ReVersionError(
+                cls.NAME,
+                "placeholder",
+                f"{placeholder!r} could be an ordinary part of a prompt",
+                "write a word in angle brackets, such as <R>",
+            )
+        host.check_fits(relation, clip, cls.NAME)
+        vectors = host.at_strength(relation, clip, strength)
+        return io.NodeOutput(host.with_relation(clip, placeholder, vectors))

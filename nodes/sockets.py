@@ -1,0 +1,15 @@
+"""The pack's own socket types, and pictures as the host's IMAGE."""
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+ExemplarsSocket = io.Custom("REVERSION_EXEMPLARS")
+SteeringSocket = io.Custom("REVERSION_STEERING")
+FocalSocket = io.Custom("REVERSION_FOCAL")
+RelationSocket = io.Custom("REVERSION_RELATION")
+
+
+def as_image(picture):
+    """PIL image -> IMAGE, float32 [1, h, w, 3] in 0..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]

@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+from comfy_api.latest import io
+
+from ..reversion_core import charts, run
+from ..reversion_core.errors import ReVersionError
+from ..reversion_core.focal import Focal
+from ..reversion_core.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
+from ..reversion_core.steering import Steering
+from . import places
+from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image
+
+FROM_PRESET = "preset"
+
+
+class ReVersionTrain(io.ComfyNode):
+    NAME = "ReVersion Train"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionTrain",
+            display_name=cls.NAME,
+            category="ReVersion/learn",
+            description="Learns the relation that the exemplars share as one word, <R>. The model itself is not changed.",
+            inputs=[
+                io.Model.Input("model", tooltip="The checkpoint to learn with. It comes out exactly as it went in."),
+                io.Clip.Input("clip", tooltip="The checkpoint's CLIP: <R> is a word of this text encoder."),
+                io.Vae.Input("vae", tooltip="The checkpoint's VAE; it encodes each picture once."),
+                ExemplarsSocket.Input("exemplars", tooltip="From ReVersion Load Exemplars or ReVersion Exemplars."),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="balanced",
+                    tooltip="balanced: good relations in reasonable time. fast: a first look. paper: the published "
+                    "setting. Whatever is 0 or 'preset' below comes from here.",
+                ),
+                io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Updates of <R>. 0: as the preset says."),
+                io.Int.Input(
+                    "batch_size", default=0, min=0, max=64, tooltip="Pictures at once; more needs more memory. 0: preset."
+                ),
+                io.Int.Input(
+                    "accumulation",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Batches added up for one step: like a larger batch, without its memory. 0: preset.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.0001,
+                    round=False,
+                    tooltip="How far a step moves <R>. Too high and it overshoots. 0: preset.",
+                ),
+                io.Combo.Input(
+                    "schedule",
+                    options=[FROM_PRESET, *SCHEDULES],
+                    default=FROM_PRESET,
+                    tooltip="How the learning rate falls over the steps.",
+                ),
+                io.String.Input(
+                    "initial_word",
+                    default="and",
+                    tooltip="The word that <R> starts from: one token, best a word that relates two things.",
+                ),
+                io.Int.Input(
+                    "vectors", default=1, min=1, max=8, tooltip="How many tokens <R> takes in a prompt. Published: 1."
+                ),
+                io.Combo.Input(
+                    "norm",
+                    options=[FROM_PRESET, *NORMS],
+                    default=FROM_PRESET,
+                    tooltip="free: the length of <R> may grow, as published. vocabulary: it is kept like an ordinary "
+                    "word's, so that <R> does not shout down the rest of a prompt.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=[FROM_PRESET, *PRECISIONS],
+                    default=FROM_PRESET,
+                    tooltip="auto: compute as ComfyUI loaded the model. fp32: exact and slower, needs more memory. <R> "
+                    "itself is always fp32.",
+                ),
+                io.Int.Input(
+                    "training_seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    tooltip="The same pictures, settings and seed give the same relation. Change it to learn another.",
+                ),
+                SteeringSocket.Input(
+                    "steering", optional=True, tooltip="ReVersion Steering. Without it the published values are used."
+                ),
+                FocalSocket.Input(
+                    "focal", optional=True, tooltip="ReVersion Focal Sampling. Without it the published value is used."
+                ),
+            ],
+            outputs=[
+                RelationSocket.Output("relation", tooltip="For ReVersion Save Relation and ReVersion Apply Relation."),
+                io.LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
+                io.Image.Output("report", tooltip="Loss, norm and similarity to prepositions over the steps."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        exemplars,
+        preset,
+        steps,
+        batch_size,
+        accumulation,
+        learning_rate,
+        schedule,
+        initial_word,
+        vectors,
+        norm,
+        precision,
+        training_seed,
+        steering=None,
+        focal=None,
+    ):
+        settings = from_preset(
+            preset,
+            cls.NAME,
+            steps=steps,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            initial_word=initial_word.strip().lower(),
+            vectors=vectors,
+            norm=norm,
+            precision=precision,
+            seed=training_seed,
+        )
+        if not settings.initial_word:
+            raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
+        bar = comfy.utils.ProgressBar(settings.steps)
+        relation, history = run.learn_relation(
+            model,
+            clip,
+            vae,
+            run.Task(exemplars, settings, steering or Steering(), focal or Focal()),
+            places.embedding_roots()[0] / places.AUTOSAVE,
+            Path(folder_paths.get_output_directory()) / "reversion",
+            lambda progress, total: bar.update_absolute(progress.step if progress else 0, total),
+            cls.NAME,
+        )
+        loss_map = {"loss": [record["loss"] for record in history]}
+        return io.NodeOutput(relation, loss_map, as_image(charts.training_report(history)))

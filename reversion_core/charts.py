@@ -1,0 +1,64 @@
+"""Line charts with Pillow, since matplotlib is not a package that the host has."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INK, GRID, PAPER = (40, 40, 40), (222, 222, 222), (255, 255, 255)
+LINES = ((31, 110, 190), (220, 90, 30), (60, 150, 70), (140, 80, 170))
+MARGIN = 46
+
+
+def line_chart(title, series, x_label, size=(640, 300)):
+    """A chart of named series of numbers drawn over 1 .. n: PIL image. Values that are not finite are left out."""
+    image = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default()
+    left, top, right, bottom = MARGIN + 10, 28, size[0] - 14, size[1] - 34
+    values = np.concatenate([np.asarray(v, dtype=np.float64) for v in series.values()])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    longest = max((len(v) for v in series.values()), default=1)
+    for i in range(5):
+        y = bottom - (bottom - top) * i / 4
+        draw.line([(left, y), (right, y)], fill=GRID)
+        draw.text((4, y - 6), f"{low + (high - low) * i / 4:.3g}", fill=INK, font=font)
+    draw.text((left, 6), title, fill=INK, font=font)
+    draw.text((left, bottom + 8), "1", fill=INK, font=font)
+    draw.text((right - 60, bottom + 8), f"{x_label} {longest}", fill=INK, font=font)
+    for i, (name, line) in enumerate(series.items()):
+        colour = LINES[i % len(LINES)]
+        points = [
+            (left + (right - left) * k / max(longest - 1, 1), bottom - (bottom - top) * (v - low) / (high - low))
+            for k, v in enumerate(line)
+            if np.isfinite(v)
+        ]
+        if len(points) > 1:
+            draw.line(points, fill=colour, width=2)
+        draw.text((right - 110 * (len(series) - i), 6), name, fill=colour, font=font)
+    return image
+
+
+def smoothed(values, share=0.95):
+    """Exponential average that starts at the first value."""
+    result, mean = [], None
+    for value in values:
+        mean = value if mean is None else share * mean + (1 - share) * value
+        result.append(mean)
+    return result
+
+
+def training_report(history):
+    """Loss, norm and similarity of a run, one chart below the other: PIL image. history: a record per update."""
+    column = {name: [record[name] for record in history] for name in ("denoise", "steer", "norm", "similarity")}
+    charts = [
+        line_chart("denoising loss", {"raw": column["denoise"], "smoothed": smoothed(column["denoise"])}, "step"),
+        line_chart("steering loss", {"steering": column["steer"]}, "step"),
+        line_chart("norm of R", {"norm": column["norm"]}, "step"),
+        line_chart("mean cosine of R with the word basis", {"similarity": column["similarity"]}, "step"),
+    ]
+    sheet = Image.new("RGB", (charts[0].width, sum(c.height for c in charts)), PAPER)
+    for i, chart in enumerate(charts):
+        sheet.paste(chart, (0, i * chart.height))
+    return sheet

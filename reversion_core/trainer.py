@@ -1,0 +1,181 @@
+"""Learning R: the updates of METHOD eq. 1-4 on a frozen model.
+
+The model is anything with the methods of `host.HostModel`; this module knows neither nodes nor comfy.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from . import focal as focal_sampling
+from . import steering as steering_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What stays the same during a run.
+
+    mean, std: the first stage's posterior, scaled for the model, float32 [n, c, h, w]; captions: for each exemplar
+    the numbers of its captions among the distinct ones; negatives: for each distinct caption the numbers of its
+    entity words; basis_rows, negative_rows: encoder key -> input token embeddings, float32 [words, d];
+    always_negative: numbers of the words that count in every batch.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    captions: tuple
+    negatives: tuple
+    basis_rows: dict
+    negative_rows: dict
+    always_negative: tuple = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Everything random in one micro-batch of b samples."""
+
+    exemplars: torch.Tensor  # int64 [b]
+    captions: tuple  # b numbers of distinct captions
+    timesteps: torch.Tensor  # int64 [b]
+    posterior: torch.Tensor  # standard normal [b, c, h, w], for the sample of the first stage's posterior
+    noise: torch.Tensor  # standard normal [b, c, h, w]
+    positives: torch.Tensor  # int64 [b, P], numbers of basis words
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss or its gradient is not a finite number; R still holds the last good values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """After an update: `step` updates are done, `vectors` are R, `record` the numbers of this update."""
+
+    step: int
+    vectors: dict
+    record: dict
+
+
+def draw_update(problem, settings, steering, cdf, epoch, generator):
+    """The micro-batches of one update. `epoch` is the list of exemplars still to come, refilled when it runs out."""
+    count = settings.batch_size * settings.accumulation
+    while len(epoch) < count:
+        epoch.extend(torch.randperm(len(problem.captions), generator=generator).tolist())
+    chosen = torch.tensor([epoch.pop(0) for _ in range(count)])
+    timesteps = focal_sampling.draw_timesteps(cdf, count, generator, settings.stratified)
+    batches = []
+    for exemplars, t in zip(chosen.split(settings.batch_size), timesteps.split(settings.batch_size), strict=True):
+        shape = (len(exemplars), *problem.mean.shape[1:])
+        options = [problem.captions[i] for i in exemplars.tolist()]
+        basis_size = len(next(iter(problem.basis_rows.values())))
+        batches.append(
+            Draws(
+                exemplars,
+                tuple(o[int(torch.randint(len(o), (), generator=generator))] for o in options),
+                t,
+                torch.randn(shape, generator=generator),
+                torch.randn(shape, generator=generator),
+                steering_loss.draw_positives(basis_size, steering.positives, len(exemplars), generator),
+            )
+        )
+    return batches
+
+
+def denoising_loss(model, problem, draws, features):
+    """METHOD eq. 1 on one micro-batch: mean squared error of the model's own prediction target, a scalar.
+
+    features: name -> text features [b, ...] of the drawn captions.
+    """
+    posterior = draws.posterior.to(problem.mean.device)
+    x0 = problem.mean[draws.exemplars] + problem.std[draws.exemplars] * posterior
+    noise = draws.noise.to(x0.device)
+    prediction, target = model.predict(x0, noise, draws.timesteps, features)
+    return F.mse_loss(prediction.float(), target.float())
+
+
+def steering_of_batch(problem, draws, relation, temperature):
+    """METHOD eq. 2 on one micro-batch, averaged over the text encoders."""
+    words = sorted({word for c in draws.captions for word in problem.negatives[c]}.union(problem.always_negative))
+    losses = [
+        steering_loss.steering_loss(
+            vectors, problem.basis_rows[key][draws.positives], problem.negative_rows[key][words], temperature
+        )
+        for key, vectors in relation.items()
+    ]
+    return torch.stack(losses).mean()
+
+
+def accumulate_gradient(model, problem, settings, steering, relation, batches):
+    """Add the gradient of METHOD eq. 4, averaged over the micro-batches, to R. Returns the two mean losses.
+
+    Each distinct caption is encoded once. The UNet's backward stops at the text features; their gradient, collected
+    over the micro-batches, goes through the text encoder once.
+    """
+    distinct = sorted({caption for draws in batches for caption in draws.captions})
+    features = model.encode(distinct, relation)
+    leaves = {name: f.detach().requires_grad_() for name, f in features.items()}
+    row = {caption: i for i, caption in enumerate(distinct)}
+    denoise = 0.0
+    for draws in batches:
+        rows = [row[c] for c in draws.captions]
+        loss = denoising_loss(model, problem, draws, {name: leaf[rows] for name, leaf in leaves.items()})
+        (settings.denoise_weight / len(batches) * loss).backward()
+        denoise += loss.detach() / len(batches)
+    steer = torch.stack(
+        [steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]
+    ).mean()
+    used = [name for name, leaf in leaves.items() if leaf.grad is not None]
+    torch.autograd.backward(
+        [*(features[name] for name in used), steering.weight * steer], [*(leaves[name].grad for name in used), None]
+    )
+    return denoise, steer.detach()
+
+
+def rescale(relation, norms):
+    """Set the norm of every vector of R to the encoder's `norms[key]`."""
+    with torch.no_grad():
+        for key, vectors in relation.items():
+            vectors.mul_(norms[key] / vectors.norm(dim=-1, keepdim=True))
+
+
+def similarity(relation, rows):
+    """Cosine between R's mean vector and each row, averaged over the encoders: float32 [words]."""
+    with torch.no_grad():
+        return torch.stack(
+            [F.cosine_similarity(v.mean(0, keepdim=True), rows[key], dim=-1) for key, v in relation.items()]
+        ).mean(0)
+
+
+def learn(model, problem, settings, steering, focal, initial):
+    """Optimise R from `initial` (encoder key -> float32 [k, d]); yields a Progress after every update.
+
+    Deterministic in `settings.seed`; no global random state is read or written. Raises NotFiniteError before an
+    update that would spoil R.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
+    if settings.norm == "vocabulary":
+        rescale(relation, model.vocabulary_norms)
+    optimizer = torch.optim.AdamW(relation.values(), weight_decay=settings.weight_decay)
+    cdf = focal_sampling.cumulative(model.timesteps, focal)
+    epoch = []
+    for step in range(settings.steps):
+        batches = draw_update(problem, settings, steering, cdf, epoch, generator)
+        optimizer.param_groups[0]["lr"] = settings.rate(step)
+        optimizer.zero_grad()
+        denoise, steer = accumulate_gradient(model, problem, settings, steering, relation, batches)
+        total = settings.denoise_weight * denoise + steering.weight * steer
+        if not (total.isfinite() and all(v.grad.isfinite().all() for v in relation.values())):
+            raise NotFiniteError(f"the loss of step {step + 1} is not a finite number")
+        optimizer.step()
+        if settings.norm == "vocabulary":
+            rescale(relation, model.vocabulary_norms)
+        vectors = {key: v.detach().clone() for key, v in relation.items()}
+        record = {
+            "loss": float(total),
+            "denoise": float(denoise),
+            "steer": float(steer),
+            "norm": float(torch.stack([v.norm(dim=-1).mean() for v in vectors.values()]).mean()),
+            "similarity": float(similarity(vectors, problem.basis_rows).mean()),
+        }
+        yield Progress(step + 1, vectors, record)

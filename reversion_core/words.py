@@ -1,0 +1,36 @@
+"""The basis of prepositions and the reading of captions into words."""
+
+import re
+
+# English prepositions of place and contact, each one token of CLIP's vocabulary.
+PREPOSITIONS = tuple(
+    """about above across after against along alongside amid among around at atop before behind below beneath beside
+    beyond by down from in inside into near off on onto opposite out outside over past round through under underneath
+    up upon with within""".split()
+)
+INITIAL_WORD = "and"
+PLACEHOLDER = "<R>"
+SLOT = "{}"
+
+_NO_ENTITY = frozenset(("a", "an", "the", *PREPOSITIONS))
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+
+
+def split_words(text):
+    """The words of a text in lower case: no punctuation, no weights, hyphens and apostrophes kept inside a word."""
+    return _WORD.findall(re.sub(r"\d*\.\d+", " ", text).lower())
+
+
+def basis_words(text):
+    """The distinct words of an artist's list, in order, separated by commas, spaces or lines."""
+    return tuple(dict.fromkeys(word for word in re.split(r"[\s,;]+", text.lower()) if word))
+
+
+def entity_words(captions, basis=PREPOSITIONS, initial_word=INITIAL_WORD):
+    """The words that must not leak into the relation: all of the captions but articles, prepositions and the slot.
+
+    captions: templates with `{}` for the relation. Returns distinct lower-case words in order of appearance.
+    """
+    left_out = _NO_ENTITY.union(basis, (initial_word,))
+    words = (word for caption in captions for word in split_words(caption.replace(SLOT, " ")))
+    return tuple(dict.fromkeys(word for word in words if word not in left_out))
