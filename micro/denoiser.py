@@ -61,9 +61,7 @@ class TextLayer(nn.Module):
 
     def forward(self, x):
         h = self.layer_norm1(x)
-        q, k, v = (
-            self.self_attn[f"{n}_proj"](h).unflatten(-1, (HEADS, -1)).transpose(1, 2) for n in ("q", "k", "v")
-        )
+        q, k, v = (self.self_attn[f"{n}_proj"](h).unflatten(-1, (HEADS, -1)).transpose(1, 2) for n in ("q", "k", "v"))
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
         x = x + self.self_attn["out_proj"](h)
         h = self.mlp["fc1"](self.layer_norm2(x))
@@ -218,7 +216,7 @@ def update_average(average, model, step, every=4):
 def train(folder, latents, steps, decay_steps=0, peak=4e-4, log=logging.info):
     """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
 
-    Resumes from `folder`/denoiser.pt. A decayed run is kept apart, so that a longer one can go on from before the decay.
+    Resumes from `folder`/denoiser.pt. A decayed run is kept apart: a longer one goes on from before the decay.
     """
     torch.manual_seed(0)
     model = Denoiser()
@@ -226,7 +224,10 @@ def train(folder, latents, steps, decay_steps=0, peak=4e-4, log=logging.info):
     text_rows = [model.text.rows, model.text.position]
     rest = [p for p in model.parameters() if all(p is not row for row in text_rows)]
     optimizer = torch.optim.AdamW(
-        [{"params": rest, "scale": 1.0, "weight_decay": 0.01}, {"params": text_rows, "scale": 2.0, "weight_decay": 0.0}],
+        [
+            {"params": rest, "scale": 1.0, "weight_decay": 0.01},
+            {"params": text_rows, "scale": 2.0, "weight_decay": 0.0},
+        ],
         betas=(0.9, 0.99),
         fused=True,
     )
@@ -269,7 +270,7 @@ def train(folder, latents, steps, decay_steps=0, peak=4e-4, log=logging.info):
 
 @torch.no_grad()
 def sample(model, captions, seeds, steps=20, cfg=4.0):
-    """Deterministic DDIM samples, latents [n, 4, 8, 8]; a quick look during training, the host's sampler is the measure."""
+    """Deterministic DDIM samples, latents [n, 4, 8, 8]: a quick look; the host's sampler is the measure."""
     abar = alphas_cumprod()
     x = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds])
     context = model.text(row_numbers([*captions, *[""] * len(captions)]))

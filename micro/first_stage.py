@@ -156,7 +156,5 @@ def train(folder, steps=4000, whole_pictures_from=3600, log=logging.info):
         if step % 50 == 0:
             log(f"first stage {step}/{steps}: loss {loss.item():.5f}, {psnr(reconstruction.detach(), pictures):.2f} dB")
         if (step + 1) % 200 == 0 or step + 1 == steps:
-            checkpoints.save(
-                path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            )
+            checkpoints.save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
     return model.eval()

@@ -89,9 +89,7 @@ def _fit_shape(mask, hidden):
     extent = _extent(mask)
     chosen = [i for i, (_, size) in enumerate(names) if extent - 4 <= size <= max(extent * 1.7, extent + 4)]
     intersection = scipy.fft.irfft2(spectra[chosen] * _spectrum(mask), s=(_FRAME, _FRAME))
-    expected = scipy.fft.irfft2(
-        spectra[chosen] * _spectrum(np.where(hidden, HIDDEN_WEIGHT, 1.0)), s=(_FRAME, _FRAME)
-    )
+    expected = scipy.fft.irfft2(spectra[chosen] * _spectrum(np.where(hidden, HIDDEN_WEIGHT, 1.0)), s=(_FRAME, _FRAME))
     # Shapes are centred at (32, 32), so a shift of up to 32 pixels either way covers every place on the picture.
     reach = np.r_[0:28, _FRAME - 28 : _FRAME]
     intersection, expected = (x[:, reach][:, :, reach] for x in (intersection, expected))

@@ -46,7 +46,7 @@ class ReVersionLoadExemplars(io.ComfyNode):
                 io.Combo.Input(
                     "folder",
                     options=places.picture_folders(),
-                    tooltip="A folder inside ComfyUI's input folder with 4 to 10 pictures and their captions: text.json "
+                    tooltip="A folder in ComfyUI's input folder with 4 to 10 pictures and their captions: text.json "
                     'such as {"0.jpg": ["cat {} stone"]}, or a .txt of the same name beside each picture, a caption a '
                     "line. {} stands for the relation.",
                 ),
@@ -100,7 +100,9 @@ class ReVersionExemplars(io.ComfyNode):
             description="Makes exemplars from pictures and captions that come from other nodes.",
             is_input_list=True,
             inputs=[
-                io.Image.Input("images", tooltip="4 to 10 pictures that share a relation: a batch or a list, any sizes."),
+                io.Image.Input(
+                    "images", tooltip="4 to 10 pictures that share a relation: a batch or a list, any sizes."
+                ),
                 io.String.Input(
                     "captions",
                     multiline=True,
@@ -134,10 +136,16 @@ class ReVersionExemplars(io.ComfyNode):
             texts *= count
         if len(texts) != count:
             raise ReVersionError(
-                cls.NAME, "captions", f"there are {count} pictures and {len(texts)} captions", "give one for each picture"
+                cls.NAME,
+                "captions",
+                f"there are {count} pictures and {len(texts)} captions",
+                "give one for each picture",
             )
         if empty := [i + 1 for i, of_one in enumerate(texts) if not of_one]:
             raise ReVersionError(
-                cls.NAME, "captions", f"picture {empty[0]} has no caption", "write one with {} where the relation stands"
+                cls.NAME,
+                "captions",
+                f"picture {empty[0]} has no caption",
+                "write one with {} where the relation stands",
             )
         return texts

@@ -33,7 +33,7 @@ class ReVersionSteering(io.ComfyNode):
                     max=10.0,
                     step=0.001,
                     round=False,
-                    tooltip="How strongly the words pull, beside the pictures. 0 switches steering off. Published: 0.01.",
+                    tooltip="How strongly the words pull, beside the pictures. 0 switches it off. Published: 0.01.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -73,7 +73,10 @@ class ReVersionSteering(io.ComfyNode):
         words = basis_words(basis)
         if len(words) < positives:
             raise ReVersionError(
-                cls.NAME, "basis", f"it has {len(words)} words and {positives} are to be drawn", "add words or draw fewer"
+                cls.NAME,
+                "basis",
+                f"it has {len(words)} words and {positives} are to be drawn",
+                "add words or draw fewer",
             )
         extra = tuple(dict.fromkeys(split_words(extra_negatives)))
         return io.NodeOutput(Steering(weight, temperature, positives, words, extra))
@@ -88,8 +91,8 @@ class ReVersionFocalSampling(io.ComfyNode):
             node_id="ReVersionFocalSampling",
             display_name=cls.NAME,
             category=CATEGORY,
-            description="Trains more often at high noise, where a picture decides its layout. ReVersion Train does this "
-            "with the published value when nothing is plugged in; plug this in to change it.",
+            description="Trains more often at high noise, where a picture decides its layout. ReVersion Train does "
+            "this with the published value when nothing is plugged in; plug this in to change it.",
             inputs=[
                 io.Float.Input(
                     "alpha",

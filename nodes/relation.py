@@ -23,8 +23,8 @@ class ReVersionSaveRelation(io.ComfyNode):
             node_id="ReVersionSaveRelation",
             display_name=cls.NAME,
             category=CATEGORY,
-            description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME in "
-            "any prompt of this and other programs.",
+            description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME "
+            "in any prompt of this and other programs.",
             is_output_node=True,
             inputs=[
                 RelationSocket.Input("relation", tooltip="From ReVersion Train."),
@@ -36,7 +36,7 @@ class ReVersionSaveRelation(io.ComfyNode):
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace another relation of this name. Off: the same relation is kept, another one is refused.",
+                    tooltip="Replace another relation of this name. Off: another one is refused.",
                 ),
             ],
             outputs=[io.String.Output("embedding", tooltip="The text embedding:NAME for a prompt.")],
@@ -49,7 +49,10 @@ class ReVersionSaveRelation(io.ComfyNode):
         if not path.exists() or overwrite or not relation_files.same_numbers(relation, path):
             if path.exists() and not overwrite:
                 raise ReVersionError(
-                    cls.NAME, "name", f"there is another relation called '{name}'", "choose a new name or switch on overwrite"
+                    cls.NAME,
+                    "name",
+                    f"there is another relation called '{name}'",
+                    "choose a new name or switch on overwrite",
                 )
             title = {"modelspec.title": name}
             relation_files.save(relation_files.Relation(relation.vectors, {**relation.metadata, **title}), path)
@@ -111,8 +114,8 @@ class ReVersionApplyRelation(io.ComfyNode):
             node_id="ReVersionApplyRelation",
             display_name=cls.NAME,
             category=CATEGORY,
-            description="Makes a word such as <R> mean the relation in every prompt that this CLIP encodes. Chain it for "
-            "several relations.",
+            description="Makes a word such as <R> mean the relation in every prompt that this CLIP encodes. Chain it "
+            "for several relations.",
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP of the checkpoint that the relation was learned with."),
                 RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),

@@ -24,7 +24,7 @@ class ReVersionTrain(io.ComfyNode):
             node_id="ReVersionTrain",
             display_name=cls.NAME,
             category="ReVersion/learn",
-            description="Learns the relation that the exemplars share as one word, <R>. The model itself is not changed.",
+            description="Learns the relation that the exemplars share as one word, <R>. The model is not changed.",
             inputs=[
                 io.Model.Input("model", tooltip="The checkpoint to learn with. It comes out exactly as it went in."),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP: <R> is a word of this text encoder."),
@@ -39,7 +39,11 @@ class ReVersionTrain(io.ComfyNode):
                 ),
                 io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Updates of <R>. 0: as the preset says."),
                 io.Int.Input(
-                    "batch_size", default=0, min=0, max=64, tooltip="Pictures at once; more needs more memory. 0: preset."
+                    "batch_size",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Pictures at once; more needs more memory. 0: preset.",
                 ),
                 io.Int.Input(
                     "accumulation",

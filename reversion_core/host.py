@@ -127,7 +127,7 @@ def check_fits(relation, clip, node, input_name="relation"):
         raise ReVersionError(
             node,
             input_name,
-            f"the relation is for {relation.family} ({', '.join(relation.vectors)}) and this CLIP takes {', '.join(keys)}",
+            f"it is for {relation.family} ({', '.join(relation.vectors)}) and this CLIP takes {', '.join(keys)}",
             "use the kind of checkpoint it was learned with",
         )
     for key in keys:

@@ -25,9 +25,7 @@ ARCHITECTURES = {
 }
 SUFFIXES = (".safetensors", ".pt", ".bin")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_RESERVED = frozenset(
-    ("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)))
-)
+_RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,7 +54,10 @@ def check(model, clip, vae, task, node):
         several = [word for word in task.steering.basis if len(host.token_ids(clip, key, word)) != 1]
         if several:
             raise ReVersionError(
-                node, "steering", f"'{several[0]}' of the word basis is not one token", "take it out of ReVersion Steering"
+                node,
+                "steering",
+                f"'{several[0]}' of the word basis is not one token",
+                "take it out of ReVersion Steering",
             )
     windows = host.caption_windows(clip, task.captions, task.settings.vectors)
     host.check_windows(windows, task.captions, task.settings.vectors, node)
@@ -65,9 +68,7 @@ def build_problem(clip, task, mean, std):
     """The trainer's Problem; call it inside `host.borrowing`, so that its tensors can take part in autograd."""
     captions = task.captions
     number = {caption: i for i, caption in enumerate(captions)}
-    words_of = [
-        entity_words([caption], task.steering.basis, task.settings.initial_word) for caption in captions
-    ]
+    words_of = [entity_words([caption], task.steering.basis, task.settings.initial_word) for caption in captions]
     extra = task.steering.extra_negatives
     words = tuple(dict.fromkeys(word for of_one in (*words_of, extra) for word in of_one))
     word_number = {word: i for i, word in enumerate(words)}
@@ -95,7 +96,9 @@ def learn_relation(model, clip, vae, task, folder, log_folder, on_progress, node
     mean, std = host.scaled_posterior(model, vae, torch.from_numpy(task.exemplars.fitted(side)))
     model, clip = host.load_for_training(model, clip)
     base = host.fingerprint(model.model.diffusion_model, clip.cond_stage_model)
-    key = hashlib.sha256(f"{base} {clip.layer_idx} {task.fingerprint(side)} {mean.numpy().tobytes()}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{base} {clip.layer_idx} {task.fingerprint(side)}".encode())
+    digest.update(mean.numpy().tobytes())
+    key = digest.hexdigest()
     path, log_path = folder / f"run-{key[:16]}.safetensors", log_folder / f"run-{key[:16]}.csv"
     if (finished := _finished(path, log_path, steps)) is not None:
         logging.info("ReVersion: this relation was learned before, taken from %s", path)

@@ -121,9 +121,7 @@ def accumulate_gradient(model, problem, settings, steering, relation, batches):
         loss = denoising_loss(model, problem, draws, {name: leaf[rows] for name, leaf in leaves.items()})
         (settings.denoise_weight / len(batches) * loss).backward()
         denoise += loss.detach() / len(batches)
-    steer = torch.stack(
-        [steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]
-    ).mean()
+    steer = torch.stack([steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]).mean()
     used = [name for name, leaf in leaves.items() if leaf.grad is not None]
     torch.autograd.backward(
         [*(features[name] for name in used), steering.weight * steer], [*(leaves[name].grad for name in used), None]

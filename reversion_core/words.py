@@ -3,11 +3,12 @@
 import re
 
 # English prepositions of place and contact, each one token of CLIP's vocabulary.
-PREPOSITIONS = tuple(
-    """about above across after against along alongside amid among around at atop before behind below beneath beside
+_BASIS = """
+    about above across after against along alongside amid among around at atop before behind below beneath beside
     beyond by down from in inside into near off on onto opposite out outside over past round through under underneath
-    up upon with within""".split()
-)
+    up upon with within
+"""
+PREPOSITIONS = tuple(_BASIS.split())
 INITIAL_WORD = "and"
 PLACEHOLDER = "<R>"
 SLOT = "{}"
