@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 
 from . import host, pack
@@ -23,8 +24,11 @@ class PromptError(RuntimeError):
     """The host refused a prompt, or a node of it failed; the message is the host's own."""
 
 
-def prepare(folder):
-    """A base directory for the host: the pack as a custom node, the miniature as a checkpoint, empty in- and output."""
+def prepare(folder, more_nodes=()):
+    """A base directory for the host: the pack as a custom node, the miniature as a checkpoint, in- and output folders.
+
+    more_nodes: folders of other custom nodes to link beside the pack.
+    """
     folder = Path(folder).resolve()
     for name in ("custom_nodes", "input", "output", "models/checkpoints", "models/embeddings", "models/loras", "user"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -33,6 +37,7 @@ def prepare(folder):
     for link, target in (
         (folder / "custom_nodes" / PACK, host.ROOT),
         (folder / "models" / "checkpoints" / CHECKPOINT, checkpoint),
+        *((folder / "custom_nodes" / more.name, more) for more in more_nodes),
     ):
         if not link.exists():
             link.unlink(missing_ok=True)
@@ -41,11 +46,12 @@ def prepare(folder):
 
 
 def command(folder, port, *options):
+    nodes = [path.name for path in (folder / "custom_nodes").iterdir()]
     return [
         sys.executable,
         str(host.path() / "main.py"),
         *("--port", str(port), "--base-directory", str(folder), "--disable-auto-launch"),
-        *("--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK),
+        *("--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes", "--whitelist-custom-nodes", *nodes),
         *options,
     ]
 
@@ -59,8 +65,8 @@ def free_port():
 class Server:
     """A running host; `run` queues an API-format prompt and waits for its outputs."""
 
-    def __init__(self, folder, *options):
-        self.folder = prepare(folder)
+    def __init__(self, folder, *options, more_nodes=()):
+        self.folder = prepare(folder, more_nodes)
         self.port = free_port()
         self.log = self.folder / "server.log"
         with self.log.open("wb") as log:
@@ -113,9 +119,21 @@ class Server:
             raise PromptError(_refusal(error.read().decode())) from error
         return json.loads(body) if body else None
 
-    def queue(self, prompt):
+    def queue(self, prompt, client=""):
         """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses it."""
-        return self.post("prompt", {"prompt": prompt})["prompt_id"]
+        return self.post("prompt", {"prompt": prompt, "client_id": client})["prompt_id"]
+
+    @contextlib.contextmanager
+    def following(self, prompt, node):
+        """Queue a prompt; gives its id and an iterator over the (value, maximum) of a node's progress bar."""
+        import websocket
+
+        client = uuid.uuid4().hex
+        socket = websocket.create_connection(f"ws://127.0.0.1:{self.port}/ws?clientId={client}", timeout=120)
+        try:
+            yield self.queue(prompt, client), _progress(socket, node)
+        finally:
+            socket.close()
 
     def wait(self, prompt_id, seconds=900):
         """The history entry of a finished prompt, whether it succeeded or not."""
@@ -138,6 +156,15 @@ class Server:
     def picture(self, image):
         """The path of an image that an output node names."""
         return self.folder / image["type"] / image["subfolder"] / image["filename"]
+
+
+def _progress(socket, node):
+    while True:
+        message = socket.recv()
+        if isinstance(message, str):
+            message = json.loads(message)
+            if message["type"] == "progress" and message["data"]["node"] == node:
+                yield message["data"]["value"], message["data"]["max"]
 
 
 def failure(entry):

@@ -95,7 +95,7 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
             node, input_name, f"'{path.name}' holds more than numbers and was not opened", "use a safetensors file"
         ) from error
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error).splitlines() or ["it is empty"])[0][:120]
         raise ReVersionError(
             node, input_name, f"'{path.name}' is no relation ({reason})", "choose an embedding of SD 1.x, 2.x or SDXL"
         ) from error

@@ -1,0 +1,85 @@
+"""The real host in this process, with the miniature loaded the way the host's executor does it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from micro import host, pack, server
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def reversion():
+    """The pack, loaded as the host loads a custom node."""
+    host.enter()
+    spec = importlib.util.spec_from_file_location(
+        "reversion_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def core(reversion):
+    """The pack's core modules, with the host they touch."""
+    from reversion_pack.reversion_core import errors, exemplars, focal, relation, run, settings, steering, trainer
+    from reversion_pack.reversion_core import host as core_host
+
+    return SimpleNamespace(
+        errors=errors,
+        exemplars=exemplars,
+        focal=focal,
+        host=core_host,
+        relation=relation,
+        run=run,
+        settings=settings,
+        steering=steering,
+        trainer=trainer,
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    path = server.MODELS / server.CHECKPOINT
+    pack.write_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def embeddings(tmp_path_factory):
+    return tmp_path_factory.mktemp("embeddings")
+
+
+@pytest.fixture(scope="session")
+def loaded(reversion, checkpoint, embeddings):
+    """MODEL, CLIP and VAE of the miniature; their weights are inference tensors, as in the host."""
+    import comfy.sd
+    import torch
+
+    with torch.inference_mode():
+        model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+            str(checkpoint), embedding_directory=[str(embeddings)]
+        )
+    return SimpleNamespace(model=model, clip=clip, vae=vae)
+
+
+@pytest.fixture(scope="session")
+def drawn(core):
+    """Eight exemplars of "inside" from the drawn world."""
+    import numpy as np
+
+    from micro import world
+
+    rng = np.random.default_rng(4)
+    scenes = [world.arrange("inside", *world.random_pair(rng), rng) for _ in range(8)]
+    return core.exemplars.Exemplars(
+        tuple(f"{i}.png" for i in range(8)),
+        tuple(world.render(scene) for scene in scenes),
+        tuple((f"{scene.subject.entity} {{}} {scene.object.entity}",) for scene in scenes),
+    )

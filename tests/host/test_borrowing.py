@@ -1,0 +1,151 @@
+"""What training may not do to the host: change weights, classes, flags or random numbers."""
+
+import hashlib
+import random
+
+import numpy as np
+import pytest
+import torch
+
+
+def digest(*modules):
+    """Hash of every byte of every weight."""
+    result = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            result.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
+
+
+def learn(core, loaded, drawn, tmp_path, on_progress=lambda progress, steps: None, **settings):
+    settings = core.settings.TrainSettings(**{"steps": 2, "batch_size": 2, "accumulation": 1, **settings})
+    task = core.run.Task(drawn, settings, core.steering.Steering(), core.focal.Focal())
+    with torch.inference_mode():
+        return core.run.learn_relation(
+            loaded.model, loaded.clip, loaded.vae, task, tmp_path / "kept", tmp_path / "logs", on_progress, "Train"
+        )
+
+
+class Stop(BaseException):
+    """Stands for the host's interruption, which is a BaseException in current versions."""
+
+
+def stop_at(step):
+    def on_progress(progress, steps):
+        if progress and progress.step == step:
+            raise Stop
+
+    return on_progress
+
+
+@pytest.fixture
+def watched(loaded):
+    """Fails where the weights, their tensors, the global random state or the host's flags are not as before."""
+    import comfy.model_management
+
+    modules = loaded.model.model, loaded.clip.cond_stage_model, loaded.vae.first_stage_model
+
+    def state():
+        return (
+            digest(*modules),
+            [id(p) for m in modules for p in m.parameters()],
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            random.getstate(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            getattr(comfy.model_management, "in_training", None),
+            modules[0].get_dtype(),
+            modules[0].manual_cast_dtype,
+            vars(modules[1]).keys(),
+        )
+
+    # Loading moves weights to their device, which is the host's doing: let it happen first.
+    comfy.model_management.load_models_gpu([loaded.model, loaded.clip.patcher], force_full_load=True)
+    before = state()
+    yield
+    assert state() == before
+
+
+def test_training_leaves_everything_as_it_was(core, loaded, drawn, tmp_path, watched):
+    learned, history = learn(core, loaded, drawn, tmp_path)
+    assert len(history) == 2 and learned.vectors["clip_l"].shape == (1, 768)
+    assert not learned.vectors["clip_l"].is_inference()
+
+
+def test_so_does_training_in_fp32(core, loaded, drawn, tmp_path, watched):
+    learn(core, loaded, drawn, tmp_path, precision="fp32")
+
+
+def test_so_does_a_stop_in_the_middle_and_what_was_learned_is_kept(core, loaded, drawn, tmp_path, watched):
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(1))
+    (file,) = (tmp_path / "kept").iterdir()
+    kept = core.relation.load(file)
+    assert kept.metadata["reversion.steps_done"] == "1"
+    start = core.host.word_rows(loaded.clip, "clip_l", ["and"])
+    assert not torch.equal(kept.vectors["clip_l"], start)
+
+
+def test_so_does_an_error_in_the_middle(core, loaded, drawn, tmp_path, watched, monkeypatch):
+    original, calls = core.host.HostModel.predict, []
+
+    def fails_in_the_second_step(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(core.host.HostModel, "predict", fails_in_the_second_step)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        learn(core, loaded, drawn, tmp_path)
+    (file,) = (tmp_path / "kept").iterdir()
+    assert core.relation.load(file).metadata["reversion.steps_done"] == "1"
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_vector(core, loaded, drawn, tmp_path, monkeypatch):
+    original, calls = core.host.HostModel.predict, []
+
+    def spoils_the_third_step(self, *arguments):
+        calls.append(1)
+        prediction, target = original(self, *arguments)
+        return prediction * (float("inf") if len(calls) == 3 else 1), target
+
+    good = {}
+    monkeypatch.setattr(core.host.HostModel, "predict", spoils_the_third_step)
+
+    def remember(progress, steps):
+        if progress:
+            good[progress.step] = progress.vectors["clip_l"]
+
+    with pytest.raises(core.errors.ReVersionError, match="step 3 is not a finite number .*relation of step 2 is kept"):
+        learn(core, loaded, drawn, tmp_path, remember, steps=5)
+    (file,) = (tmp_path / "kept").iterdir()
+    assert torch.equal(core.relation.load(file).vectors["clip_l"], good[2])
+
+
+def test_same_inputs_give_the_same_bits_and_a_finished_run_is_not_repeated(core, loaded, drawn, tmp_path):
+    first, history = learn(core, loaded, drawn, tmp_path / "a")
+    torch.randn(5)  # the global random state plays no part
+    second, _ = learn(core, loaded, drawn, tmp_path / "b")
+    assert torch.equal(first.vectors["clip_l"], second.vectors["clip_l"])
+    other, _ = learn(core, loaded, drawn, tmp_path / "b", seed=1)
+    assert not torch.equal(first.vectors["clip_l"], other.vectors["clip_l"])
+
+    seen = []
+    again, read = learn(core, loaded, drawn, tmp_path / "a", lambda progress, steps: seen.append(progress))
+    assert seen == [None]
+    assert torch.equal(first.vectors["clip_l"], again.vectors["clip_l"])
+    assert [r["loss"] for r in read] == [r["loss"] for r in history]
+
+
+def test_the_norm_can_be_kept_at_the_vocabulary_s(core, loaded, drawn, tmp_path):
+    learned, history = learn(core, loaded, drawn, tmp_path, norm="vocabulary", learning_rate=0.05)
+    table = core.host.token_table(loaded.clip, "clip_l").float()
+    assert history[-1]["norm"] == pytest.approx(float(table.norm(dim=1).mean()), rel=1e-5)
+    free, _ = learn(core, loaded, drawn, tmp_path, norm="free", learning_rate=0.05)
+    assert float(free.vectors["clip_l"].norm()) != pytest.approx(float(learned.vectors["clip_l"].norm()), rel=1e-3)
+
+
+def test_weight_decay_is_off_unless_it_is_published(core):
+    assert core.settings.PRESETS["balanced"].weight_decay == core.settings.PRESETS["fast"].weight_decay == 0

@@ -1,0 +1,149 @@
+"""<R> in prompts, against the host's own embedding syntax and its own encoding."""
+
+import json
+import struct
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def relation(core, embeddings):
+    vectors = {"clip_l": torch.randn(2, 768, generator=torch.Generator().manual_seed(0)) * 0.02}
+    made = core.relation.Relation(vectors)
+    core.relation.save(made, embeddings / "carved.safetensors")
+    return made
+
+
+def encode(clip, text):
+    with torch.inference_mode():
+        return clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+
+
+def assert_same(got, expected):
+    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+
+
+@pytest.fixture
+def applied(core, loaded, relation):
+    return core.host.with_relation(loaded.clip, "<R>", relation.vectors)
+
+
+@pytest.mark.parametrize(
+    ("ours", "native"),
+    [
+        ("cat <R> stone", "cat embedding:carved stone"),
+        ("cat<R>stone", "cat embedding:carved stone"),
+        ("(<R>:1.3)", "(embedding:carved:1.3)"),
+        ("cat (<R>:1.3) stone", "cat ( embedding:carved :1.3) stone"),
+        ("cat <R>, stone", "cat embedding:carved , stone"),
+        ("<R>", "embedding:carved"),
+        ("a <R> b <R> c", "a embedding:carved b embedding:carved c"),
+        ("((cat)) <R>\nstone", "((cat)) embedding:carved stone"),
+    ],
+)
+def test_placeholder_means_what_the_host_s_embedding_means(loaded, applied, ours, native):
+    assert_same(encode(applied, ours), encode(loaded.clip, native))
+    assert not torch.equal(encode(applied, ours)[0], encode(loaded.clip, ours)[0])
+
+
+@pytest.mark.parametrize("text", ["", "cat on stone", "(cat:1.2), [stone] <S>", "word " * 120])
+def test_without_the_placeholder_the_encoding_is_the_host_s(loaded, applied, text):
+    assert_same(encode(applied, text), encode(loaded.clip, text))
+
+
+def test_the_incoming_clip_is_unchanged(core, loaded, relation):
+    before, tokenizer = encode(loaded.clip, "cat <R> stone"), loaded.clip.tokenizer
+    inner = loaded.clip.tokenizer.clip_l.tokenizer
+    core.host.with_relation(loaded.clip, "<R>", relation.vectors)
+    assert loaded.clip.tokenizer is tokenizer and loaded.clip.tokenizer.clip_l.tokenizer is inner
+    assert_same(encode(loaded.clip, "cat <R> stone"), before)
+
+
+def test_relations_chain(core, loaded, relation):
+    other = {"clip_l": relation.vectors["clip_l"][:1] * 3}
+    both = core.host.with_relation(core.host.with_relation(loaded.clip, "<R>", relation.vectors), "<S>", other)
+    only_s = core.host.with_relation(loaded.clip, "<S>", other)
+    assert_same(encode(both, "cat <R> dog"), encode(loaded.clip, "cat embedding:carved dog"))
+    assert_same(encode(both, "cat <S> dog"), encode(only_s, "cat <S> dog"))
+    assert not torch.equal(encode(both, "cat <R> dog <S> cow")[0], encode(only_s, "cat <R> dog <S> cow")[0])
+
+
+def test_clip_skip_and_lora_after_it_keep_it(loaded, applied, checkpoint):
+    import comfy.sd
+
+    def skip(clip):
+        clip = clip.clone()
+        clip.clip_layer(-12)
+        return clip
+
+    assert_same(encode(skip(applied), "cat <R> stone"), encode(skip(loaded.clip), "cat embedding:carved stone"))
+    assert not torch.equal(encode(skip(applied), "cat <R> stone")[0], encode(applied, "cat <R> stone")[0])
+
+    key = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    generator = torch.Generator().manual_seed(0)
+    lora = {
+        f"{key}.lora_up.weight": torch.randn(768, 2, generator=generator),
+        f"{key}.lora_down.weight": torch.randn(2, 768, generator=generator),
+    }
+
+    def with_lora(clip):
+        return comfy.sd.load_lora_for_models(loaded.model, clip, lora, 0.0, 0.3)[1]
+
+    changed = encode(with_lora(applied), "cat <R> stone")
+    assert_same(changed, encode(with_lora(loaded.clip), "cat embedding:carved stone"))
+    assert not torch.equal(changed[0], encode(applied, "cat <R> stone")[0])
+
+
+def test_strength_goes_from_the_first_word_to_the_relation(core, loaded, relation):
+    about = {"reversion.settings": json.dumps({"initial_word": "inside"})}
+    made = core.relation.Relation(relation.vectors, about)
+    with torch.inference_mode():
+        word = core.host.word_rows(loaded.clip, "clip_l", ["inside"])
+        weak = core.host.at_strength(made, loaded.clip, 0.0)["clip_l"]
+        half = core.host.at_strength(made, loaded.clip, 0.5)["clip_l"]
+    torch.testing.assert_close(weak, word.expand(2, -1), rtol=1e-4, atol=1e-6)
+    expected = (word.norm() + relation.vectors["clip_l"].norm(dim=1)) / 2
+    torch.testing.assert_close(half.norm(dim=1), expected, rtol=1e-4, atol=1e-6)
+    assert core.host.at_strength(made, loaded.clip, 1.0)["clip_l"] is relation.vectors["clip_l"]
+
+
+def test_a_relation_of_another_family_is_refused(core, loaded):
+    for vectors, problem in (
+        ({"clip_h": torch.zeros(1, 1024)}, r"it is for SD 2\.x \(clip_h\) and this CLIP takes clip_l"),
+        ({"clip_l": torch.zeros(1, 512)}, "its vectors have 512 numbers and this CLIP takes 768"),
+    ):
+        with pytest.raises(core.errors.ReVersionError, match=problem):
+            core.host.check_fits(core.relation.Relation(vectors), loaded.clip, "Apply")
+
+
+def test_lying_safetensors_headers_are_refused(core, tmp_path):
+    header = json.dumps({"clip_l": {"dtype": "F32", "shape": [1, 768], "data_offsets": [0, 10**12]}}).encode()
+    (tmp_path / "r.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is no relation"):
+        core.relation.load(tmp_path / "r.safetensors")
+
+
+def test_other_families_are_refused_by_name(core, loaded):
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.sd
+    import comfy.supported_models
+    import comfy.text_encoders.flux
+    import comfy.text_encoders.sd2_clip
+
+    config = comfy.supported_models.Flux({"disable_unet_model_creation": True})
+    flux = comfy.model_patcher.ModelPatcher(
+        comfy.model_base.BaseModel(config, comfy.model_base.ModelType.FLUX), torch.device("cpu"), torch.device("cpu")
+    )
+    with pytest.raises(core.errors.ReVersionError, match=r"Train, input 'model': the model family Flux .* SD 1\.x"):
+        core.host.family_of(flux, "Train")
+
+    # The host's own class, without memory for its weights.
+    clip = comfy.sd.CLIP(no_init=True)
+    clip.cond_stage_model = comfy.text_encoders.flux.FluxClipModel(device="meta")
+    clip.tokenizer = loaded.clip.tokenizer
+    with pytest.raises(core.errors.ReVersionError, match="Train, input 'clip': the text encoder FluxClipModel is not"):
+        core.host.check_clip(clip, "Train")
+    with pytest.raises(core.errors.ReVersionError, match="Train, input 'clip': the checkpoint has no text encoder"):
+        core.host.check_clip(None, "Train")

@@ -1,0 +1,109 @@
+"""One training step against the literal reference, through the host's own networks."""
+
+import dataclasses
+
+import pytest
+import torch
+from reference import Reference
+
+PREDICTIONS = ("eps", "v")
+
+
+def with_prediction(model, prediction):
+    """A clone of the host's model that is sampled as an EPS or V model, by the host's own patch."""
+    import comfy.model_sampling
+
+    clone = model.clone()
+    if prediction == "v":
+
+        class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V_PREDICTION):
+            pass
+
+        clone.add_object_patch("model_sampling", Sampling(model.model.model_config))
+    return clone
+
+
+def short_task(core, exemplars, **settings):
+    settings = core.settings.TrainSettings(**{"batch_size": 2, "accumulation": 2, "norm": "free", **settings})
+    # A steering weight of 1 makes both losses count in the comparison.
+    return core.run.Task(exemplars, settings, core.steering.Steering(weight=1.0), core.focal.Focal(0.5))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_one_step_equals_the_reference(core, loaded, drawn, prediction):
+    task = short_task(core, drawn)
+    clip, model = loaded.clip, with_prediction(loaded.model, prediction)
+    windows = core.run.check(model, clip, loaded.vae, task, "test")[2]
+    with torch.inference_mode():
+        mean, std = core.host.scaled_posterior(model, loaded.vae, torch.from_numpy(drawn.fitted(64)))
+    model, clip = core.host.load_for_training(model, clip)
+    with core.host.borrowing(model, clip, windows) as borrowed:
+        problem = core.run.build_problem(clip, task, mean, std)
+        start = core.host.word_rows(clip, "clip_l", ["and"]) * 1.1
+        relation = {"clip_l": torch.nn.Parameter(start.clone())}
+        cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
+        generator = torch.Generator().manual_seed(3)
+        batches = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
+        denoise, steer = core.trainer.accumulate_gradient(
+            borrowed, problem, task.settings, task.steering, relation, batches
+        )
+
+    captions, words = task.captions, core.run.entity_words
+    reference = Reference(clip, model, start[0].clone())
+    losses, steers = [], []
+    for draws in batches:
+        negatives = words([captions[c] for c in sorted(set(draws.captions))])
+        for i, c in enumerate(draws.captions):
+            x0 = mean[draws.exemplars[i]].clone() + std[draws.exemplars[i]].clone() * draws.posterior[i]
+            t = int(draws.timesteps[i])
+            losses.append(reference.denoising_loss(x0, draws.noise[i], t, captions[c], prediction))
+            positives = [task.steering.basis[p] for p in draws.positives[i].tolist()]
+            steers.append(reference.steering_loss(positives, negatives, 0.07))
+    expected_denoise, expected_steer = torch.stack(losses).mean(), torch.stack(steers).mean()
+    expected = reference.gradient(expected_denoise + expected_steer)
+
+    assert float(denoise) == pytest.approx(float(expected_denoise), rel=1e-5)
+    assert float(steer) == pytest.approx(float(expected_steer), rel=1e-5)
+    difference = (relation["clip_l"].grad[0] - expected).norm() / expected.norm()
+    assert float(difference) < 1e-5
+
+
+def test_gradient_of_the_relation_agrees_with_finite_differences(core, loaded, drawn):
+    task = short_task(core, drawn, accumulation=1)
+    windows = core.host.caption_windows(loaded.clip, task.captions, 1)
+    model, clip = core.host.load_for_training(loaded.model, loaded.clip)
+    generator = torch.Generator().manual_seed(0)
+    with core.host.borrowing(model, clip, windows) as borrowed:
+        problem = core.run.build_problem(
+            clip, task, torch.randn(8, 4, 8, 8, generator=generator), torch.zeros(8, 4, 8, 8)
+        )
+        cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
+        batches = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
+        start = core.host.word_rows(clip, "clip_l", ["and"])
+        direction = torch.nn.functional.normalize(torch.randn(1, 768, generator=generator))
+
+        def loss_and_gradient(vector):
+            relation = {"clip_l": torch.nn.Parameter(vector.clone())}
+            losses = core.trainer.accumulate_gradient(
+                borrowed, problem, task.settings, task.steering, relation, batches
+            )
+            return float(losses[0].double() + losses[1].double()), relation["clip_l"].grad
+
+        _, gradient = loss_and_gradient(start)
+        step = 1e-2
+        above, below = (loss_and_gradient(start + sign * step * direction)[0] for sign in (1, -1))
+    assert float((gradient * direction).sum()) == pytest.approx((above - below) / (2 * step), rel=0.02)
+
+
+def test_two_encoders_worth_of_vectors_all_get_a_gradient(core, loaded, drawn):
+    task = short_task(core, drawn, accumulation=1, vectors=3)
+    windows = core.host.caption_windows(loaded.clip, task.captions, 3)
+    model, clip = core.host.load_for_training(loaded.model, loaded.clip)
+    with core.host.borrowing(model, clip, windows) as borrowed:
+        problem = core.run.build_problem(clip, task, torch.randn(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
+        initial = {"clip_l": core.host.word_rows(clip, "clip_l", ["and"] * 3)}
+        settings = dataclasses.replace(task.settings, steps=1)
+        (progress,) = core.trainer.learn(borrowed, problem, settings, task.steering, task.focal, initial)
+    moved = (progress.vectors["clip_l"] - initial["clip_l"]).norm(dim=1)
+    assert progress.vectors["clip_l"].shape == (3, 768) and (moved > 0).all()
+    assert progress.vectors["clip_l"].dtype == torch.float32

@@ -1,0 +1,187 @@
+"""Bad input is refused before any work, in one sentence that names node, input and cure."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from PIL import Image
+
+from micro import graphs, server
+from micro.server import PromptError
+from reversion_core import relation as relation_files
+
+
+def folder_with(host_server, name, captions, pictures=("a.png",)):
+    folder = host_server.folder / "input" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        Image.new("RGB", (64, 64), "red").save(folder / picture)
+    (folder / "text.json").write_text(json.dumps(captions))
+    return name
+
+
+def refusal(host_server, graph):
+    graph = graph | {"save": graphs.node("ReVersionSaveRelation", relation=["train", 0], name="bad", overwrite=True)}
+    with pytest.raises(PromptError) as caught:
+        host_server.run(graph)
+    assert not (host_server.folder / "models" / "embeddings" / "bad.safetensors").exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("captions", "pictures", "sentence"),
+    [
+        (
+            {"a.png": ["cat stone"]},
+            ["a.png"],
+            "ReVersion Load Exemplars, input 'folder': the caption 'cat stone' has no {}; "
+            "write {} once, where the relation stands.",
+        ),
+        (
+            {"a.png": ["cat {} stone"]},
+            ["a.png", "b.png"],
+            "ReVersion Load Exemplars, input 'folder': no caption for b.png; "
+            "add it to text.json or a .txt of the same name.",
+        ),
+        (
+            {"a.png": ["cat {} stone"], "c.png": ["cat {} stone"]},
+            ["a.png"],
+            "ReVersion Load Exemplars, input 'folder': captions without a picture: c.png; "
+            "add the picture or take them out.",
+        ),
+        (
+            {},
+            [],
+            "has no pictures (png, jpg, jpeg, webp, bmp); put 4 to 10 exemplars there.",
+        ),
+        (
+            {"a.png": ["word " * 90 + "{} stone"]},
+            ["a.png"],
+            "is longer than 77 tokens and its {} comes too late; shorten it.",
+        ),
+    ],
+    ids=["no placeholder", "no caption", "no picture", "empty folder", "cut off"],
+)
+def test_exemplars(host_server, captions, pictures, sentence, request):
+    name = folder_with(host_server, request.node.callspec.id.replace(" ", "-"), captions, pictures)
+    assert sentence in refusal(host_server, graphs.learn(name))
+
+
+@pytest.mark.parametrize("folder", ["../output", "/etc", "inside/../../models", "C:\\pictures", ""])
+def test_folders_outside_the_input_folder(host_server, exemplars, folder):
+    message = refusal(host_server, graphs.learn(folder))
+    assert "ReVersion Load Exemplars, input 'folder':" in message
+    assert "is not inside the host's 'input' folder; choose a name without '..'" in message
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        (
+            {"initial_word": "hamburgerpaintedon"},
+            "ReVersion Train, input 'initial_word': 'hamburgerpaintedon' is not one token of the text encoder; "
+            "use a word such as 'and'.",
+        ),
+        ({"initial_word": " "}, "ReVersion Train, input 'initial_word': it is empty; use a word such as 'and'."),
+    ],
+)
+def test_initial_word(host_server, exemplars, inputs, sentence):
+    assert sentence in refusal(host_server, graphs.learn(exemplars, **inputs))
+
+
+def test_basis_words_of_several_tokens(host_server, exemplars):
+    graph = graphs.learn(exemplars)
+    graph["steering"] = graphs.node(
+        "ReVersionSteering", weight=0.01, temperature=0.07, positives=1, basis="on on-top-of", extra_negatives=""
+    )
+    graph["train"]["inputs"]["steering"] = ["steering", 0]
+    assert "'on-top-of' of the word basis is not one token; take it out of ReVersion Steering" in refusal(
+        host_server, graph
+    )
+
+
+def applying(relation, placeholder="<R>"):
+    graph = {
+        "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
+        "train": graphs.node("ReVersionLoadRelation", relation=relation),
+        "apply": graphs.node(
+            "ReVersionApplyRelation",
+            clip=["checkpoint", 1],
+            relation=["train", 0],
+            placeholder=placeholder,
+            strength=1.0,
+        ),
+    }
+    return graph | graphs.draw("applied", "cat <R> stone", 1, clip=("apply", 0), steps=1)
+
+
+@pytest.fixture
+def embeddings(host_server):
+    folder = host_server.folder / "models" / "embeddings"
+    relation_files.save(relation_files.Relation({"clip_l": torch.ones(1, 768)}), folder / "plain.safetensors")
+    relation_files.save(relation_files.Relation({"clip_h": torch.ones(1, 1024)}), folder / "wide.safetensors")
+    torch.save({"<R>": torch.zeros(300)}, folder / "narrow.bin")
+    return folder
+
+
+@pytest.mark.parametrize("placeholder", ["inside", "", "<a b>", "the <R>", "<R"])
+def test_placeholder_that_is_an_ordinary_word(host_server, embeddings, placeholder):
+    with pytest.raises(PromptError, match=r"ReVersion Apply Relation, input 'placeholder': .* write a word in angle"):
+        host_server.run(applying("plain.safetensors", placeholder))
+
+
+def test_relation_of_another_family_or_width(host_server, embeddings):
+    with pytest.raises(PromptError, match=r"input 'relation': it is for SD 2\.x .*; use the kind of checkpoint"):
+        host_server.run(applying("wide.safetensors"))
+    with pytest.raises(PromptError, match=r"'narrow\.bin' is no relation \(clip_l has shape 1 x 300"):
+        host_server.run(applying("narrow.bin"))
+
+
+def test_missing_relation_and_one_outside_the_folder(host_server, embeddings):
+    with pytest.raises(PromptError, match=r"Load Relation, input 'relation': there is no file 'lost\.safetensors'"):
+        host_server.run(applying("lost.safetensors"))
+    for name in ("../../outside.safetensors", "/etc/passwd", "C:\\r.bin"):
+        with pytest.raises(PromptError, match="is not inside the host's 'embeddings' folder"):
+            host_server.run(applying(name))
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_pickle_with_code_does_not_run(host_server, embeddings):
+    (embeddings / "evil.pt").write_bytes(pickle.dumps({"<R>": Malicious(embeddings / "ran")}))
+    with pytest.raises(PromptError, match=r"'evil\.pt' holds more than numbers and was not opened"):
+        host_server.run(applying("evil.pt"))
+    assert not (embeddings / "ran").exists()
+
+
+def test_saving_over_another_relation_needs_permission(host_server, embeddings):
+    def save(relation, overwrite):
+        graph = {
+            "load": graphs.node("ReVersionLoadRelation", relation=relation),
+            "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name="kept", overwrite=overwrite),
+        }
+        return host_server.run(graph)
+
+    save("plain.safetensors", False)
+    save("plain.safetensors", False)
+    with pytest.raises(PromptError, match="there is another relation called 'kept'"):
+        save("wide.safetensors", False)
+    save("wide.safetensors", True)
+    assert relation_files.load(embeddings / "kept.safetensors").family == "SD 2.x"
+
+
+@pytest.mark.parametrize("name", ["../up", "CON", "a b", "123"])
+def test_names_that_cannot_be_saved(host_server, embeddings, name):
+    graph = {
+        "load": graphs.node("ReVersionLoadRelation", relation="plain.safetensors"),
+        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name=name, overwrite=False),
+    }
+    with pytest.raises(PromptError, match="ReVersion Save Relation, input 'name'"):
+        host_server.run(graph)

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from reference import density as literal_density
+
+from reversion_core import focal
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_density_is_the_paper_s(alpha):
+    torch.testing.assert_close(focal.density(1000, alpha).tolist(), literal_density(alpha), rtol=1e-12, atol=0)
+
+
+def test_density_has_the_method_s_constants():
+    f, t = focal.density(1000, 0.5), torch.arange(1000)
+    assert float((f * t).sum()) == pytest.approx(600.9, abs=0.05)
+    assert float(f[t >= 500].sum()) == pytest.approx(0.659, abs=5e-4)
+    assert float(f[t >= 800].sum()) == pytest.approx(0.294, abs=5e-4)
+    assert float(f[t < 200].sum()) == pytest.approx(0.107, abs=1e-3)
+    assert float(f[-1] / f[0]) == pytest.approx(3, abs=1e-3)
+    steep = focal.density(1000, 1.0)
+    assert float((steep * t).sum()) == pytest.approx(702, abs=0.5)
+    assert float(steep[t < 200].sum()) == pytest.approx(0.013, abs=5e-4)
+    assert float((focal.density(1000, 0.0) * t).sum()) == pytest.approx(499.5)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_draws_follow_the_density(stratified):
+    generator = torch.Generator().manual_seed(0)
+    cdf = focal.cumulative(1000, focal.Focal(0.5))
+    t = torch.cat([focal.draw_timesteps(cdf, 100, generator, stratified) for _ in range(2000)])
+    observed = torch.bincount(t // 100, minlength=10) / len(t)
+    expected = focal.density(1000, 0.5).reshape(10, 100).sum(1)
+    torch.testing.assert_close(observed.double(), expected, rtol=0.02, atol=0)
+    assert t.min() == 0 and t.max() == 999
+
+
+def test_stratified_draws_have_one_in_each_part():
+    cdf = focal.cumulative(1000, focal.Focal(0.0))
+    t = focal.draw_timesteps(cdf, 10, torch.Generator().manual_seed(1), stratified=True)
+    assert sorted((t // 100).tolist()) == list(range(10))
+
+
+def test_range_limits_the_draws():
+    cdf = focal.cumulative(1000, focal.Focal(0.5, 0.3, 0.4))
+    t = focal.draw_timesteps(cdf, 1000, torch.Generator().manual_seed(2))
+    assert int(t.min()) >= 300 and int(t.max()) <= 399

@@ -1,0 +1,105 @@
+import pickle
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from reversion_core import relation
+from reversion_core.errors import ReVersionError
+
+
+class Malicious:
+    """Its pickle creates a file when it is opened carelessly."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def vector(width=768, count=1, seed=0):
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_file_keeps_numbers_and_metadata(tmp_path):
+    metadata = relation.metadata_for("carved", "SD 1.x", "2026-01-01", "<R>", {"captions": [["cat {} stone"]]})
+    relation.save(relation.Relation({"clip_l": vector(count=3)}, metadata), tmp_path / "r.safetensors")
+    loaded = relation.load(tmp_path / "r.safetensors")
+    assert torch.equal(loaded.vectors["clip_l"], vector(count=3))
+    assert loaded.metadata["modelspec.trigger_phrase"] == "<R>"
+    assert loaded.metadata["reversion.captions"] == '[["cat {} stone"]]'
+    with safe_open(tmp_path / "r.safetensors", "pt") as file:
+        assert set(file.keys()) == {"clip_l"}
+    assert [p.name for p in tmp_path.iterdir()] == ["r.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"<R>": vector()[0]}, {"clip_l": vector()}),
+        ({"string_to_token": {"*": 265}, "string_to_param": {"*": vector(count=2)}, "name": "x"}, None),
+        ({"<R>": vector(1024)[0]}, {"clip_h": vector(1024)}),
+        ({"clip_l": vector(), "clip_g": vector(1280)}, {"clip_l": vector(), "clip_g": vector(1280)}),
+        ({"emb_params": vector(count=2)}, {"clip_l": vector(count=2)}),
+    ],
+)
+def test_layouts_of_other_programs(tmp_path, content, expected):
+    torch.save(content, tmp_path / "r.bin")
+    loaded = relation.load(tmp_path / "r.bin").vectors
+    expected = expected or {"clip_l": vector(count=2)}
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def test_code_in_a_pickle_does_not_run(tmp_path):
+    for name, write in (("a.bin", torch.save), ("b.pt", lambda data, path: path.write_bytes(pickle.dumps(data)))):
+        write({"<R>": Malicious(tmp_path / "ran")}, tmp_path / name)
+        with pytest.raises(ReVersionError, match="holds more than numbers"):
+            relation.load(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"<R>": torch.zeros(767)}, "shape 1 x 767"),
+        ({"<R>": torch.full((768,), float("nan"))}, "not finite"),
+        ({"<R>": torch.zeros(2, 2, 768)}, "shape 2 x 2 x 768"),
+        ({"a": vector(), "b": vector()}, "no embedding found"),
+        ([1, 2], "unknown layout"),
+    ],
+)
+def test_what_is_no_embedding_is_refused(tmp_path, content, problem):
+    torch.save(content, tmp_path / "r.bin")
+    with pytest.raises(ReVersionError, match=problem):
+        relation.load(tmp_path / "r.bin")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 8 + b"{}", b"garbage" * 100])
+def test_broken_files_are_refused(tmp_path, data):
+    for suffix in relation.SUFFIXES:
+        (tmp_path / f"r{suffix}").write_bytes(data)
+        with pytest.raises(ReVersionError, match=f"'r{suffix}'"):
+            relation.load(tmp_path / f"r{suffix}")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", "CON", "a<b", "x" * 101, "123", "\u00fc"])
+def test_names_that_some_system_or_prompt_cannot_read(name):
+    with pytest.raises(ReVersionError, match="Save, input 'name'"):
+        relation.checked_name(name, "Save", "name")
+
+
+def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "r.safetensors"
+    relation.save(relation.Relation({"clip_l": vector()}), path)
+
+    def full_disk(tensors, partial, metadata):
+        partial.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(relation, "save_file", full_disk)
+    with pytest.raises(OSError, match="disk full"):
+        relation.save(relation.Relation({"clip_l": vector(seed=1)}), path)
+    assert torch.equal(relation.load(path).vectors["clip_l"], vector())
+    assert [p.name for p in tmp_path.iterdir()] == ["r.safetensors"]

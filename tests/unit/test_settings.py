@@ -1,0 +1,28 @@
+import pytest
+
+from reversion_core.errors import ReVersionError
+from reversion_core.settings import PRESETS, TrainSettings, from_preset
+
+
+def test_paper_preset_is_the_published_setting():
+    paper = PRESETS["paper"]
+    assert (paper.steps, paper.batch_size, paper.accumulation) == (3000, 2, 4)
+    assert (paper.learning_rate, paper.schedule, paper.weight_decay) == (2.0e-3, "constant", 1e-2)
+    assert (paper.initial_word, paper.vectors, paper.norm, paper.stratified) == ("and", 1, "free", False)
+    assert (paper.denoise_weight, paper.precision) == (1.0, "fp32")
+
+
+def test_zero_and_preset_mean_the_preset_and_seed_zero_means_zero():
+    settings = from_preset("paper", steps=0, learning_rate=0.0, schedule="preset", seed=0, vectors=2)
+    assert settings.steps == 3000 and settings.learning_rate == 2e-3 and settings.vectors == 2 and settings.seed == 0
+
+
+def test_schedule_counts_updates_whatever_the_accumulation():
+    for accumulation in (1, 4):
+        settings = TrainSettings(steps=10, accumulation=accumulation, learning_rate=1.0, schedule="linear")
+        assert [settings.rate(i) for i in (0, 5, 9)] == pytest.approx([1.0, 0.5, 0.1])
+
+
+def test_values_out_of_range_are_refused_by_name():
+    with pytest.raises(ReVersionError, match="ReVersion Train, input 'vectors': 9 is out of range"):
+        from_preset("fast", vectors=9)
