@@ -1,5 +1,3 @@
 from .nodes import comfy_entrypoint
 
-WEB_DIRECTORY = "./web"
-
-__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+__all__ = ["comfy_entrypoint"]

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from micro import judge, world
+
+
+def test_a_scene_is_drawn_the_same_from_the_same_random_numbers():
+    first, second = (world.render(world.random_scene(np.random.default_rng(3))) for _ in range(2))
+    assert (first == second).all() and first.shape == (64, 64, 3)
+
+
+def test_held_out_pairs_never_appear_in_training():
+    rng = np.random.default_rng(0)
+    assert not any(world.held_out(*world.random_pair(rng)) for _ in range(2000))
+    assert all(world.held_out(*world.random_pair(rng, held_out_pairs=True)) for _ in range(100))
+    assert world.held_out(*(pair := world.random_pair(rng, held_out_pairs=True))) == world.held_out(*pair[::-1])
+
+
+def test_half_of_the_relations_are_asymmetric():
+    assert len(world.RELATIONS) >= 8 and len(world.RELATIONS) - len(world.SYMMETRIC) >= len(world.RELATIONS) / 2
+
+
+def test_judge_reads_thousands_of_scenes():
+    rng = np.random.default_rng(1)
+    wrong = []
+    for _ in range(1000):
+        scene = world.random_scene(rng, held_out_pairs=rng.random() < 0.5)
+        seen = judge.look(world.render(scene))
+        if set(seen.entities) != set(scene.pair) or seen.relation(*scene.pair) != scene.relation:
+            wrong.append((scene.relation, *map(str, scene.pair)))
+    assert len(wrong) <= 10, wrong
+
+
+@pytest.mark.parametrize("relation", world.RELATIONS)
+def test_judge_tells_the_direction(relation):
+    rng = np.random.default_rng(2)
+    scene = world.arrange(relation, *world.random_pair(rng), rng)
+    seen = judge.look(world.render(scene))
+    backwards = seen.relation(*scene.pair[::-1])
+    assert (backwards == relation) == (relation in world.SYMMETRIC)
+
+
+def broken_pictures():
+    rng = np.random.default_rng(0)
+    blank = np.full((64, 64, 3), 242, np.uint8)
+    yield "blank", blank
+    yield "black", blank * 0
+    yield "noise", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    scene = world.render(world.arrange("above", *world.random_pair(rng), rng)).copy()
+    scene[::2] = 242
+    yield "lines", scene
+    stripes = blank.copy()
+    stripes[:, ::4] = world.COLOURS["red"]
+    yield "stripes", stripes
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"), broken_pictures(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_judge_sees_nothing_in_broken_pictures(name, picture):
+    seen = judge.look(picture)
+    assert not seen.relations and len(seen.entities) < 2
+
+
+def test_judge_does_not_take_half_an_entity_for_one():
+    rng = np.random.default_rng(5)
+    misjudged = 0
+    for _ in range(40):
+        scene = world.arrange("left of", *world.random_pair(rng), rng)
+        picture = world.render(scene).copy()
+        picture[scene.subject.y :] = 242  # the lower half is gone
+        misjudged += judge.look(picture).relation(*scene.pair) == "left of"
+    assert misjudged <= 4
