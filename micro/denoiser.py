@@ -269,20 +269,17 @@ def update_average(average, model, step, every=4):
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
-def train(folder, latents, steps, decay_steps=0, whole_window_from=None, peak=7e-4, log=logging.info):
+def train(model, folder, latents, steps, decay_steps=0, whole_window_from=None, peak=7e-4, log=logging.info):
     """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
 
     Resumes from `folder`/denoiser.pt. A decayed run is kept apart: a longer one goes on from before the decay.
     """
-    torch.manual_seed(0)
-    model = Denoiser()
     average = copy.deepcopy(model).requires_grad_(False)
-    text_rows = [model.text.rows, model.text.position]
-    rest = [p for p in model.parameters() if all(p is not row for row in text_rows)]
+    # The text encoder has had its lessons: it moves less than the rest.
     optimizer = torch.optim.AdamW(
         [
-            {"params": rest, "scale": 1.0, "weight_decay": 0.01},
-            {"params": text_rows, "scale": 2.0, "weight_decay": 0.0},
+            {"params": model.unet.parameters(), "scale": 1.0, "weight_decay": 0.01},
+            {"params": model.text.parameters(), "scale": 0.3, "weight_decay": 0.0},
         ],
         betas=(0.9, 0.99),
         fused=True,

@@ -6,7 +6,9 @@ First stage, latents, denoiser, and then the compact weights beside this file.
 import argparse
 import logging
 
-from . import denoiser, first_stage, host, pack
+import torch
+
+from . import denoiser, first_stage, host, layout, pack
 
 FOLDER = host.ROOT / "build" / "micro"
 
@@ -31,9 +33,12 @@ def main():
     arguments = parser.parse_args()
     host.enter()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    torch.manual_seed(0)
     stage = first_stage.train(FOLDER)
     latents = denoiser.encode_pool(stage, FOLDER)
-    average = denoiser.train(FOLDER, latents, arguments.steps, arguments.decay_steps)
+    model = denoiser.Denoiser()
+    layout.teach(model, latents, FOLDER)
+    average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps)
     compact(stage, average)
 
 

@@ -134,6 +134,6 @@ class ReVersionFocalSampling(io.ComfyNode):
                 "swap the two",
             )
         focal = Focal(alpha, lowest_timestep / TIMESTEPS, (highest_timestep + 1) / TIMESTEPS)
-        drawn = focal_sampling.cumulative(TIMESTEPS, focal).diff(prepend=focal_sampling.cumulative(1, focal)[:1] * 0)
-        chart = charts.line_chart(f"f(t), alpha {alpha:g}", {"share of draws": drawn.tolist()}, "timestep")
+        shares = focal_sampling.distribution(TIMESTEPS, focal).tolist()
+        chart = charts.line_chart(f"f(t), alpha {alpha:g}", {"share of draws": shares}, "timestep")
         return io.NodeOutput(focal, as_image(chart))

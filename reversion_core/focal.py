@@ -22,12 +22,16 @@ def density(timesteps, alpha):
     return f / f.sum()
 
 
-def cumulative(timesteps, focal):
-    """Cumulative distribution of f over the focal's range, zero before it: float64 [T], ends in 1."""
-    f = density(timesteps, focal.alpha)
-    t = torch.arange(timesteps)
+def distribution(timesteps, focal):
+    """f limited to the focal's range, sum 1: float64 [T]."""
+    f, t = density(timesteps, focal.alpha), torch.arange(timesteps)
     f = f * ((t >= round(focal.start * timesteps)) & (t < max(round(focal.end * timesteps), 1)))
-    return torch.cumsum(f / f.sum(), 0)
+    return f / f.sum()
+
+
+def cumulative(timesteps, focal):
+    """Cumulative distribution of the timesteps: float64 [T], ends in 1."""
+    return torch.cumsum(distribution(timesteps, focal), 0)
 
 
 def draw_timesteps(cdf, count, generator, stratified=False):
