@@ -31,7 +31,8 @@ def distribution(timesteps, focal):
 
 def cumulative(timesteps, focal):
     """Cumulative distribution of the timesteps: float64 [T], ends in 1."""
-    return torch.cumsum(distribution(timesteps, focal), 0)
+    cdf = torch.cumsum(distribution(timesteps, focal), 0)
+    return cdf / cdf[-1]
 
 
 def draw_timesteps(cdf, count, generator, stratified=False):

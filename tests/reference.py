@@ -37,7 +37,10 @@ def density(alpha, timesteps=1000):
 
 
 class Reference:
-    """Text encoder with one more row in its table, and the UNet."""
+    """Text encoder with one more row in its table, and the UNet.
+
+    The host's networks add in place: use it under torch.autograd.graph.allow_mutation_on_saved_tensors().
+    """
 
     def __init__(self, clip, model, relation):
         """relation: float32 [d]; it becomes row 49408 of the table, and the whole table takes a gradient."""
@@ -56,16 +59,14 @@ class Reference:
         before, after = caption.split("{}")
         ids = [49406, *self.ids(before), 49408, *self.ids(after), 49407]
         ids += [49407] * (77 - len(ids))
-        with torch.autograd.graph.allow_mutation_on_saved_tensors():
-            return self.text(embeds=self.table[torch.tensor([ids])], num_tokens=[77])[0]
+        return self.text(embeds=self.table[torch.tensor([ids])], num_tokens=[77])[0]
 
     def denoising_loss(self, x0, noise, t, caption, prediction="eps"):
         """METHOD eq. 1 of one sample: x0, noise [c, h, w] in the model's scale."""
         abar = alphas_cumprod()[t]
         signal, sigma = abar.sqrt().float(), (1 - abar).sqrt().float()
         x_t = signal * x0 + sigma * noise
-        with torch.autograd.graph.allow_mutation_on_saved_tensors():
-            output = self.unet(x_t[None], torch.tensor([float(t)]), context=self.encode(caption))[0]
+        output = self.unet(x_t[None], torch.tensor([float(t)]), context=self.encode(caption))[0]
         target = noise if prediction == "eps" else signal * noise - sigma * x0
         return (target - output).square().mean()
 

@@ -1,0 +1,53 @@
+"""The first stage's posterior, read while the host's own VAE encodes."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def kl_vae(reversion):
+    """The host's SD VAE in its full architecture with random weights."""
+    import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    config = {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 128,
+        "ch_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    torch.manual_seed(0)
+    weights = AutoencoderKL(ddconfig=config, embed_dim=4).state_dict()
+    weights = {
+        name: torch.randn_like(w) * 0.02 if w.ndim > 1 else torch.ones_like(w) * 0.5 for name, w in weights.items()
+    }
+    with torch.inference_mode():
+        return comfy.sd.VAE(sd=weights)
+
+
+def test_mean_is_the_host_s_encoding_and_std_its_moments(core, kl_vae):
+    pictures = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        mean, std = core.host.posterior(kl_vae, pictures)
+        moments = []
+        hook = kl_vae.first_stage_model.regularization.register_forward_hook(
+            lambda m, i, o: moments.append(i[0].float())
+        )
+        expected = kl_vae.encode(pictures)
+        hook.remove()
+    torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-5)
+    variance = moments[0].chunk(2, 1)[1].clamp(-30, 20).exp()
+    torch.testing.assert_close(std**2, variance, rtol=1e-3, atol=1e-6)
+    assert not kl_vae.first_stage_model.regularization._forward_hooks
+
+
+def test_taesd_has_no_spread(core, loaded, drawn):
+    with torch.inference_mode():
+        mean, std = core.host.scaled_posterior(loaded.model, loaded.vae, torch.from_numpy(drawn.fitted(64)))
+    assert mean.shape == (8, 4, 8, 8) and (std == 0).all()
