@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import comfy.model_management
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io
@@ -149,6 +150,12 @@ class ReVersionTrain(io.ComfyNode):
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
         bar = comfy.utils.ProgressBar(settings.steps)
+
+        def on_progress(progress, total):
+            # The bar skips updates that come fast, and with them the look at the cancel button.
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update_absolute(progress.step if progress else 0, total)
+
         relation, history = run.learn_relation(
             model,
             clip,
@@ -156,7 +163,7 @@ class ReVersionTrain(io.ComfyNode):
             run.Task(exemplars, settings, steering or Steering(), focal or Focal()),
             places.embedding_roots()[0] / places.AUTOSAVE,
             Path(folder_paths.get_output_directory()) / "reversion",
-            lambda progress, total: bar.update_absolute(progress.step if progress else 0, total),
+            on_progress,
             cls.NAME,
         )
         loss_map = {"loss": [record["loss"] for record in history]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 
 from .errors import ReVersionError
 
@@ -68,7 +68,8 @@ def save(relation, path):
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata={k: str(v) for k, v in relation.metadata.items()})
+        # Not by safetensors' own save_file, whose files only their owner can read.
+        partial.write_bytes(safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()}))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -97,13 +97,15 @@ def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exem
     before = set(kept.glob("*"))
     graph = graphs.learn(exemplars, preset="fast", steps=500, training_seed=31) | saved("never")
     with host_server.following(graph, "train") as (job, progress):
-        assert [next(progress) for _ in range(3)] == [(0, 500), (1, 500), (2, 500)]
+        assert next(progress) == (0, 500)
+        step = next(value for value, _ in progress if value >= 2)
         host_server.post("interrupt")
         entry = host_server.wait(job, 30)
     assert server.failure(entry) == "interrupted"
+    assert probe() == was
     (file,) = set(kept.glob("*")) - before
     partial = relation.load(file)
-    assert int(partial.metadata["reversion.steps_done"]) in (2, 3)
+    assert int(partial.metadata["reversion.steps_done"]) in (step, step + 1)
 
     graph = {
         "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
@@ -111,7 +113,7 @@ def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exem
         "apply": apply(("load", 0)),
     } | graphs.draw("partial", "red circle <R> blue square", 7, clip=("apply", 0), steps=2)
     assert pixels(host_server, host_server.run(graph), "partial").shape == (64, 64, 3)
-    assert probe() == was
+    assert probe()["weights"] == was["weights"]
 
 
 def test_unplugged_steering_and_focal_sampling_mean_the_published_values(host_server, exemplars):

@@ -32,6 +32,8 @@ def test_file_keeps_numbers_and_metadata(tmp_path):
     with safe_open(tmp_path / "r.safetensors", "pt") as file:
         assert set(file.keys()) == {"clip_l"}
     assert [p.name for p in tmp_path.iterdir()] == ["r.safetensors"]
+    (tmp_path / "ordinary").touch()
+    assert (tmp_path / "r.safetensors").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,10 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "r.safetensors"
     relation.save(relation.Relation({"clip_l": vector()}), path)
 
-    def full_disk(tensors, partial, metadata):
-        partial.write_bytes(b"half")
+    def full_disk(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(relation, "save_file", full_disk)
+    monkeypatch.setattr(relation.os, "replace", full_disk)
     with pytest.raises(OSError, match="disk full"):
         relation.save(relation.Relation({"clip_l": vector(seed=1)}), path)
     assert torch.equal(relation.load(path).vectors["clip_l"], vector())
