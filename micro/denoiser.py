@@ -269,7 +269,7 @@ def update_average(average, model, step, every=4):
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
-def train(model, folder, latents, steps, decay_steps=0, whole_window_from=None, peak=7e-4, log=logging.info):
+def train(model, folder, latents, steps, decay_steps=0, whole_window_from=0, peak=7e-4, log=logging.info):
     """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
 
     Resumes from `folder`/denoiser.pt. A decayed run is kept apart: a longer one goes on from before the decay.
@@ -299,8 +299,8 @@ def train(model, folder, latents, steps, decay_steps=0, whole_window_from=None, 
         left = (steps - step) / decay_steps if decay_steps else 1.0
         for group in optimizer.param_groups:
             group["lr"] = group["scale"] * peak * min(1.0, (step + 1) / 300, left)
-        short = whole_window_from is None or step < whole_window_from
-        loss = training_loss(model, latents, step, SHORT_TOKENS if short else TOKENS)
+        tokens = SHORT_TOKENS if step < whole_window_from else TOKENS
+        loss = training_loss(model, latents, step, tokens)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

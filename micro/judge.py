@@ -42,7 +42,6 @@ class _Fit:
     entity: world.Entity
     mask: np.ndarray  # the pixels of its colour, bool [64, 64]
     drawing: np.ndarray  # the fitted shape, bool [64, 64]
-    overlap: float
 
     @property
     def box(self):
@@ -134,7 +133,7 @@ def look(picture):
                 hidden |= other_mask
         shape, overlap, drawing = _fit_shape(mask, ndimage.binary_dilation(hidden))
         if overlap >= SHAPE_OVERLAP:
-            fits.append(_Fit(world.Entity(colour, shape), mask, drawing, overlap))
+            fits.append(_Fit(world.Entity(colour, shape), mask, drawing))
     fits.sort(key=lambda fit: -fit.mask.sum())
     relations = {}
     if len(fits) == 2:

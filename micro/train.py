@@ -38,7 +38,9 @@ def main():
     latents = denoiser.encode_pool(stage, FOLDER)
     model = denoiser.Denoiser()
     layout.teach(model, latents, FOLDER)
-    average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps)
+    # The host always encodes the whole window: the last steps learn with it.
+    whole = arguments.steps - arguments.decay_steps
+    average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps, whole_window_from=whole)
     compact(stage, average)
 
 
