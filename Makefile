@@ -8,7 +8,7 @@ ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | 
 PYTHON := $(ENV)/bin/python
 export COMFYUI_PATH
 
-.PHONY: setup demo test ui lint clean
+.PHONY: setup demo test ui lint benchmark clean
 
 setup: $(ENV)/.ready
 
@@ -20,6 +20,10 @@ test: setup
 
 ui: setup
 	$(PYTHON) -m micro.server
+
+# QUICK=1 for a few cells in under ten minutes.
+benchmark: setup
+	$(PYTHON) -m micro.benchmark $(if $(QUICK),--quick)
 
 lint: .venv/.tools
 	.venv/bin/ruff check .

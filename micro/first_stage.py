@@ -91,6 +91,14 @@ def export(model):
     return tensors
 
 
+def load_exported(tensors):
+    """The training form of an exported first stage; its latents are normal already."""
+    model = FirstStage()
+    state = {name.removeprefix("taesd_"): tensor for name, tensor in tensors.items()}
+    model.load_state_dict({**model.state_dict(), **state})
+    return model.to(memory_format=torch.channels_last).eval()
+
+
 def loss_function(reconstruction, pictures, entity_mask):
     """Squared and absolute error, with the pixels of the entities weighted four times."""
     error = reconstruction - pictures

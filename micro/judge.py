@@ -168,7 +168,7 @@ def _gaps(a, b):
 def _apart(a, b):
     """The relation of two separate bounding boxes (left, top, right, bottom)."""
     gap_x, gap_y = _gaps(a, b)
-    if gap_x >= 7 and gap_y >= 7:
+    if gap_x >= 5 and gap_y >= 5:
         return "far from"
     left, upper = a[0] + a[2] < b[0] + b[2], a[1] + a[3] < b[1] + b[3]
     if gap_y > gap_x:

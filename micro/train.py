@@ -24,23 +24,37 @@ def compact(stage, average, path=pack.WEIGHTS):
     pack.write_compact(tensors, list(denoiser.used_tokens().values()), path)
 
 
+def trained_before(path=pack.WEIGHTS):
+    """The first stage and the denoiser of compact weights, to go on from."""
+    tensors, _ = pack.read_compact(path)
+    parts = {
+        part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        for part in ("text", "unet", "vae")
+    }
+    model = denoiser.Denoiser()
+    denoiser.load_exported(model, parts["text"], parts["unet"])
+    return first_stage.load_exported(parts["vae"]), model
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=denoiser.STEPS, help="of the denoiser")
-    parser.add_argument(
-        "--decay-steps", type=int, default=denoiser.DECAY_STEPS, help="the last steps, with a falling rate"
-    )
+    parser.add_argument("--decay-steps", type=int, default=denoiser.DECAY_STEPS, help="the last, with a falling rate")
+    parser.add_argument("--whole-window", type=int, default=denoiser.WHOLE_STEPS, help="the last, with all 77 tokens")
+    parser.add_argument("--go-on", action="store_true", help="start from the weights beside this file")
     arguments = parser.parse_args()
     host.enter()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     torch.manual_seed(0)
-    stage = first_stage.train(FOLDER)
-    latents = denoiser.encode_pool(stage, FOLDER)
-    model = denoiser.Denoiser()
-    layout.teach(model, latents, FOLDER)
-    # The host always encodes the whole window: the last steps learn with it.
-    whole = arguments.steps - arguments.decay_steps
-    average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps, whole_window_from=whole)
+    if arguments.go_on:
+        stage, model = trained_before()
+        latents = denoiser.encode_pool(stage, FOLDER)
+    else:
+        stage, model = first_stage.train(FOLDER), denoiser.Denoiser()
+        latents = denoiser.encode_pool(stage, FOLDER)
+        layout.teach(model, latents, FOLDER)
+    whole = arguments.steps - arguments.whole_window
+    average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps, whole)
     compact(stage, average)
 
 

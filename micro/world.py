@@ -140,87 +140,76 @@ def render(scene):
     return np.round(picture).astype(np.uint8)
 
 
-def _jitter(rng, amount):
-    return int(rng.integers(-amount, amount + 1))
-
-
-def _along(rng, first, second, gap, jitter, vertical):
-    """Place `first` above (or left of) `second`, `gap` pixels between their bounding boxes."""
-    (entity_a, size_a), (entity_b, size_b) = first, second
-    extent = shape_height if vertical else (lambda shape, size: size)
-    a, b = extent(entity_a.shape, size_a), extent(entity_b.shape, size_b)
-    slack = max((SIDE - 4 - a - b - gap) // 2, 0)
-    start = (SIDE - a - b - gap) // 2 + _jitter(rng, min(slack, 4))
-    along_a, along_b = start + a // 2, start + a + gap + b // 2
-    side = SIDE // 2 + _jitter(rng, jitter)
-    side_a, side_b = side + _jitter(rng, 2), side + _jitter(rng, 2)
-    if vertical:
-        return Placed(entity_a, size_a, side_a, along_a), Placed(entity_b, size_b, side_b, along_b)
-    return Placed(entity_a, size_a, along_a, side_a), Placed(entity_b, size_b, along_b, side_b)
-
-
+# Entities stand in slots: sides of 24 pixels whose edges lie at 4, 12, 20, 28 or 36, so that a shape meets the latents'
+# grid of 8 pixels always in the same way. `loosened` gives scenes off the grid.
+SLOT = 24
+_EDGES = (4, 12, 20, 28, 36)
+_OVERLAPPING = 32
+_INNER, _OUTER = 22, 56
 # Where the middle of the widest part lies below the centre of the bounding box, as a share of the size.
 _CORE = {"triangle": 0.17, "heart": -0.08}
 
 
+def _line(rng, first, second, gap, vertical):
+    """Place `first` above (or left of) `second`, `gap` pixels between their slots; boxes that touch really touch."""
+    start = int(rng.choice(_EDGES[: 2 if gap == 0 else 1]))
+    side = int(rng.choice(_EDGES)) + SLOT // 2
+    along = [start + SLOT // 2, start + SLOT + gap + SLOT // 2]
+    if not vertical:
+        return Placed(first, SLOT, along[0], side), Placed(second, SLOT, along[1], side)
+    if gap == 0:
+        middle = start + SLOT + 1
+        along = [middle - _rows(first.shape)[1], middle - 1 - _rows(second.shape)[0]]
+    return Placed(first, SLOT, side, along[0]), Placed(second, SLOT, side, along[1])
+
+
+def _rows(shape):
+    """First and last row of a shape of `SLOT` pixels, below its centre."""
+    mask = shape_mask(shape, SLOT)
+    rows = np.flatnonzero((mask >= 0.5).any(1)) - mask.shape[0] // 2
+    return int(rows[0]), int(rows[-1])
+
+
 def _nested(rng, small, large):
-    inner, outer = int(rng.integers(16, 19)), int(rng.integers(46, 53))
-    x, y = SIDE // 2 + _jitter(rng, 4), SIDE // 2 + _jitter(rng, 4)
-    core = round(_CORE.get(large.shape, 0) * outer)
-    return (
-        Placed(small, inner, x + _jitter(rng, 2), y + core + _jitter(rng, 2)),
-        Placed(large, outer, x, y),
-    )
+    x, y = (int(v) for v in rng.choice((28, 36), 2))
+    core = round(_CORE.get(large.shape, 0) * _OUTER)
+    return Placed(small, _INNER, x, y + core), Placed(large, _OUTER, x, y)
 
 
 def _overlapping(rng, first, second):
     """Two entities of which one hides a part of the other, enough of it to tell which is in front."""
     while True:
-        pair = _shifted(rng, first, second)
+        x, y = (int(v) for v in rng.choice(_EDGES[:2], 2) + _OVERLAPPING // 2)
+        width, height = (16, 8) if rng.random() < 0.5 else (8, 16)
+        xs, ys = (x, x + width)[:: _sign(rng)], (y, y + height)[:: _sign(rng)]
+        pair = Placed(first, _OVERLAPPING, xs[0], ys[0]), Placed(second, _OVERLAPPING, xs[1], ys[1])
         a, b = coverage(pair[0]), coverage(pair[1])
         if 0.12 <= (a * b).sum() / min(a.sum(), b.sum()) <= 0.6:
             return pair
 
 
-def _shifted(rng, first, second):
-    sizes = rng.integers(28, 33, 2)
-    dx = int(rng.integers(12, 16)) * (1 if rng.random() < 0.5 else -1)
-    dy = int(rng.integers(7, 12)) * (1 if rng.random() < 0.5 else -1)
-    x, y = SIDE // 2 + _jitter(rng, 3), SIDE // 2 + _jitter(rng, 3)
-    return (
-        Placed(first, int(sizes[0]), x - dx // 2, y - dy // 2),
-        Placed(second, int(sizes[1]), x - dx // 2 + dx, y - dy // 2 + dy),
-    )
+def _sign(rng):
+    return 1 if rng.random() < 0.5 else -1
 
 
 def _corners(rng, first, second):
-    sizes = rng.integers(18, 23, 2)
-    x = 13 if rng.random() < 0.5 else SIDE - 13
-    y = 13 if rng.random() < 0.5 else SIDE - 13
-    return (
-        Placed(first, int(sizes[0]), x + _jitter(rng, 2), y + _jitter(rng, 2)),
-        Placed(second, int(sizes[1]), SIDE - x + _jitter(rng, 2), SIDE - y + _jitter(rng, 2)),
-    )
+    near, far = _EDGES[0] + SLOT // 2, _EDGES[-1] + SLOT // 2
+    xs, ys = (near, far)[:: _sign(rng)], (near, far)[:: _sign(rng)]
+    return Placed(first, SLOT, xs[0], ys[0]), Placed(second, SLOT, xs[1], ys[1])
 
 
 def arrange(relation, subject, object_, rng):
-    """A scene with random sizes and places in which `subject relation object_` holds."""
+    """A scene on the grid, at a random place, in which `subject relation object_` holds."""
     front = True
     if relation in ("above", "below", "left of", "right of"):
-        first, second = (subject, object_) if relation in ("above", "left of") else (object_, subject)
-        sizes = rng.integers(20, 25, 2)
-        gap = int(rng.integers(8, 13))
-        a, b = _along(rng, (first, int(sizes[0])), (second, int(sizes[1])), gap, 8, relation in ("above", "below"))
-        placed = (a, b) if first is subject else (b, a)
+        forwards = relation in ("above", "left of")
+        first, second = (subject, object_) if forwards else (object_, subject)
+        placed = _line(rng, first, second, 8, relation in ("above", "below"))[:: 1 if forwards else -1]
     elif relation == "on":
-        sizes = int(rng.integers(20, 25)), int(rng.integers(24, 30))
-        placed = _along(rng, (subject, sizes[0]), (object_, sizes[1]), -2, 8, vertical=True)
+        placed = _line(rng, subject, object_, 0, vertical=True)
     elif relation == "beside":
-        sizes = rng.integers(22, 27, 2)
-        swap = rng.random() < 0.5
-        first, second = (object_, subject) if swap else (subject, object_)
-        a, b = _along(rng, (first, int(sizes[0])), (second, int(sizes[1])), -2, 10, vertical=False)
-        placed = (b, a) if swap else (a, b)
+        order = _sign(rng)
+        placed = _line(rng, *(subject, object_)[::order], 0, vertical=False)[::order]
     elif relation == "inside":
         placed = _nested(rng, subject, object_)
     elif relation == "around":
@@ -234,6 +223,22 @@ def arrange(relation, subject, object_, rng):
     else:
         raise ValueError(f"unknown relation {relation!r}")
     return Scene(relation, *placed, subject_in_front=front)
+
+
+def loosened(scene, rng):
+    """The same scene a little larger or smaller and moved, off the grid; all of it stays on the picture."""
+    scale = rng.uniform(0.88, 1.08)
+    placed = [
+        Placed(p.entity, round(p.size * scale), *(round((v - SIDE / 2) * scale + SIDE / 2) for v in (p.x, p.y)))
+        for p in (scene.subject, scene.object)
+    ]
+    shift = []
+    for axis in ("x", "y"):
+        low = min(getattr(p, axis) - p.size // 2 for p in placed)
+        high = max(getattr(p, axis) - p.size // 2 + p.size for p in placed)
+        shift.append(int(rng.integers(min(-low, 0), max(SIDE - high, 0) + 1)))
+    subject, object_ = (Placed(p.entity, p.size, p.x + shift[0], p.y + shift[1]) for p in placed)
+    return Scene(scene.relation, subject, object_, scene.subject_in_front)
 
 
 def held_out(first, second):

@@ -11,7 +11,7 @@ import torch
 
 from . import host, relation, trainer
 from .errors import ReVersionError
-from .words import PLACEHOLDER, entity_words
+from .words import PLACEHOLDER, entity_words, swapped
 
 LOG_COLUMNS = ("loss", "denoise", "steer", "norm", "similarity")
 
@@ -29,6 +29,11 @@ class Task:
     def captions(self):
         """The distinct caption templates, in order."""
         return tuple(dict.fromkeys(c for of_one in self.exemplars.captions for c in of_one))
+
+    @property
+    def prompts(self):
+        """The caption templates to encode: the distinct ones and, where they are asked for, their swapped forms."""
+        return self.captions + (tuple(map(swapped, self.captions)) if self.settings.swap_weight else ())
 
     def fingerprint(self, side):
         """Hash of the task with its pictures at the training size, hex."""
@@ -59,8 +64,8 @@ def check(model, clip, vae, task, node):
                 f"'{several[0]}' of the word basis is not one token",
                 "take it out of ReVersion Steering",
             )
-    windows = host.caption_windows(clip, task.captions, task.settings.vectors)
-    host.check_windows(windows, task.captions, task.settings.vectors, node)
+    windows = host.caption_windows(clip, task.prompts, task.settings.vectors)
+    host.check_windows(windows, task.prompts, task.settings.vectors, node)
     return family, task.exemplars.training_size(native), windows
 
 
@@ -81,6 +86,7 @@ def build_problem(clip, task, mean, std):
         basis_rows={key: host.word_rows(clip, key, task.steering.basis).cpu() for key in keys},
         negative_rows={key: host.word_rows(clip, key, words).cpu() for key in keys},
         always_negative=tuple(word_number[w] for w in extra),
+        swapped=tuple(range(len(captions), len(task.prompts))),
     )
 
 

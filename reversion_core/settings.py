@@ -15,7 +15,8 @@ class TrainSettings:
     """How R is optimised.
 
     steps: updates of R; batch_size x accumulation: pictures an update; learning_rate: of AdamW, as it is applied;
-    norm: "vocabulary" keeps each vector of R at the mean norm of the vocabulary; weight_decay: of AdamW.
+    norm: "vocabulary" keeps each vector of R at the mean norm of the vocabulary; weight_decay: of AdamW;
+    swap_weight: of the contrast with the captions whose entities are swapped (arXiv 2403.20249), 0 is off.
     """
 
     steps: int = 400
@@ -30,6 +31,7 @@ class TrainSettings:
     stratified: bool = True
     precision: str = "auto"
     denoise_weight: float = 1.0
+    swap_weight: float = 0.0
     seed: int = 0
 
     def rate(self, step):

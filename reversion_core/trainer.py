@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from . import focal as focal_sampling
 from . import steering as steering_loss
 
+SWAP_MARGIN = 0.1  # the share of the error by which the swapped caption should be worse
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -19,7 +21,8 @@ class Problem:
     mean, std: the first stage's posterior, scaled for the model, float32 [n, c, h, w]; captions: for each exemplar
     the numbers of its captions among the distinct ones; negatives: for each distinct caption the numbers of its
     entity words; basis_rows, negative_rows: encoder key -> input token embeddings, float32 [words, d];
-    always_negative: numbers of the words that count in every batch.
+    always_negative: numbers of the words that count in every batch; swapped: for each distinct caption the number of
+    the one with its entities exchanged (these follow the distinct ones), where the settings ask for them.
     """
 
     mean: torch.Tensor
@@ -29,6 +32,7 @@ class Problem:
     basis_rows: dict
     negative_rows: dict
     always_negative: tuple = ()
+    swapped: tuple = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +85,8 @@ def draw_update(problem, settings, steering, cdf, epoch, generator):
     return batches
 
 
-def denoising_loss(model, problem, draws, features):
-    """METHOD eq. 1 on one micro-batch: mean squared error of the model's own prediction target, a scalar.
+def denoising_errors(model, problem, draws, features):
+    """METHOD eq. 1 on one micro-batch: mean squared error of the model's own prediction target, float32 [b].
 
     features: name -> text features [b, ...] of the drawn captions.
     """
@@ -90,7 +94,15 @@ def denoising_loss(model, problem, draws, features):
     x0 = problem.mean[draws.exemplars] + problem.std[draws.exemplars] * posterior
     noise = draws.noise.to(x0.device)
     prediction, target = model.predict(x0, noise, draws.timesteps, features)
-    return F.mse_loss(prediction.float(), target.float())
+    return F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+def swap_loss(right, swapped):
+    """Contrast with swapped entities: the right caption should explain a picture better. Errors [b] each, a scalar.
+
+    The idea of Relation Rectification (arXiv 2403.20249), as a logistic loss on the error's relative difference.
+    """
+    return F.softplus((right - swapped) / (SWAP_MARGIN * right.detach().mean())).mean()
 
 
 def steering_of_batch(problem, draws, relation, temperature):
@@ -111,16 +123,25 @@ def accumulate_gradient(model, problem, settings, steering, relation, batches):
     Each distinct caption is encoded once. The UNet's backward stops at the text features; their gradient, collected
     over the micro-batches, goes through the text encoder once.
     """
-    distinct = sorted({caption for draws in batches for caption in draws.captions})
+    drawn = {caption for draws in batches for caption in draws.captions}
+    distinct = sorted(drawn.union(problem.swapped[c] for c in drawn) if settings.swap_weight else drawn)
     features = model.encode(distinct, relation)
     leaves = {name: f.detach().requires_grad_() for name, f in features.items()}
     row = {caption: i for i, caption in enumerate(distinct)}
     denoise = 0.0
     for draws in batches:
-        rows = [row[c] for c in draws.captions]
-        loss = denoising_loss(model, problem, draws, {name: leaf[rows] for name, leaf in leaves.items()})
-        (settings.denoise_weight / len(batches) * loss).backward()
-        denoise += loss.detach() / len(batches)
+
+        def errors(captions, draws=draws):
+            rows = [row[c] for c in captions]
+            return denoising_errors(model, problem, draws, {name: leaf[rows] for name, leaf in leaves.items()})
+
+        right = errors(draws.captions)
+        loss = settings.denoise_weight * right.mean()
+        if settings.swap_weight:
+            wrong = errors([problem.swapped[c] for c in draws.captions])
+            loss = loss + settings.swap_weight * swap_loss(right, wrong)
+        (loss / len(batches)).backward()
+        denoise += right.detach().mean() / len(batches)
     steer = torch.stack([steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]).mean()
     used = [name for name, leaf in leaves.items() if leaf.grad is not None]
     torch.autograd.backward(

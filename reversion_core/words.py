@@ -14,6 +14,9 @@ PLACEHOLDER = "<R>"
 SLOT = "{}"
 
 _NO_ENTITY = frozenset(("a", "an", "the", *PREPOSITIONS))
+_LEAD = re.compile(
+    r"\s*(?:(?:an? |the )?(?:photo|photograph|picture|image|drawing|painting|sketch) of )?", re.IGNORECASE
+)
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
@@ -35,3 +38,13 @@ def entity_words(captions, basis=PREPOSITIONS, initial_word=INITIAL_WORD):
     left_out = _NO_ENTITY.union(basis, (initial_word,))
     words = (word for caption in captions for word in split_words(caption.replace(SLOT, " ")))
     return tuple(dict.fromkeys(word for word in words if word not in left_out))
+
+
+def swapped(caption):
+    """The caption with its entities exchanged: "a photo of a cat {} a stone, at night" -> "a photo of a stone {} a cat,
+    at night". What leads to the first entity, and what follows the second after a comma, stays in its place.
+    """
+    before, after = caption.split(SLOT, 1)
+    lead = _LEAD.match(before).group()
+    second, comma, rest = after.partition(",")
+    return f"{lead}{second.strip()} {SLOT} {before.removeprefix(lead).strip()}{comma}{rest}"

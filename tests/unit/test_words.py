@@ -1,5 +1,7 @@
+import pytest
+
 from micro import world
-from reversion_core.words import PREPOSITIONS, entity_words, split_words
+from reversion_core.words import PREPOSITIONS, entity_words, split_words, swapped
 
 
 def test_words_have_no_punctuation_weights_or_case():
@@ -14,3 +16,15 @@ def test_negatives_are_the_entities_and_not_the_relation_or_articles():
 def test_every_basis_word_is_in_the_miniature_s_captions():
     said = {word for phrases in world.RELATION_WORDS.values() for phrase in phrases for word in phrase.split()}
     assert set(PREPOSITIONS) <= said
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("cat {} stone", "stone {} cat"),
+        ("a photo of a cat {} a stone, at night", "a photo of a stone {} a cat, at night"),
+        ("cup of tea {} table", "table {} cup of tea"),
+    ],
+)
+def test_swapped_captions_exchange_the_entities_only(caption, expected):
+    assert swapped(caption) == expected and swapped(expected) == caption
