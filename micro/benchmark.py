@@ -100,7 +100,7 @@ class Bench:
         self.studio, self.pairs = Studio(), pairs
 
     def learn(self, method, material, seed, on_step=lambda progress: None):
-        """The learned Relation; an equal earlier run's from disk."""
+        """The learned Relation and its history; an equal earlier run's from disk."""
         with torch.inference_mode():
             return run.learn_relation(
                 self.studio.model,
@@ -111,7 +111,19 @@ class Bench:
                 FOLDER / "logs",
                 lambda progress, steps: on_step(progress),
                 "benchmark",
-            )[0]
+            )
+
+    def figures(self, report):
+        """Pictures of the run beside its report, from relations that are learned already."""
+        from . import figures
+
+        learned = {}
+        for relation in RELATIONS:
+            material, scenes = exemplars(relation)
+            learned[relation] = scenes, self.learn("balanced", material, 0)[0].vectors
+        material, _ = exemplars(RELATIONS[0])
+        histories = {method: self.learn(method, material, 0)[1] for method in CURVED}
+        figures.write(self, report, learned, histories, FOLDER)
 
     def score(self, relation, word, vectors, scenes):
         """DESIGN's measures over unseen pairs, a 0/1 a picture, and the pictures."""
@@ -137,7 +149,7 @@ class Bench:
                 )
 
         curved = section == "table" and method in CURVED and captions == "full" and seed == 0
-        learned = self.learn(method, material, seed, on_step)
+        learned, _ = self.learn(method, material, seed, on_step)
         seconds = round(time.monotonic() - began, 1)
         record = self.score(relation, "<R>", learned.vectors, scenes)[0]
         return record | ({"curve": curve} if curve else {"train_seconds": seconds})
@@ -304,7 +316,9 @@ def main():
         )
         if spent > arguments.hours * 3600:
             break
-    write(path, done, details)
+    report = write(path, done, details)
+    if not arguments.quick and len(done) == len(list(cells())):
+        bench.figures(report)
     print(path.with_suffix(".md").read_text())  # noqa: T201
 
 

@@ -2,7 +2,10 @@ from comfy_api.latest import ComfyExtension
 
 from .exemplars import ReVersionExemplars, ReVersionLoadExemplars
 from .method import ReVersionFocalSampling, ReVersionSteering
+from .prompts import ReVersionPrompts
 from .relation import ReVersionApplyRelation, ReVersionLoadRelation, ReVersionSaveRelation
+from .sampling import ReVersionFocalGuider, ReVersionFocalScheduler
+from .tools import ReVersionInspect, ReVersionScore
 from .train import ReVersionTrain
 
 NODES = (
@@ -14,6 +17,11 @@ NODES = (
     ReVersionSaveRelation,
     ReVersionLoadRelation,
     ReVersionApplyRelation,
+    ReVersionFocalScheduler,
+    ReVersionFocalGuider,
+    ReVersionPrompts,
+    ReVersionInspect,
+    ReVersionScore,
 )
 
 

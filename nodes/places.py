@@ -39,6 +39,28 @@ def exemplar_folder(name, node):
     return path
 
 
+def _clip_roots():
+    return [Path(root) for kind in ("clip_vision", "text_encoders") for root in folder_paths.get_folder_paths(kind)]
+
+
+def clip_folders():
+    """Names of the folders that hold a CLIP of transformers, in the host's CLIP folders."""
+    return sorted({path.parent.name for root in _clip_roots() for path in root.glob("*/preprocessor_config.json")})
+
+
+def clip_folder(name, node):
+    for root in _clip_roots():
+        path = confined(root, name or "?", node, "clip_folder")
+        if (path / "config.json").is_file():
+            return path
+    raise ReVersionError(
+        node,
+        "clip_folder",
+        f"there is no CLIP folder {name!r} in models/clip_vision",
+        "download one, such as openai/clip-vit-base-patch32, and put its folder there",
+    )
+
+
 def embedding_roots():
     return [Path(root) for root in folder_paths.get_folder_paths("embeddings")]
 

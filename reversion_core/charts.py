@@ -62,3 +62,21 @@ def training_report(history):
     for i, chart in enumerate(charts):
         sheet.paste(chart, (0, i * chart.height))
     return sheet
+
+
+def scatter_chart(title, groups, size=(760, 620)):
+    """Named points by group: group -> (names, places [n, 2]). PIL image; the axes have no unit."""
+    image = Image.new("RGB", size, PAPER)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
+    places = np.concatenate([np.asarray(p, dtype=np.float64) for _, p in groups.values()])
+    low, high = places.min(0), places.max(0)
+    scale = (np.array(size) - 2 * MARGIN - (60, 0)) / np.maximum(high - low, 1e-9)
+    draw.text((MARGIN, 6), title, fill=INK, font=font)
+    for i, (group, (names, points)) in enumerate(groups.items()):
+        colour = LINES[i % len(LINES)]
+        draw.text((MARGIN + 120 * i, 20), group, fill=colour, font=font)
+        for name, point in zip(names, points, strict=True):
+            x, y = MARGIN + (np.asarray(point) - low) * scale
+            draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour)
+            draw.text((x + 5, y - 6), name, fill=colour, font=font)
+    return image

@@ -22,6 +22,20 @@ def density(timesteps, alpha):
     return f / f.sum()
 
 
+def relative_density(t, alpha):
+    """T f(t), whose mean over t is 1; t: a tensor of shares of T in 0..1."""
+    return 1 - alpha * torch.cos(math.pi * t)
+
+
+def quantiles(u, alpha):
+    """The shares of T at which the integral of f from 0 is u: float64, same shape as u in 0..1; exact to 1e-9."""
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    reached = t - alpha * torch.sin(math.pi * t) / math.pi
+    above = torch.searchsorted(reached, u.double()).clamp(1, len(t) - 1)
+    share = (u - reached[above - 1]) / (reached[above] - reached[above - 1])
+    return t[above - 1] + share * (t[above] - t[above - 1])
+
+
 def distribution(timesteps, focal):
     """f limited to the focal's range, sum 1: float64 [T]."""
     f, t = density(timesteps, focal.alpha), torch.arange(timesteps)

@@ -25,7 +25,9 @@ ARCHITECTURES = {
 }
 SUFFIXES = (".safetensors", ".pt", ".bin")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))))
+RESERVED_NAMES = frozenset(
+    ("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)))
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ def checked_name(name, node, input_name):
         problem = f"the name {name[:60]!r} has other characters than letters, digits, - and _"
     elif len(name) > 100:
         problem = "the name is longer than 100 characters"
-    elif name.lower() in _RESERVED:
+    elif name.lower() in RESERVED_NAMES:
         problem = f"Windows keeps the name {name!r} for itself"
     elif name.isdigit():
         problem = f"the name {name!r} is a number"

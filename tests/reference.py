@@ -55,9 +55,9 @@ class Reference:
         return self.tokenizer(text)["input_ids"][1:-1]
 
     def encode(self, caption):
-        """Text features [1, 77, d] of a caption with `{}`."""
-        before, after = caption.split("{}")
-        ids = [49406, *self.ids(before), 49408, *self.ids(after), 49407]
+        """Text features [1, 77, d] of a caption; where it has no `{}` the relation is not in it, as published."""
+        before, slot, after = caption.partition("{}")
+        ids = [49406, *self.ids(before), *([49408] if slot else []), *self.ids(after), 49407]
         ids += [49407] * (77 - len(ids))
         return self.text(embeds=self.table[torch.tensor([ids])], num_tokens=[77])[0]
 

@@ -44,3 +44,20 @@ def test_range_limits_the_draws():
     cdf = focal.cumulative(1000, focal.Focal(0.5, 0.3, 0.4))
     t = focal.draw_timesteps(cdf, 1000, torch.Generator().manual_seed(2))
     assert int(t.min()) >= 300 and int(t.max()) <= 399
+
+
+def test_quantiles_invert_the_integral_of_the_density():
+    u = torch.linspace(0, 1, 21, dtype=torch.float64)
+    for alpha in (0.0, 0.5, 1.0):
+        t = focal.quantiles(u, alpha)
+        assert torch.allclose(t - alpha * torch.sin(torch.pi * t) / torch.pi, u, atol=1e-8)
+    assert torch.allclose(focal.quantiles(u, 0.0), u)
+    # Three times as many of the steps lie at the highest noise as at the lowest.
+    t = focal.quantiles(torch.linspace(0, 1, 10_001, dtype=torch.float64), 0.5)
+    assert float((t > 0.99).sum() / (t < 0.01).sum()) == pytest.approx(3, rel=0.05)
+
+
+def test_relative_density_has_mean_one():
+    t = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    assert float(focal.relative_density(t, 0.5).mean()) == pytest.approx(1)
+    assert torch.allclose(focal.relative_density(t, 0.5) / 1000, focal.density(1000, 0.5), atol=2e-6)

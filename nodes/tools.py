@@ -1,0 +1,158 @@
+"""Looking into relations, and scoring the pictures that they make."""
+
+import csv
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..reversion_core import charts, host, inspection, scoring
+from ..reversion_core import relation as relation_files
+from ..reversion_core.errors import ReVersionError
+from ..reversion_core.words import INITIAL_WORD, PLACEHOLDER, PREPOSITIONS, split_words
+from . import places
+from .sockets import RelationSocket, as_image
+
+CATEGORY = "ReVersion/tools"
+
+
+class ReVersionInspect(io.ComfyNode):
+    NAME = "ReVersion Inspect"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionInspect",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Shows which words a relation is like, how long its vectors are beside a word's, and where it "
+            "lies among prepositions and entities.",
+            is_output_node=True,
+            inputs=[
+                RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
+                io.Clip.Input("clip", tooltip="The CLIP of the checkpoint that the relation was learned with."),
+                io.Int.Input("words", default=10, min=1, max=100, tooltip="How many of the nearest words to list."),
+                io.String.Input(
+                    "entities",
+                    default="cat dog stone canvas wall table",
+                    multiline=True,
+                    tooltip="Words of things, to see that the relation is not like them.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("report", tooltip="Nearest words with their cosine, and the norms."),
+                io.Image.Output("picture", tooltip="The relation among the words (PCA)."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, relation, clip, words, entities):
+        host.check_clip(clip, cls.NAME)
+        host.check_fits(relation, clip, cls.NAME)
+        lines, pictures = [], []
+        for key, vectors in relation.vectors.items():
+            lines += cls._nearest_words(clip, key, vectors, words)
+            pictures.append(as_image(cls._among_words(clip, key, vectors, split_words(entities))))
+        report = "\n".join(lines)
+        return io.NodeOutput(report, torch.cat(pictures), ui=ui.PreviewText(report))
+
+    @classmethod
+    def _nearest_words(cls, clip, key, vectors, count):
+        norm = float(host.vocabulary_norm(clip, key))
+        names = host.vocabulary(clip, key)
+        cosines, numbers = inspection.nearest(vectors, host.token_table(clip, key), count)
+        for i, vector in enumerate(vectors):
+            size = float(vector.norm())
+            yield f"{key}, vector {i + 1}: norm {size:.3f}, {size / norm:.1f} times a word's; nearest words:"
+            yield from (
+                f"  {cosine:.3f}  {names.get(number, number)}"
+                for cosine, number in zip(cosines[i].tolist(), numbers[i].tolist(), strict=True)
+            )
+
+    @classmethod
+    def _among_words(cls, clip, key, vectors, entities):
+        groups = {"prepositions": PREPOSITIONS, "entities": tuple(entities), "initial word": (INITIAL_WORD,)}
+        rows = {name: host.word_rows(clip, key, members).cpu() for name, members in groups.items() if members}
+        centre, directions = inspection.plane(torch.cat(list(rows.values())))
+        rows["R"] = vectors
+        groups["R"] = ("R",) if len(vectors) == 1 else tuple(f"R{i + 1}" for i in range(len(vectors)))
+        placed = {name: (groups[name], inspection.on_plane(part, centre, directions)) for name, part in rows.items()}
+        return charts.scatter_chart(f"{key}: R among words", placed)
+
+
+class ReVersionScore(io.ComfyNode):
+    NAME = "ReVersion Score"
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ReVersionScore",
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description="Scores pictures with a CLIP model: are both entities there, and does the relation hold in the "
+            "asked direction rather than the other way round? Only for comparing settings: the numbers of one picture "
+            "alone say little.",
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures: one or a batch for each prompt."),
+                io.String.Input("prompts", force_input=True, tooltip="The prompts of the pictures, in their order."),
+                io.String.Input(
+                    "phrase",
+                    default="painted on",
+                    tooltip="What <R> should mean, in words.",
+                ),
+                io.Combo.Input(
+                    "clip_folder",
+                    options=places.clip_folders(),
+                    tooltip="A folder with a CLIP of transformers (config.json, weights, tokenizer, "
+                    "preprocessor_config.json) in ComfyUI's models/clip_vision or models/text_encoders.",
+                ),
+                io.String.Input("placeholder", default=PLACEHOLDER, tooltip="The relation's word in the prompts."),
+                io.String.Input("name", default="scores", tooltip="The table's file in output/reversion: NAME.csv."),
+            ],
+            outputs=[
+                io.String.Output("table", tooltip="A line for each picture, and the means."),
+                io.Float.Output("entity_score", tooltip="Mean cosine of the pictures with 'A, B'."),
+                io.Float.Output("relation_score", tooltip="Mean cosine with the asked phrase minus the swapped."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, clip_folder):
+        try:
+            places.clip_folder(clip_folder[0] if isinstance(clip_folder, list) else clip_folder, cls.NAME)
+        except ReVersionError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, images, prompts, phrase, clip_folder, placeholder, name):
+        name = relation_files.checked_name(name[0], cls.NAME, "name")
+        if len(images) != len(prompts):
+            raise ReVersionError(
+                cls.NAME, "prompts", f"there are {len(images)} pictures and {len(prompts)} prompts", "give one for each"
+            )
+        try:
+            wanted = [scoring.phrases(prompt, phrase[0].strip(), placeholder[0].strip()) for prompt in prompts]
+        except ValueError as error:
+            raise ReVersionError(cls.NAME, "prompts", str(error), "write 'cat <R> stone'") from error
+        pictures = [(picture[..., :3].clamp(0, 1) * 255).byte().cpu().numpy() for batch in images for picture in batch]
+        each = [i for i, batch in enumerate(images) for _ in range(len(batch))]
+        model, processor = scoring.load(places.clip_folder(clip_folder[0], cls.NAME), cls.NAME)
+        entity, relation = scoring.scores(model, processor, pictures, [wanted[i] for i in each])
+        numbers = zip(each, entity.tolist(), relation.tolist(), strict=True)
+        rows = [(prompts[i], f"{e:.4f}", f"{r:.4f}") for i, e, r in numbers]
+        means = float(np.mean(entity)), float(np.mean(relation))
+        rows.append(("mean", *(f"{mean:.4f}" for mean in means)))
+        cls._write(Path(folder_paths.get_output_directory()) / "reversion" / f"{name}.csv", rows)
+        table = "\n".join(f"{e}  {r}  {prompt}" for prompt, e, r in rows)
+        return io.NodeOutput(f"entity  relation\n{table}", *means, ui=ui.PreviewText(table))
+
+    @classmethod
+    def _write(cls, path, rows):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("prompt", "entity_score", "relation_score"), *rows])

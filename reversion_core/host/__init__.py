@@ -1,0 +1,46 @@
+"""The one place that touches comfy: the host's loaded model, lent to the method."""
+
+from .borrowing import borrowed, fingerprint, load_for_training, training_mode
+from .latents import posterior, scaled_posterior
+from .model import HostModel, borrowing
+from .prompts import (
+    at_strength,
+    caption_windows,
+    check_windows,
+    encoder_keys,
+    token_ids,
+    token_table,
+    vocabulary,
+    vocabulary_norm,
+    with_relation,
+    word_rows,
+)
+from .sampling import FocalGuider, focal_sigmas
+from .support import check_clip, check_fits, discrete_sampling, family_of
+
+__all__ = [
+    "FocalGuider",
+    "HostModel",
+    "at_strength",
+    "borrowed",
+    "borrowing",
+    "caption_windows",
+    "check_clip",
+    "check_fits",
+    "check_windows",
+    "discrete_sampling",
+    "encoder_keys",
+    "family_of",
+    "fingerprint",
+    "focal_sigmas",
+    "load_for_training",
+    "posterior",
+    "scaled_posterior",
+    "token_ids",
+    "token_table",
+    "training_mode",
+    "vocabulary",
+    "vocabulary_norm",
+    "with_relation",
+    "word_rows",
+]

@@ -1,0 +1,120 @@
+"""The host's model as the trainer sees it."""
+
+import contextlib
+
+import comfy.ldm.modules.attention
+import comfy.model_sampling
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+
+from .borrowing import borrowed, training_mode
+from .prompts import TOKEN_WINDOW, encoder_keys, vocabulary_norm
+
+
+def _pytorch_attention(_, *args, **kwargs):
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+
+class HostModel:
+    """The loaded model as the trainer sees it. Its methods work only inside `borrowing`."""
+
+    def __init__(self, model, clip, windows):
+        """windows: the captions' tokens from `caption_windows`."""
+        self._model = model.model
+        self._clip = clip
+        self._windows = windows
+        self._device = model.load_device
+        self._sampling = model.get_model_object("model_sampling")
+        # The host's sub-quadratic attention picks its chunks by free memory; this one always computes the same.
+        options = model.model_options.get("transformer_options", {})
+        self._options = {**options, "optimized_attention_override": _pytorch_attention}
+
+    @property
+    def timesteps(self):
+        return len(self._sampling.sigmas)
+
+    @property
+    def vocabulary_norms(self):
+        """Encoder key -> mean L2 norm of its vocabulary, a scalar tensor."""
+        return {key: vocabulary_norm(self._clip, key) for key in encoder_keys(self._clip)}
+
+    def encode(self, captions, relation):
+        """Text features of some captions (by number) with the live R: {"cross_attn": [captions, 77, d]}.
+
+        relation: encoder key -> [k, d], on any device; gradients reach it.
+        """
+        encoder = self._clip.cond_stage_model
+        encoder.reset_clip_options()
+        options = {"execution_device": self._clip.patcher.load_device}
+        if self._clip.layer_idx is not None:
+            options["layer"] = self._clip.layer_idx
+        encoder.set_clip_options(options)
+        # The host encodes the windows of a long prompt in one batch; here each window is a caption.
+        batch = {name: [] for name in self._windows[0]}
+        for window in (self._windows[i] for i in captions):
+            for name, tokens in window.items():
+                batch[name].append([(_live(token, relation), 1.0) for token in tokens])
+        try:
+            features = encoder.encode_token_weights(batch)[0]
+        finally:
+            encoder.reset_clip_options()
+        return {"cross_attn": features.unflatten(1, (len(captions), TOKEN_WINDOW))[0]}
+
+    def predict(self, x0, noise, timesteps, features):
+        """The model's prediction and its target for latents [b, c, h, w], noise alike and timesteps int64 [b].
+
+        For EPS models the noise, for V models v = (noise - sigma x0) / sqrt(sigma^2 + 1); float32 [b, c, h, w] each.
+        """
+        x0, noise = x0.to(self._device), noise.to(self._device)
+        sigma = self._sampling.sigma(timesteps.to(self._device).float())
+        wide = sigma[:, None, None, None]
+        x_t = x0 + wide * noise
+        denoised = self._model.apply_model(x_t, sigma, transformer_options=self._options, **self._conds(x_t, features))
+        if isinstance(self._sampling, comfy.model_sampling.V_PREDICTION):
+            scale = (wide**2 + 1).sqrt()
+            return (x_t / scale - denoised * scale) / wide, (noise - wide * x0) / scale
+        return (x_t - denoised) / wide, noise
+
+    def _conds(self, x_t, features):
+        """The keyword arguments of `apply_model` for text features, as the host's sampler prepares them."""
+        conds = comfy.sampler_helpers.convert_cond([[features["cross_attn"], {}]])
+        conds = comfy.samplers.encode_model_conds(self._model.extra_conds, conds, x_t, self._device, "positive")
+        return {
+            name: cond.process_cond(batch_size=len(x_t), device=self._device, area=None).cond
+            for name, cond in conds[0]["model_conds"].items()
+        }
+
+
+def _live(token, relation):
+    """The vector of R that a marker stands for; any other token as it is."""
+    return relation[token[0]][token[1]] if isinstance(token, tuple) else token
+
+
+@contextlib.contextmanager
+def borrowing(model, clip, windows, precision="auto"):
+    """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
+
+    precision: "auto" computes in the dtypes that the host chose; "fp32" in temporary float32 copies of the weights.
+    """
+    unet, text = model.model.diffusion_model, clip.cond_stage_model
+    full = torch.float32 if precision == "fp32" else None
+    # The host holds the text encoder in half precision and casts it at every call: cast it once instead.
+    with (
+        training_mode(),
+        borrowed([(unet, full), (model.model.model_sampling, None), (text, torch.float32)]),
+        _computing_in(model.model, full),
+    ):
+        yield HostModel(model, clip, windows)
+
+
+@contextlib.contextmanager
+def _computing_in(base_model, dtype):
+    """Let the host's model compute in another dtype than its weights were loaded in; None changes nothing."""
+    before = base_model.diffusion_model.dtype, base_model.manual_cast_dtype
+    if dtype is not None:
+        base_model.diffusion_model.dtype, base_model.manual_cast_dtype = dtype, None
+    try:
+        yield
+    finally:
+        base_model.diffusion_model.dtype, base_model.manual_cast_dtype = before

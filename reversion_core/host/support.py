@@ -1,0 +1,73 @@
+"""What of the host's models a relation can live in."""
+
+import comfy.model_sampling
+import comfy.sd1_clip
+import comfy.supported_models
+
+from ..errors import ReVersionError
+from .prompts import encoder_keys, token_table
+
+# The host's classes of a family, its name, and the pixels it was trained at.
+FAMILIES = {comfy.supported_models.SD15: ("SD 1.x", 512)}
+
+
+def family_of(model, node, input_name="model"):
+    """(name, native pixels) of the model's family. Raises a ReVersionError that names an unsupported one."""
+    config = model.model.model_config
+    supported = ", ".join(name for name, _ in FAMILIES.values())
+    if type(config) not in FAMILIES:
+        raise ReVersionError(
+            node, input_name, f"the model family {type(config).__name__} is not supported", f"load one of {supported}"
+        )
+    if model.model.concat_keys:
+        raise ReVersionError(
+            node, input_name, "an inpainting model cannot learn a relation", f"load a plain one of {supported}"
+        )
+    return FAMILIES[type(config)]
+
+
+def check_clip(clip, node, input_name="clip"):
+    """Raises a ReVersionError unless the text encoder is one whose input embeddings a relation can live in."""
+    if clip is None:
+        raise ReVersionError(
+            node, input_name, "the checkpoint has no text encoder", "load it with a CLIP Loader or another checkpoint"
+        )
+    encoder = clip.cond_stage_model
+    if not isinstance(encoder, comfy.sd1_clip.SD1ClipModel) or encoder_keys(clip) != ["clip_l"]:
+        name = type(encoder).__name__.rstrip("_")
+        raise ReVersionError(
+            node, input_name, f"the text encoder {name} is not supported", "use the CLIP of an SD 1.x checkpoint"
+        )
+
+
+def check_fits(relation, clip, node, input_name="relation"):
+    """Raises a ReVersionError unless the relation has exactly the vectors that this CLIP's encoders take."""
+    keys = encoder_keys(clip)
+    if sorted(relation.vectors) != sorted(keys):
+        raise ReVersionError(
+            node,
+            input_name,
+            f"it is for {relation.family} ({', '.join(relation.vectors)}) and this CLIP takes {', '.join(keys)}",
+            "use the kind of checkpoint it was learned with",
+        )
+    for key in keys:
+        width, wanted = relation.vectors[key].shape[-1], token_table(clip, key).shape[-1]
+        if width != wanted:
+            raise ReVersionError(
+                node,
+                input_name,
+                f"its vectors have {width} numbers and this CLIP takes {wanted}",
+                "use the kind of checkpoint it was learned with",
+            )
+
+
+def discrete_sampling(model, node, input_name="model"):
+    """The model's sampling over discrete timesteps (EPS or V). Raises a ReVersionError where f(t) has no meaning."""
+    sampling = model.get_model_object("model_sampling")
+    plain = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)
+    if not plain or isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteEDM):
+        kind = type(sampling).__mro__[1].__name__
+        raise ReVersionError(
+            node, input_name, f"a model with {kind} has no timesteps to focus on", "load an SD 1.x, 2.x or SDXL model"
+        )
+    return sampling

@@ -1,0 +1,69 @@
+"""Scores of pictures by a CLIP of `transformers`: are the entities there, and does the relation hold this way round?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import ReVersionError
+from .words import PLACEHOLDER, SLOT, swapped
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """What a picture is compared with: both entities, the relation in words, and the same with the entities swapped."""
+
+    entities: str
+    asked: str
+    swapped: str
+
+
+def phrases(prompt, phrase, placeholder=PLACEHOLDER):
+    """The Phrases of a prompt such as "cat <R> stone, at night" and words for its relation such as "carved from".
+
+    Raises ValueError where the prompt does not have the placeholder between two entities.
+    """
+    before, found, after = prompt.partition(placeholder)
+    first, second = before.strip(" ,"), after.partition(",")[0].strip()
+    if not (found and first and second):
+        raise ValueError(f"'{prompt}' has no {placeholder} between two entities")
+    template = f"{first} {SLOT} {second}"
+    return Phrases(f"{first}, {second}", template.replace(SLOT, phrase), swapped(template).replace(SLOT, phrase))
+
+
+def load(folder, node):
+    """(CLIPModel, CLIPProcessor) of `transformers` from a local folder; nothing is ever downloaded."""
+    from transformers import CLIPModel, CLIPProcessor
+
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True)
+        processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise ReVersionError(
+            node, "clip_folder", f"'{folder.name}' does not load as CLIP ({reason})", "download its folder anew"
+        ) from error
+    return model.eval(), processor
+
+
+@torch.inference_mode()
+def scores(model, processor, pictures, wanted):
+    """(entity scores, relation scores), float32 [n] each, of pictures (uint8 [h, w, 3]) and their Phrases.
+
+    entity: cosine of picture and entities; relation: cosine with the asked phrase minus that with the swapped one.
+    model, processor: CLIPModel and CLIPProcessor of `transformers`.
+    """
+    entity, relation = [], []
+    for start in range(0, len(pictures), BATCH):
+        some = wanted[start : start + BATCH]
+        texts = [text for p in some for text in (p.entities, p.asked, p.swapped)]
+        inputs = processor(
+            text=texts, images=pictures[start : start + BATCH], return_tensors="pt", padding=True, truncation=True
+        )
+        seen = model(**inputs.to(model.device))
+        cosines = (seen.image_embeds[:, None] * seen.text_embeds.unflatten(0, (-1, 3))).sum(-1).float().cpu()
+        entity.append(cosines[:, 0])
+        relation.append(cosines[:, 1] - cosines[:, 2])
+    return np.concatenate(entity), np.concatenate(relation)

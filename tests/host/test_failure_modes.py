@@ -1,0 +1,37 @@
+"""What goes wrong in the published implementation, shown on the literal reference, and that it cannot happen here.
+
+Weight decay, the third of them, is held in tests/unit/test_trainer.py.
+"""
+
+import pytest
+import torch
+from reference import Reference
+
+from reversion_core.exemplars import template
+from reversion_core.words import entity_words
+
+
+def test_a_caption_without_the_placeholder_teaches_nothing_and_is_refused(core, loaded):
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 4, 8, 8, generator=generator)
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        reference = Reference(loaded.clip, loaded.model, torch.full((768,), 0.01))
+        told = reference.gradient(reference.denoising_loss(x0, noise, 500, "red circle {} blue square"))
+        untold = reference.gradient(reference.denoising_loss(x0, noise, 500, "red circle blue square"))
+    assert told.abs().max() > 0 and untold.abs().max() == 0
+    with pytest.raises(core.errors.ReVersionError, match="{}"):
+        core.exemplars.template("red circle blue square", "ReVersion Train", "exemplars")
+
+
+def test_pads_are_not_words_where_the_pad_is_no_special_token(reversion):
+    """SDXL's second encoder and SD 2.x pad with token 0, which is "!": the published reading takes it for an entity."""
+    import comfy.sdxl_clip
+
+    tokenizer = comfy.sdxl_clip.SDXLClipGTokenizer()
+    caption = template("red circle {} blue square", "ReVersion Train", "exemplars")
+    window = [token for token, _ in tokenizer.tokenize_with_weights(caption.replace("{}", "and"))[0]]
+    published = {token for token in window if token not in (49406, 49407)}
+    words = entity_words([caption])
+    ours = {token for word in words for token in tokenizer.tokenizer(word)["input_ids"][1:-1]}
+    assert published - ours == {0, tokenizer.tokenizer("and")["input_ids"][1]}
+    assert words == ("red", "circle", "blue", "square")

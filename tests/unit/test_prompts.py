@@ -1,0 +1,48 @@
+import pytest
+
+from reversion_core import prompts
+
+
+def test_grid_is_subject_by_subject_and_keeps_a_word_in_both_places():
+    written = prompts.grid("{subject} <R> {object}", ["man", "cat"], ["man", "stone"])
+    assert written == ["man <R> man", "man <R> stone", "cat <R> man", "cat <R> stone"]
+
+
+def test_limit_and_order_seed():
+    lists = list("abcdef"), list("uvwxyz")
+    everything = prompts.grid("{subject} {object}", *lists)
+    shuffled = prompts.grid("{subject} {object}", *lists, order_seed=3)
+    assert shuffled != everything and sorted(shuffled) == sorted(everything)
+    assert prompts.grid("{subject} {object}", *lists, limit=5, order_seed=3) == shuffled[:5]
+
+
+def test_a_subject_that_looks_like_a_slot_is_a_word():
+    assert prompts.grid("{subject} <R> {object}", ["{object}"], ["stone"]) == ["{object} <R> stone"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("cat <R> stone", "cat_R_stone"),
+        ('a "T-shirt": <R>/\\|?* x.', "a_T-shirt_R_x"),
+        ("con", "con_"),
+        ("猫 <R> 石", "猫_R_石"),
+        ("!!", "prompt"),
+        ("x" * 300, "x" * 100),
+    ],
+)
+def test_file_names_are_legal_everywhere(prompt, name):
+    assert prompts.file_names([prompt]) == [name]
+
+
+def test_file_names_differ_where_case_does_not_count():
+    names = prompts.file_names(["Cat <R> a", "cat <R> a", "cat (R) a"])
+    assert len({name.casefold() for name in names}) == 3
+
+
+def test_benchmark_has_ten_relations_of_a_hundred_prompts():
+    relations = prompts.benchmark()
+    assert len(relations) == 10
+    for lists in relations.values():
+        written = prompts.grid("{subject} <R> {object}", lists["subjects"], lists["objects"])
+        assert len(written) == 100 == len(set(prompts.file_names(written)))
