@@ -99,17 +99,16 @@ class Bench:
     def __init__(self, pairs=PAIRS):
         self.studio, self.pairs = Studio(), pairs
 
-    def learn(self, method, material, seed, on_step=lambda progress: None):
-        """The learned Relation and its history; an equal earlier run's from disk."""
+    def learn(self, method, material, seed, on_step=lambda learner: None):
+        """What a method learns from exemplars, a `run.Learned`; an equal earlier run's from disk."""
         with torch.inference_mode():
             return run.learn_relation(
                 self.studio.model,
                 self.studio.clip,
                 self.studio.vae,
                 METHODS[method].task(material, seed),
-                FOLDER / "relations",
-                FOLDER / "logs",
-                lambda progress, steps: on_step(progress),
+                run.Keeping(FOLDER / "relations", FOLDER / "logs"),
+                lambda learner, previews: on_step(learner),
                 "benchmark",
             )
 
@@ -120,9 +119,9 @@ class Bench:
         learned = {}
         for relation in RELATIONS:
             material, scenes = exemplars(relation)
-            learned[relation] = scenes, self.learn("balanced", material, 0)[0].vectors
+            learned[relation] = scenes, self.learn("balanced", material, 0).relation.vectors
         material, _ = exemplars(RELATIONS[0])
-        histories = {method: self.learn(method, material, 0)[1] for method in CURVED}
+        histories = {method: self.learn(method, material, 0).history for method in CURVED}
         figures.write(self, report, learned, histories, FOLDER)
 
     def score(self, relation, word, vectors, scenes):
@@ -142,16 +141,15 @@ class Bench:
             return self.score(relation, WORDS[method] or relation, None, scenes)[0]
         curve, began = [], time.monotonic()
 
-        def on_step(progress):
-            if progress and curved and progress.step in CURVE:
-                curve.append(
-                    {"step": progress.step, **_means(self.score(relation, "<R>", progress.vectors, scenes)[0])}
-                )
+        def on_step(learner):
+            if learner and curved and learner.step in CURVE:
+                record, _ = self.score(relation, "<R>", learner.vectors, scenes)
+                curve.append({"step": learner.step, **_means(record)})
 
         curved = section == "table" and method in CURVED and captions == "full" and seed == 0
-        learned, _ = self.learn(method, material, seed, on_step)
+        learned = self.learn(method, material, seed, on_step)
         seconds = round(time.monotonic() - began, 1)
-        record = self.score(relation, "<R>", learned.vectors, scenes)[0]
+        record, _ = self.score(relation, "<R>", learned.relation.vectors, scenes)
         return record | ({"curve": curve} if curve else {"train_seconds": seconds})
 
 

@@ -140,10 +140,11 @@ def render(scene):
     return np.round(picture).astype(np.uint8)
 
 
-# Entities stand in slots: sides of 24 pixels whose edges lie at 4, 12, 20, 28 or 36, so that a shape meets the latents'
-# grid of 8 pixels always in the same way. `loosened` gives scenes off the grid.
+# Entities stand in slots of 24 pixels on a grid of 8, so that a shape always meets the latents, 8 pixels wide each, in
+# the same way. `loosened` gives scenes off the grid.
 SLOT = 24
-_EDGES = (4, 12, 20, 28, 36)
+_FIRST, _LAST = 4, 36  # edges of the outermost slots
+_SIDES = (12, 20, 28)  # edges of the slots across a line of two
 _OVERLAPPING = 32
 _INNER, _OUTER = 22, 56
 # Where the middle of the widest part lies below the centre of the bounding box, as a share of the size.
@@ -152,8 +153,8 @@ _CORE = {"triangle": 0.17, "heart": -0.08}
 
 def _line(rng, first, second, gap, vertical):
     """Place `first` above (or left of) `second`, `gap` pixels between their slots; boxes that touch really touch."""
-    start = int(rng.choice(_EDGES[: 2 if gap == 0 else 1]))
-    side = int(rng.choice(_EDGES)) + SLOT // 2
+    start = _FIRST if gap or rng.random() < 0.5 else _FIRST + 8
+    side = int(rng.choice(_SIDES)) + SLOT // 2
     along = [start + SLOT // 2, start + SLOT + gap + SLOT // 2]
     if not vertical:
         return Placed(first, SLOT, along[0], side), Placed(second, SLOT, along[1], side)
@@ -179,9 +180,7 @@ def _nested(rng, small, large):
 def _overlapping(rng, first, second):
     """Two entities of which one hides a part of the other, enough of it to tell which is in front."""
     while True:
-        x, y = (int(v) for v in rng.choice(_EDGES[:2], 2) + _OVERLAPPING // 2)
-        width, height = (16, 8) if rng.random() < 0.5 else (8, 16)
-        xs, ys = (x, x + width)[:: _sign(rng)], (y, y + height)[:: _sign(rng)]
+        xs, ys = (24, 40)[:: _sign(rng)], (28, 36)[:: _sign(rng)]
         pair = Placed(first, _OVERLAPPING, xs[0], ys[0]), Placed(second, _OVERLAPPING, xs[1], ys[1])
         a, b = coverage(pair[0]), coverage(pair[1])
         if 0.12 <= (a * b).sum() / min(a.sum(), b.sum()) <= 0.6:
@@ -193,7 +192,7 @@ def _sign(rng):
 
 
 def _corners(rng, first, second):
-    near, far = _EDGES[0] + SLOT // 2, _EDGES[-1] + SLOT // 2
+    near, far = _FIRST + SLOT // 2, _LAST + SLOT // 2
     xs, ys = (near, far)[:: _sign(rng)], (near, far)[:: _sign(rng)]
     return Placed(first, SLOT, xs[0], ys[0]), Placed(second, SLOT, xs[1], ys[1])
 

@@ -13,3 +13,8 @@ RelationSocket = io.Custom("REVERSION_RELATION")
 def as_image(picture):
     """PIL image -> IMAGE, float32 [1, h, w, 3] in 0..1."""
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
+
+
+def as_images(pictures):
+    """uint8 [h, w, 3] each -> IMAGE, float32 [n, h, w, 3] in 0..1."""
+    return torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import comfy.model_management
@@ -10,10 +11,13 @@ from ..reversion_core.errors import ReVersionError
 from ..reversion_core.focal import Focal
 from ..reversion_core.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from ..reversion_core.steering import Steering
+from ..reversion_core.words import PLACEHOLDER, SLOT
 from . import places
-from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image
+from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
+SECONDS_BETWEEN_CHARTS = 2.0
+CHART_SIDE = 640
 
 
 class ReVersionTrain(io.ComfyNode):
@@ -98,6 +102,32 @@ class ReVersionTrain(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="The same pictures, settings and seed give the same relation. Change it to learn another.",
                 ),
+                io.Int.Input(
+                    "previews",
+                    default=0,
+                    min=0,
+                    max=10_000,
+                    tooltip="Draw a picture with <R> every so many steps, always from the same noise. 0: none. Each "
+                    "takes as long as a picture does.",
+                ),
+                io.String.Input(
+                    "preview_prompt",
+                    default="",
+                    tooltip="The prompt of the previews, with <R> in it. Empty: the first caption.",
+                ),
+                io.Int.Input(
+                    "autosave",
+                    default=50,
+                    min=0,
+                    max=10_000,
+                    tooltip="Save every so many steps, so that not even a crash loses more. 0: only at the end, also "
+                    "after a cancel.",
+                ),
+                io.Boolean.Input(
+                    "resume",
+                    default=True,
+                    tooltip="Go on where an equal training was stopped, or where one with fewer steps ended.",
+                ),
                 SteeringSocket.Input(
                     "steering", optional=True, tooltip="ReVersion Steering. Without it the published values are used."
                 ),
@@ -109,6 +139,7 @@ class ReVersionTrain(io.ComfyNode):
                 RelationSocket.Output("relation", tooltip="For ReVersion Save Relation and ReVersion Apply Relation."),
                 io.LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
                 io.Image.Output("report", tooltip="Loss, norm and similarity to prepositions over the steps."),
+                io.Image.Output("samples", tooltip="The previews, in order; the report again where there are none."),
             ],
         )
 
@@ -130,6 +161,10 @@ class ReVersionTrain(io.ComfyNode):
         norm,
         precision,
         training_seed,
+        previews=0,
+        preview_prompt="",
+        autosave=50,
+        resume=True,
         steering=None,
         focal=None,
     ):
@@ -149,22 +184,44 @@ class ReVersionTrain(io.ComfyNode):
         )
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
-        bar = comfy.utils.ProgressBar(settings.steps)
-
-        def on_progress(progress, total):
-            # The bar skips updates that come fast, and with them the look at the cancel button.
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            bar.update_absolute(progress.step if progress else 0, total)
-
-        relation, history = run.learn_relation(
-            model,
-            clip,
-            vae,
-            run.Task(exemplars, settings, steering or Steering(), focal or Focal()),
+        task = run.Task(exemplars, settings, steering or Steering(), focal or Focal())
+        prompt = preview_prompt.strip() or task.captions[0].replace(SLOT, PLACEHOLDER)
+        if PLACEHOLDER not in prompt:
+            raise ReVersionError(cls.NAME, "preview_prompt", f"it has no {PLACEHOLDER}", "write 'cat <R> stone'")
+        keeping = run.Keeping(
             places.embedding_roots()[0] / places.AUTOSAVE,
             Path(folder_paths.get_output_directory()) / "reversion",
-            on_progress,
-            cls.NAME,
+            autosave,
+            resume,
+            previews,
+            prompt,
         )
-        loss_map = {"loss": [record["loss"] for record in history]}
-        return io.NodeOutput(relation, loss_map, as_image(charts.training_report(history)))
+        learned = run.learn_relation(model, clip, vae, task, keeping, _Display(settings.steps), cls.NAME)
+        report = as_image(charts.training_report(learned.history))
+        samples = as_images(learned.previews) if learned.previews else report
+        loss_map = {"loss": [record["loss"] for record in learned.history]}
+        return io.NodeOutput(learned.relation, loss_map, report, samples)
+
+
+class _Display:
+    """Progress on the node: the bar, the curves so far with the latest preview, and the cancel button."""
+
+    def __init__(self, steps):
+        self.steps, self.bar = steps, comfy.utils.ProgressBar(steps)
+        self.began, self.first, self.shown = time.monotonic(), None, 0.0
+
+    def __call__(self, learner, previews):
+        # The bar skips updates that come fast, and with them the look at the cancel button.
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if learner is None:
+            self.bar.update_absolute(0, self.steps)
+            return
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.began = learner.step - 1, now
+        picture = None
+        if now - self.shown > SECONDS_BETWEEN_CHARTS or learner.step == self.steps:
+            self.shown = now
+            left = (now - self.began) / max(learner.step - self.first, 1) * (self.steps - learner.step)
+            picture = charts.progress_card(learner.history, self.steps, left, previews[-1] if previews else None)
+        self.bar.update_absolute(learner.step, self.steps, picture and ("JPEG", picture, CHART_SIDE))

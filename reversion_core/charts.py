@@ -64,6 +64,24 @@ def training_report(history):
     return sheet
 
 
+def progress_card(history, steps, seconds_left, sample):
+    """What a training node shows while it runs: PIL image. sample: the latest preview, uint8 [h, w, 3], or None."""
+    loss = [record["denoise"] for record in history]
+    minutes, seconds = divmod(round(seconds_left), 60)
+    title = f"step {len(history)} of {steps}, {minutes}:{seconds:02} left; loss"
+    charts = [
+        line_chart(title, {"raw": loss, "smoothed": smoothed(loss)}, "step", (640, 240)),
+        line_chart("norm of R", {"norm": [record["norm"] for record in history]}, "step", (640, 160)),
+    ]
+    height = sum(chart.height for chart in charts)
+    card = Image.new("RGB", (640 + (height if sample is not None else 0), height), PAPER)
+    for i, chart in enumerate(charts):
+        card.paste(chart, (0, charts[0].height * i))
+    if sample is not None:
+        card.paste(Image.fromarray(sample).resize((height, height), Image.Resampling.LANCZOS), (640, 0))
+    return card
+
+
 def scatter_chart(title, groups, size=(760, 620)):
     """Named points by group: group -> (names, places [n, 2]). PIL image; the axes have no unit."""
     image = Image.new("RGB", size, PAPER)

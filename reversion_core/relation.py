@@ -1,7 +1,6 @@
 """The Relation: what was learned, and its file."""
 
 import json
-import os
 import pickle
 import re
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from .errors import ReVersionError
+from .files import write_whole
 
 FORMAT_VERSION = "1"
 LARGEST_FILE = 64 * 2**20  # bytes; a relation of 75 vectors for SDXL has 0.6 MB
@@ -65,16 +65,9 @@ def checked_name(name, node, input_name):
 
 def save(relation, path):
     """Write a relation as safetensors, whole or not at all. Replaces a file that is there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        # Not by safetensors' own save_file, whose files only their owner can read.
-        partial.write_bytes(safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # Not by safetensors' own save_file, whose files only their owner can read.
+    write_whole(path, safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()}))
 
 
 def load(path, node="ReVersion Load Relation", input_name="relation"):

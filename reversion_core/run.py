@@ -1,6 +1,5 @@
 """One training run from the host's sockets to a Relation: checks first, then the work, and nothing learned is lost."""
 
-import csv
 import dataclasses
 import datetime
 import hashlib
@@ -9,11 +8,9 @@ import logging
 
 import torch
 
-from . import host, relation, trainer
+from . import autosave, host, relation, trainer
 from .errors import ReVersionError
 from .words import PLACEHOLDER, entity_words, swapped
-
-LOG_COLUMNS = ("loss", "denoise", "steer", "norm", "similarity")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,12 +32,17 @@ class Task:
         """The caption templates to encode: the distinct ones and, where they are asked for, their swapped forms."""
         return self.captions + (tuple(map(swapped, self.captions)) if self.settings.swap_weight else ())
 
-    def fingerprint(self, side):
-        """Hash of the task with its pictures at the training size, hex."""
-        parts = [self.exemplars.captions, self.settings, self.steering, self.focal, side]
-        digest = hashlib.sha256(repr(parts).encode())
-        digest.update(self.exemplars.fitted(side).tobytes())
-        return digest.hexdigest()
+    def parts(self, side):
+        """Name of an input -> text that changes with it, for all but the number of steps."""
+        values = {
+            f.name.replace("_", " "): getattr(given, f.name)
+            for given in (self.settings, self.steering, self.focal)
+            for f in dataclasses.fields(given)
+        }
+        del values["steps"]
+        values |= {"training size": side, "captions": self.exemplars.captions}
+        pictures = _hash(self.exemplars.fitted(side).tobytes())
+        return {name: str(value) for name, value in values.items()} | {"pictures": pictures}
 
 
 def check(model, clip, vae, task, node):
@@ -90,54 +92,115 @@ def build_problem(clip, task, mean, std):
     )
 
 
-def learn_relation(model, clip, vae, task, folder, log_folder, on_progress, node):
-    """Learn a relation, or return the finished one of an equal earlier run from `folder`.
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """What a run does beside learning: where it is kept, how often, and which pictures it draws on the way.
 
-    on_progress(progress, steps) is called before the first and after every update; it may raise to stop. However the
-    run ends, what was learned up to then is in `folder`. Returns (Relation, history: a record per update).
+    every, previews: updates between two saves and two preview pictures, 0 for none but the last save; resume: go on
+    from an equal run that was stopped; prompt: of the previews, with `<R>`.
+    """
+
+    folder: object
+    log_folder: object
+    every: int = 0
+    resume: bool = True
+    previews: int = 0
+    prompt: str = ""
+
+
+@dataclasses.dataclass(eq=False)
+class Learned:
+    """What came out: the Relation, a record for each update, and the previews: uint8 [h, w, 3] each."""
+
+    relation: relation.Relation
+    history: list
+    previews: list
+
+
+def learn_relation(model, clip, vae, task, keeping, on_progress, node):
+    """Learn a relation, or return the finished one of an equal earlier run.
+
+    on_progress(learner, previews) is called before the first and after every update, with None at first; it may raise
+    to stop. However the run ends, what was learned up to then is in `keeping.folder`. Returns a Learned.
     """
     family, side, windows = check(model, clip, vae, task, node)
-    steps = task.settings.steps
-    on_progress(None, steps)
+    on_progress(None, [])
     mean, std = host.scaled_posterior(model, vae, torch.from_numpy(task.exemplars.fitted(side)))
     model, clip = host.load_for_training(model, clip)
     base = host.fingerprint(model.model.diffusion_model, clip.cond_stage_model)
-    digest = hashlib.sha256(f"{base} {clip.layer_idx} {task.fingerprint(side)}".encode())
-    digest.update(mean.numpy().tobytes())
-    key = digest.hexdigest()
-    path, log_path = folder / f"run-{key[:16]}.safetensors", log_folder / f"run-{key[:16]}.csv"
-    if (finished := _finished(path, log_path, steps)) is not None:
-        logging.info("ReVersion: this relation was learned before, taken from %s", path)
-        return finished
-    history, last = [], None
+    parts = task.parts(side) | {"model": base, "clip skip": str(clip.layer_idx)}
+    parts["latents"] = _hash(mean.numpy().tobytes())
+    key, steps = _hash(json.dumps(parts).encode()), task.settings.steps
+    saved = autosave.Autosave(keeping.folder, keeping.log_folder, parts, key, steps)
+    if (finished := saved.finished()) is not None:
+        logging.info("ReVersion: this relation was learned before, taken from %s", saved.relation)
+        return Learned(*finished, [])
+    saved.check_writable(node)
     details = _details(task, family, base, side)
+    learner, previews = None, []
+
+    def learned():
+        return _relation(learner, family, details)
+
     try:
-        with host.borrowing(model, clip, windows, task.settings.precision) as borrowed:
-            initial = {
-                key: host.word_rows(clip, key, [task.settings.initial_word.strip()] * task.settings.vectors).cpu()
-                for key in host.encoder_keys(clip)
-            }
-            problem = build_problem(clip, task, mean, std)
-            for last in trainer.learn(borrowed, problem, task.settings, task.steering, task.focal, initial):
-                history.append(last.record)
-                on_progress(last, steps)
+        while learner is None or learner.step < steps:
+            with host.borrowing(model, clip, windows, task.settings.precision) as borrowed:
+                if learner is None:
+                    learner = _start(borrowed, clip, task, mean, std)
+                    _go_on(learner, saved, keeping)
+                learner.model = borrowed
+                for step in range(learner.step + 1, _next_stop(learner.step, steps, keeping.previews) + 1):
+                    learner.update()
+                    if keeping.every and step % keeping.every == 0:
+                        saved.keep(learner, learned())
+                    on_progress(learner, previews)
+            if keeping.previews:
+                # Outside the borrowing, so that the host may move its models about to decode the picture.
+                seed = task.settings.seed
+                previews.append(host.sample(model, clip, vae, learner.vectors, keeping.prompt, side, seed))
+                on_progress(learner, previews)
+                model, clip = host.load_for_training(model, clip)
     except trainer.NotFiniteError as error:
-        kept = f"the relation of step {last.step} is kept as '{path.name}'" if last else "nothing was learned yet"
+        kept = f"the relation of step {learner.step} is kept as '{saved.relation.name}'"
+        kept = kept if learner.step else "nothing was learned yet"
         raise ReVersionError(node, "learning_rate", f"{error} ({kept})", "lower it or use precision fp32") from error
     finally:
-        if last is not None:
-            learned = _relation(last, family, details, history)
-            relation.save(learned, path)
-            _write_log(log_path, history)
-            if last.step < steps:
-                logging.warning("ReVersion: stopped at step %d of %d; kept as %s", last.step, steps, path)
-    return learned, history
+        if learner is not None and learner.step:
+            saved.keep(learner, learned())
+            if learner.step < steps:
+                logging.warning("ReVersion: stopped at step %d of %d; kept as %s", learner.step, steps, saved.relation)
+    return Learned(learned(), learner.history, previews)
 
 
-def _relation(progress, family, details, history):
+def _start(borrowed, clip, task, mean, std):
+    problem = build_problem(clip, task, mean, std)
+    word = [task.settings.initial_word.strip()] * task.settings.vectors
+    initial = {key: host.word_rows(clip, key, word).cpu() for key in host.encoder_keys(clip)}
+    return trainer.Learner(borrowed, problem, task.settings, task.steering, task.focal, initial)
+
+
+def _go_on(learner, saved, keeping):
+    """Take up the state of an equal run that was stopped; else say what made this one new."""
+    if keeping.resume and (state := saved.unfinished()) is not None:
+        learner.restore(state)
+        logging.info("ReVersion: goes on after step %d of an equal run", learner.step)
+    elif changed := saved.changes():
+        logging.info("ReVersion: starts anew; since the latest run these changed: %s", changed)
+
+
+def _next_stop(step, steps, previews):
+    """The update before which the model goes back to the host for a preview, or the last."""
+    return min(steps, (step // previews + 1) * previews) if previews else steps
+
+
+def _hash(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def _relation(learner, family, details):
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    details = {**details, "steps_done": progress.step, "final": history[-1]}
-    return relation.Relation(progress.vectors, relation.metadata_for("relation", family, date, PLACEHOLDER, details))
+    details = {**details, "steps_done": learner.step, "final": learner.history[-1]}
+    return relation.Relation(learner.vectors, relation.metadata_for("relation", family, date, PLACEHOLDER, details))
 
 
 def _details(task, family, base, side):
@@ -150,23 +213,3 @@ def _details(task, family, base, side):
         "captions": task.exemplars.captions,
         "training_size": side,
     }
-
-
-def _finished(path, log_path, steps):
-    """The relation and history of an equal run that went to its end, or None."""
-    if not (path.exists() and log_path.exists()):
-        return None
-    learned = relation.load(path)
-    if json.loads(learned.metadata.get("reversion.steps_done", "0")) != steps:
-        return None
-    with log_path.open(newline="") as file:
-        history = [{name: float(row[name]) for name in LOG_COLUMNS} for row in csv.DictReader(file)]
-    return learned, history
-
-
-def _write_log(path, history):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ("step", *LOG_COLUMNS))
-        writer.writeheader()
-        writer.writerows({"step": i + 1, **record} for i, record in enumerate(history))

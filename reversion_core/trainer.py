@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from . import focal as focal_sampling
 from . import steering as steering_loss
 
+RECORD = ("loss", "denoise", "steer", "norm", "similarity")  # the numbers of an update
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
 SWAP_MARGIN = 0.1  # the share of the error by which the swapped caption should be worse
 
 
@@ -49,15 +51,6 @@ class Draws:
 
 class NotFiniteError(ArithmeticError):
     """The loss or its gradient is not a finite number; R still holds the last good values."""
-
-
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """After an update: `step` updates are done, `vectors` are R, `record` the numbers of this update."""
-
-    step: int
-    vectors: dict
-    record: dict
 
 
 def draw_update(problem, settings, steering, cdf, epoch, generator):
@@ -165,36 +158,80 @@ def similarity(relation, rows):
         ).mean(0)
 
 
-def learn(model, problem, settings, steering, focal, initial):
-    """Optimise R from `initial` (encoder key -> float32 [k, d]); yields a Progress after every update.
+class Learner:
+    """The optimisation of R, one update at a time.
 
-    Deterministic in `settings.seed`; no global random state is read or written. Raises NotFiniteError before an
-    update that would spoil R.
+    Deterministic in `settings.seed`: no global random state is read or written. `model` may be put anew between two
+    updates, such as after the host had it back for a while.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
-    relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
-    if settings.norm == "vocabulary":
-        rescale(relation, model.vocabulary_norms)
-    optimizer = torch.optim.AdamW(relation.values(), weight_decay=settings.weight_decay)
-    cdf = focal_sampling.cumulative(model.timesteps, focal)
-    epoch = []
-    for step in range(settings.steps):
-        batches = draw_update(problem, settings, steering, cdf, epoch, generator)
-        optimizer.param_groups[0]["lr"] = settings.rate(step)
-        optimizer.zero_grad()
-        denoise, steer = accumulate_gradient(model, problem, settings, steering, relation, batches)
-        total = settings.denoise_weight * denoise + steering.weight * steer
-        if not (total.isfinite() and all(v.grad.isfinite().all() for v in relation.values())):
-            raise NotFiniteError(f"the loss of step {step + 1} is not a finite number")
-        optimizer.step()
+
+    def __init__(self, model, problem, settings, steering, focal, initial):
+        """initial: encoder key -> float32 [k, d]."""
+        self.model, self.problem, self.settings, self.steering = model, problem, settings, steering
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
         if settings.norm == "vocabulary":
-            rescale(relation, model.vocabulary_norms)
-        vectors = {key: v.detach().clone() for key, v in relation.items()}
-        record = {
-            "loss": float(total),
-            "denoise": float(denoise),
-            "steer": float(steer),
-            "norm": float(torch.stack([v.norm(dim=-1).mean() for v in vectors.values()]).mean()),
-            "similarity": float(similarity(vectors, problem.basis_rows).mean()),
+            rescale(self.relation, model.vocabulary_norms)
+        self.optimizer = torch.optim.AdamW(self.relation.values(), weight_decay=settings.weight_decay)
+        self.cdf = focal_sampling.cumulative(model.timesteps, focal)
+        self.epoch = []
+        self.history = []  # a record for each update
+
+    @property
+    def step(self):
+        """Updates done."""
+        return len(self.history)
+
+    @property
+    def vectors(self):
+        """R as it is now: encoder key -> float32 [k, d], a copy."""
+        with torch.inference_mode(False), torch.no_grad():
+            return {key: v.clone() for key, v in self.relation.items()}
+
+    def update(self):
+        """One update of R. Raises NotFiniteError before one that would spoil it."""
+        settings = self.settings
+        batches = draw_update(self.problem, settings, self.steering, self.cdf, self.epoch, self.generator)
+        self.optimizer.param_groups[0]["lr"] = settings.rate(self.step)
+        self.optimizer.zero_grad()
+        denoise, steer = accumulate_gradient(self.model, self.problem, settings, self.steering, self.relation, batches)
+        total = settings.denoise_weight * denoise + self.steering.weight * steer
+        if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
+            raise NotFiniteError(f"the loss of step {self.step + 1} is not a finite number")
+        self.optimizer.step()
+        if settings.norm == "vocabulary":
+            rescale(self.relation, self.model.vocabulary_norms)
+        vectors = self.vectors
+        self.history.append(
+            {
+                "loss": float(total),
+                "denoise": float(denoise),
+                "steer": float(steer),
+                "norm": float(torch.stack([v.norm(dim=-1).mean() for v in vectors.values()]).mean()),
+                "similarity": float(similarity(vectors, self.problem.basis_rows).mean()),
+            }
+        )
+
+    def state(self):
+        """Everything that an exact continuation needs, as tensors by name."""
+        tensors = {
+            "generator": self.generator.get_state(),
+            "epoch": torch.tensor(self.epoch, dtype=torch.int64),
+            "history": torch.tensor([list(r.values()) for r in self.history], dtype=torch.float64),
         }
-        yield Progress(step + 1, vectors, record)
+        for key, v in self.relation.items():
+            tensors[f"vectors.{key}"] = v.detach().clone()
+            for name in _MOMENTS:
+                tensors[f"{name}.{key}"] = self.optimizer.state[v][name].clone()
+        return tensors
+
+    def restore(self, tensors):
+        """Go on from a `state` of a learner that was made alike."""
+        self.generator.set_state(tensors["generator"])
+        self.epoch = tensors["epoch"].tolist()
+        self.history = [dict(zip(RECORD, row, strict=True)) for row in tensors["history"].tolist()]
+        for key, v in self.relation.items():
+            with torch.no_grad():
+                v.copy_(tensors[f"vectors.{key}"])
+            moments = {name: tensors[f"{name}.{key}"].clone() for name in _MOMENTS}
+            self.optimizer.state[v] = {"step": torch.tensor(float(self.step)), **moments}

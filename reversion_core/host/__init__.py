@@ -3,6 +3,7 @@
 from .borrowing import borrowed, fingerprint, load_for_training, training_mode
 from .latents import posterior, scaled_posterior
 from .model import HostModel, borrowing
+from .preview import sample
 from .prompts import (
     at_strength,
     caption_windows,
@@ -35,6 +36,7 @@ __all__ = [
     "focal_sigmas",
     "load_for_training",
     "posterior",
+    "sample",
     "scaled_posterior",
     "token_ids",
     "token_table",

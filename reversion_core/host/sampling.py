@@ -40,7 +40,7 @@ class FocalGuider(comfy.samplers.CFGGuider):
     def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 - the host's own signature
         relation, plain, negative = (self.conds.get(name) for name in ("positive", "plain", "negative"))
         share = self._share(timestep)
-        if share in (0.0, 1.0):
+        if isinstance(share, float) and share in (0.0, 1.0):
             only = relation if share else plain
             return comfy.samplers.sampling_function(
                 self.inner_model, x, timestep, negative, only, self.cfg, model_options=model_options, seed=seed

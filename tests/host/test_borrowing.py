@@ -17,13 +17,13 @@ def digest(*modules):
     return result.hexdigest()
 
 
-def learn(core, loaded, drawn, tmp_path, on_progress=lambda progress, steps: None, **settings):
+def learn(core, loaded, drawn, tmp_path, on_progress=lambda learner, previews: None, keep=(), **settings):
+    """keep: what differs in the Keeping."""
     settings = core.settings.TrainSettings(**{"steps": 2, "batch_size": 2, "accumulation": 1, **settings})
     task = core.run.Task(drawn, settings, core.steering.Steering(), core.focal.Focal())
+    keeping = core.run.Keeping(tmp_path / "kept", tmp_path / "logs", **dict(keep))
     with torch.inference_mode():
-        return core.run.learn_relation(
-            loaded.model, loaded.clip, loaded.vae, task, tmp_path / "kept", tmp_path / "logs", on_progress, "Train"
-        )
+        return core.run.learn_relation(loaded.model, loaded.clip, loaded.vae, task, keeping, on_progress, "Train")
 
 
 class Stop(BaseException):
@@ -31,8 +31,8 @@ class Stop(BaseException):
 
 
 def stop_at(step):
-    def on_progress(progress, steps):
-        if progress and progress.step == step:
+    def on_progress(learner, previews):
+        if learner and learner.step == step:
             raise Stop
 
     return on_progress
@@ -68,9 +68,19 @@ def watched(loaded):
 
 
 def test_training_leaves_everything_as_it_was(core, loaded, drawn, tmp_path, watched):
-    learned, history = learn(core, loaded, drawn, tmp_path)
-    assert len(history) == 2 and learned.vectors["clip_l"].shape == (1, 768)
-    assert not learned.vectors["clip_l"].is_inference()
+    learned = learn(core, loaded, drawn, tmp_path)
+    vectors = learned.relation.vectors["clip_l"]
+    assert len(learned.history) == 2 and vectors.shape == (1, 768) and not vectors.is_inference()
+
+
+def test_so_does_training_with_previews(core, loaded, drawn, tmp_path, watched):
+    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    learned = learn(core, loaded, drawn, tmp_path, keep=keep, steps=3, learning_rate=0.05)
+    first, last = learned.previews
+    assert first.shape == (64, 64, 3) and (first != last).any()
+    # Drawing on the way changes nothing of what is learned.
+    plain = learn(core, loaded, drawn, tmp_path / "plain", steps=3, learning_rate=0.05)
+    assert torch.equal(plain.relation.vectors["clip_l"], learned.relation.vectors["clip_l"])
 
 
 def test_so_does_training_in_fp32(core, loaded, drawn, tmp_path, watched):
@@ -114,9 +124,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_vector(core, lo
     good = {}
     monkeypatch.setattr(core.host.HostModel, "predict", spoils_the_third_step)
 
-    def remember(progress, steps):
-        if progress:
-            good[progress.step] = progress.vectors["clip_l"]
+    def remember(learner, previews):
+        if learner:
+            good[learner.step] = learner.vectors["clip_l"]
 
     with pytest.raises(core.errors.ReVersionError, match="step 3 is not a finite number .*relation of step 2 is kept"):
         learn(core, loaded, drawn, tmp_path, remember, steps=5)
@@ -125,26 +135,26 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_vector(core, lo
 
 
 def test_same_inputs_give_the_same_bits_and_a_finished_run_is_not_repeated(core, loaded, drawn, tmp_path):
-    first, history = learn(core, loaded, drawn, tmp_path / "a")
+    first = learn(core, loaded, drawn, tmp_path / "a")
     torch.randn(5)  # the global random state plays no part
-    second, _ = learn(core, loaded, drawn, tmp_path / "b")
-    assert torch.equal(first.vectors["clip_l"], second.vectors["clip_l"])
-    other, _ = learn(core, loaded, drawn, tmp_path / "b", seed=1)
-    assert not torch.equal(first.vectors["clip_l"], other.vectors["clip_l"])
+    second = learn(core, loaded, drawn, tmp_path / "b")
+    assert torch.equal(first.relation.vectors["clip_l"], second.relation.vectors["clip_l"])
+    other = learn(core, loaded, drawn, tmp_path / "b", seed=1)
+    assert not torch.equal(first.relation.vectors["clip_l"], other.relation.vectors["clip_l"])
 
     seen = []
-    again, read = learn(core, loaded, drawn, tmp_path / "a", lambda progress, steps: seen.append(progress))
+    again = learn(core, loaded, drawn, tmp_path / "a", lambda learner, previews: seen.append(learner))
     assert seen == [None]
-    assert torch.equal(first.vectors["clip_l"], again.vectors["clip_l"])
-    assert [r["loss"] for r in read] == [r["loss"] for r in history]
+    assert torch.equal(first.relation.vectors["clip_l"], again.relation.vectors["clip_l"])
+    assert again.history == first.history
 
 
 def test_the_norm_can_be_kept_at_the_vocabulary_s(core, loaded, drawn, tmp_path):
-    learned, history = learn(core, loaded, drawn, tmp_path, norm="vocabulary", learning_rate=0.05)
-    table = core.host.token_table(loaded.clip, "clip_l").float()
-    assert history[-1]["norm"] == pytest.approx(float(table.norm(dim=1).mean()), rel=1e-5)
-    free, _ = learn(core, loaded, drawn, tmp_path, norm="free", learning_rate=0.05)
-    assert float(free.vectors["clip_l"].norm()) != pytest.approx(float(learned.vectors["clip_l"].norm()), rel=1e-3)
+    kept = learn(core, loaded, drawn, tmp_path, norm="vocabulary", learning_rate=0.05)
+    norm = float(core.host.token_table(loaded.clip, "clip_l").float().norm(dim=1).mean())
+    assert kept.history[-1]["norm"] == pytest.approx(norm, rel=1e-5)
+    free = learn(core, loaded, drawn, tmp_path, norm="free", learning_rate=0.05)
+    assert float(free.relation.vectors["clip_l"].norm()) != pytest.approx(norm, rel=1e-3)
 
 
 def test_weight_decay_is_off_unless_it_is_published(core):

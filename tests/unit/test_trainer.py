@@ -43,26 +43,30 @@ def problem(**given):
     )
 
 
-def learned(settings, model=None, steering=None, **given):
+def learner(settings, model=None):
     start = {"clip_l": torch.full((1, WIDTH), 0.4 / WIDTH**0.5)}
-    steering = steering or Steering(weight=0.0)
-    return [
-        (p.vectors["clip_l"], p.record)
-        for p in trainer.learn(model or Plain(), problem(**given), settings, steering, Focal(), start)
-    ]
+    return trainer.Learner(model or Plain(), problem(), settings, Steering(weight=0.0), Focal(), start)
+
+
+def learned(settings, model=None):
+    """R after all the settings' updates."""
+    made = learner(settings, model)
+    while made.step < settings.steps:
+        made.update()
+    return made.vectors["clip_l"]
 
 
 def test_published_weight_decay_pulls_r_to_zero_and_the_other_presets_do_not():
     unmoved = Plain(answer=0.0)
-    paper = learned(dataclasses.replace(PRESETS["paper"], steps=50), unmoved)[-1][0]
+    paper = learned(dataclasses.replace(PRESETS["paper"], steps=50), unmoved)
     assert float(paper.norm()) == pytest.approx(0.4 * (1 - 2e-3 * 1e-2) ** 50, rel=1e-5)
     for name in ("balanced", "fast"):
-        assert float(learned(dataclasses.replace(PRESETS[name], steps=50), unmoved)[-1][0].norm()) == pytest.approx(0.4)
+        assert float(learned(dataclasses.replace(PRESETS[name], steps=50), unmoved).norm()) == pytest.approx(0.4)
 
 
 def test_norm_control_keeps_r_at_the_norm_of_a_word():
-    free = learned(dataclasses.replace(PRESETS["paper"], steps=100, learning_rate=0.05))[-1][0]
-    kept = learned(dataclasses.replace(PRESETS["paper"], steps=100, learning_rate=0.05, norm="vocabulary"))[-1][0]
+    free = learned(dataclasses.replace(PRESETS["paper"], steps=100, learning_rate=0.05))
+    kept = learned(dataclasses.replace(PRESETS["paper"], steps=100, learning_rate=0.05, norm="vocabulary"))
     assert float(free.norm()) > 0.6 and float(kept.norm()) == pytest.approx(0.4)
 
 
@@ -80,3 +84,18 @@ def test_swapped_negatives_push_r_to_what_tells_the_order_apart():
         trainer.accumulate_gradient(Plain(), swapping, given, Steering(weight=0.0), relation, batches)
         gradient = float(relation["clip_l"].grad.mean())
         assert (gradient > 1e-3) is moved
+
+
+def test_a_restored_learner_goes_on_bit_for_bit():
+    settings = dataclasses.replace(PRESETS["balanced"], steps=30, norm="free", learning_rate=0.02)
+    unbroken, stopped, goes_on = (learner(settings) for _ in range(3))
+    for _ in range(30):
+        unbroken.update()
+    for _ in range(11):
+        stopped.update()
+    goes_on.restore(stopped.state())
+    assert goes_on.step == 11 and goes_on.history == stopped.history
+    while goes_on.step < 30:
+        goes_on.update()
+    assert torch.equal(goes_on.vectors["clip_l"], unbroken.vectors["clip_l"])
+    assert goes_on.history == unbroken.history

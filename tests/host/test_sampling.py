@@ -1,0 +1,141 @@
+"""The focal scheduler and guider beside the host's own, through the host's samplers."""
+
+import pytest
+import torch
+from test_step import PREDICTIONS, with_prediction
+
+CFG = 4.0
+
+
+@pytest.fixture(scope="module")
+def conditionings(core, loaded):
+    """Relation, plain and negative prompts as the host's CONDITIONING."""
+    vectors = {"clip_l": torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.02}
+    clip = core.host.with_relation(loaded.clip, "<R>", vectors)
+    prompts = ("red circle <R> blue square", "red circle and blue square", "")
+    with torch.inference_mode():
+        return [clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in prompts]
+
+
+def theirs(model, positive, negative, cfg=CFG):
+    import comfy.samplers
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def ours(core, model, conditionings, strength, alpha, cfg=CFG):
+    guider = core.host.FocalGuider(model)
+    guider.set_conds(*conditionings)
+    guider.set_cfg(cfg)
+    guider.set_focus(strength, alpha)
+    return guider
+
+
+def sampled(guider, sigmas, latent=None, mask=None):
+    import comfy.samplers
+
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    latent = torch.zeros(1, 4, 8, 8) if latent is None else latent
+    with torch.inference_mode():
+        sampler = comfy.samplers.sampler_object("euler")
+        return guider.sample(noise, latent, sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=0).clone()
+
+
+def sigmas_of(core, model, steps=4, alpha=0.0, denoise=1.0):
+    return core.host.focal_sigmas(core.host.discrete_sampling(model, "test"), steps, alpha, denoise)
+
+
+@pytest.mark.parametrize("denoise", [1.0, 0.6, 0.0])
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_alpha_zero_is_the_host_s_normal_schedule(core, loaded, steps, denoise):
+    from comfy_extras.nodes_custom_sampler import BasicScheduler
+
+    expected = BasicScheduler.execute(loaded.model, "normal", steps, denoise).result[0]
+    assert torch.equal(sigmas_of(core, loaded.model, steps, 0.0, denoise), expected)
+
+
+def test_alpha_moves_the_steps_to_high_noise_and_keeps_the_ends(core, loaded):
+    sampling = loaded.model.get_model_object("model_sampling")
+    for alpha in (0.5, 1.0):
+        sigmas, normal = (sigmas_of(core, loaded.model, 200, a) for a in (alpha, 0.0))
+        assert len(sigmas) == 201 and (sigmas.diff() < 0).all() and sigmas[-1] == 0
+        torch.testing.assert_close(sigmas[[0, -2]], normal[[0, -2]])
+        # The integral of f over the upper half.
+        share = float((sampling.timestep(sigmas[:-1]) >= 500).float().mean())
+        assert share == pytest.approx(0.5 + alpha / torch.pi, abs=0.01)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("task", ["text to image", "image to image", "inpaint"])
+def test_neutral_guidance_is_the_host_s(core, loaded, conditionings, prediction, task):
+    model = with_prediction(loaded.model, prediction)
+    relation, _, negative = conditionings
+    given = {"sigmas": sigmas_of(core, model, denoise=1.0 if task == "text to image" else 0.6)}
+    if task != "text to image":
+        given["latent"] = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    if task == "inpaint":
+        given["mask"] = torch.zeros(1, 1, 8, 8)
+        given["mask"][..., 4:] = 1
+    expected = sampled(theirs(model, relation, negative), **given)
+    assert torch.equal(sampled(ours(core, model, conditionings, CFG, 0.0), **given), expected)
+
+
+def test_strength_zero_is_the_plain_prompt(core, loaded, conditionings):
+    _, plain, negative = conditionings
+    sigmas = sigmas_of(core, loaded.model)
+    expected = sampled(theirs(loaded.model, plain, negative), sigmas)
+    assert torch.equal(sampled(ours(core, loaded.model, conditionings, 0.0, 0.5), sigmas), expected)
+
+
+def test_strength_has_no_effect_between_equal_prompts(core, loaded, conditionings):
+    relation, _, negative = conditionings
+    sigmas = sigmas_of(core, loaded.model)
+    same = (relation, relation, negative)
+    results = [sampled(ours(core, loaded.model, same, s, a), sigmas) for s, a in ((1.0, 0.3), (9.0, 1.0))]
+    torch.testing.assert_close(*results, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_guidance_is_the_equation(core, loaded, conditionings, prediction):
+    model = with_prediction(loaded.model, prediction)
+    relation, plain, negative = conditionings
+    sampling = core.host.discrete_sampling(model, "test")
+    for t, strength, alpha in ((900, 6.0, 0.5), (300, 2.0, 1.0)):
+        # One Euler step to noise 0 gives the guided prediction of the picture, which is linear in the noise's.
+        sigmas = torch.tensor([float(sampling.sigma(torch.tensor(float(t)))), 0.0])
+        e_r, e_p, e_n = (sampled(theirs(model, c, negative, 1.0), sigmas) for c in (relation, plain, negative))
+        f = 1 - alpha * torch.cos(torch.tensor(torch.pi * t / 1000))
+        expected = e_n + CFG * (e_p - e_n) + strength * f * (e_r - e_p)
+        got = sampled(ours(core, model, conditionings, strength, alpha), sigmas)
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_costs_at_most_one_more_prediction_a_step(core, loaded, conditionings):
+    def predictions(strength, alpha):
+        model, counted = loaded.model.clone(), []
+
+        def count(apply_model, arguments):
+            counted.append(len(arguments["input"]))
+            return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+        model.set_model_unet_function_wrapper(count)
+        sampled(ours(core, model, conditionings, strength, alpha), sigmas_of(core, model, steps=3))
+        return sum(counted)
+
+    assert predictions(CFG, 0.0) == predictions(0.0, 0.5) == 6
+    assert predictions(CFG, 0.5) == 9
+
+
+def test_a_model_without_timesteps_is_refused(core, loaded):
+    import comfy.model_sampling
+
+    class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    flow = loaded.model.clone()
+    flow.add_object_patch("model_sampling", Flow())
+    with pytest.raises(core.errors.ReVersionError, match="ModelSamplingDiscreteFlow has no timesteps"):
+        core.host.discrete_sampling(flow, "test")
