@@ -315,6 +315,10 @@ def train(model, folder, latents, steps, decay_steps=0, whole_window_from=0, pea
         for group in optimizer.param_groups:
             group["lr"] = group["scale"] * peak * min(1.0, (step + 1) / 300, left)
         tokens = SHORT_TOKENS if step < whole_window_from else TOKENS
+        if 0 < step == whole_window_from:
+            # Until now the last of the short window's positions stood for all that follow.
+            for network in (model, average):
+                network.text.position.data[SHORT_TOKENS:] = network.text.position.data[SHORT_TOKENS - 1]
         loss = training_loss(model, latents, step, tokens)
         optimizer.zero_grad()
         loss.backward()

@@ -1,0 +1,64 @@
+"""Schema, tooltips, help pages and locale hold together; node ids and the order of widgets never change."""
+
+import json
+import re
+
+import pytest
+
+from micro.host import ROOT
+
+SNAPSHOT = ROOT / "tests" / "host" / "widgets.json"
+
+
+@pytest.fixture(scope="module")
+def schemas(reversion):
+    from reversion_pack.nodes import NODES
+
+    return {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
+
+
+def shown(port):
+    return port.display_name or port.id
+
+
+def test_everything_has_a_tooltip(schemas):
+    for schema in schemas.values():
+        assert schema.description and schema.display_name.startswith("ReVersion ")
+        assert all(port.tooltip for port in [*schema.inputs, *schema.outputs]), schema.node_id
+
+
+def test_every_node_has_a_help_page_that_says_what_the_tooltips_say(schemas):
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "web" / "docs").glob("*.md")}
+    assert pages.keys() == schemas.keys()
+    for name, schema in schemas.items():
+        for port in [*schema.inputs, *schema.outputs]:
+            tooltip = re.sub(r"(?<!`)(<\w+>)(?!`)", r"`\1`", port.tooltip)
+            assert f"| `{shown(port)}` | {tooltip} |" in pages[name], (name, port.id)
+        # Markdown would swallow a bare <R> as a tag.
+        assert not re.search(r"(?<!`)<\w+>", re.sub(r"`[^`]*`", "", pages[name])), name
+        for heading in ("When to use it", "Example"):
+            assert f"## {heading}" in pages[name], name
+
+
+def test_locale_is_the_schema(schemas):
+    locale = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert locale == {
+        name: {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {i.id: {"name": shown(i), "tooltip": i.tooltip} for i in schema.inputs},
+            "outputs": {
+                str(number): {"name": shown(o), "tooltip": o.tooltip} for number, o in enumerate(schema.outputs)
+            },
+        }
+        for name, schema in schemas.items()
+    }
+
+
+def test_saved_workflows_keep_their_widgets(schemas):
+    """Workflows store widget values by place: inputs may only be added at the end."""
+    from comfy_api.latest import io
+
+    for name, kept in json.loads(SNAPSHOT.read_text()).items():
+        widgets = [i.id for i in schemas[name].inputs if isinstance(i, io.WidgetInput)]
+        assert widgets[: len(kept)] == kept, name
