@@ -229,6 +229,7 @@ def loss_weight(snr):
     return (1 / snr).clamp(0.02, 4.0)
 
 
+@functools.cache
 def pool_group(index):
     """The scenes of one group of the training pool: one pair in one relation, drawn `GROUP` times."""
     rng = np.random.default_rng((2, index))

@@ -1,0 +1,79 @@
+"""A grid of prompts in one queue, through the real server."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_training import SHORT, _ran_nodes, apply
+
+from micro import graphs
+from micro.server import PromptError
+from reversion_core import prompts
+
+
+def prompts_node(**given):
+    inputs = {
+        "template": "{subject} <R> {object}",
+        "subjects": "cat",
+        "objects": "stone",
+        "preset": "my own lists",
+        "limit": 0,
+        "order_seed": 0,
+    }
+    return graphs.node("ReVersionPrompts", **{**inputs, **given})
+
+
+def grid_graph(exemplars, **given):
+    """Learn, then draw every prompt of a grid and save it under its name."""
+    graph = graphs.learn(exemplars, **SHORT, training_seed=61) | {"apply": apply(), "prompts": prompts_node(**given)}
+    graph |= graphs.draw("grid", ["prompts", 0], 3, clip=("apply", 0), steps=1)
+    graph["grid"]["inputs"]["filename_prefix"] = ["prompts", 1]
+    return graph
+
+
+def test_a_hundred_prompts_are_saved_under_their_names_and_the_relation_is_learned_once(host_server, exemplars):
+    graph = grid_graph(exemplars, preset="inside")
+    lists = prompts.benchmark()["inside"]
+    wanted = prompts.grid("{subject} <R> {object}", lists["subjects"], lists["objects"])
+    images = host_server.run(graph)["grid"]["images"]
+    assert len(images) == 100
+    for image, name in zip(images, prompts.file_names(wanted), strict=True):
+        assert image["filename"].startswith(f"{name}_0")
+    with Image.open(host_server.picture(images[42])) as picture:
+        kept = json.loads(picture.text["prompt"])["prompts"]["inputs"]
+    assert kept["preset"] == "inside" and kept["template"] == "{subject} <R> {object}"
+    pixels = [np.asarray(Image.open(host_server.picture(image))) for image in images[:2]]
+    assert (pixels[0] != pixels[1]).any()
+
+    graph["prompts"]["inputs"]["order_seed"] = 4
+    assert "train" not in _ran_nodes(host_server, graph)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"subjects": " \n"}, "ReVersion Prompts, input 'subjects': the list is empty; write one a line."),
+        (
+            {"template": "a <R> {object}", "subjects": "cat\ndog"},
+            "ReVersion Prompts, input 'template': {subject} is missing; write {subject} where the words go.",
+        ),
+    ],
+)
+def test_a_grid_that_says_nothing_is_refused(host_server, exemplars, given, sentence):
+    with pytest.raises(PromptError) as caught:
+        host_server.run(grid_graph(exemplars, **given))
+    assert sentence in str(caught.value)
+
+
+def test_inspecting_a_relation_names_its_nearest_words(host_server, exemplars):
+    graph = graphs.learn(exemplars, **SHORT)
+    graph["inspect"] = graphs.node(
+        "ReVersionInspect", relation=["train", 0], clip=["checkpoint", 1], words=5, entities="red circle"
+    )
+    graph["picture"] = graphs.node("SaveImage", images=["inspect", 1], filename_prefix="words")
+    outputs = host_server.run(graph)
+    (report,) = outputs["inspect"]["text"]
+    # After two steps it is still nearest to the word that it started from.
+    assert report.splitlines()[1].endswith("and</w>") and "clip_l, vector 1: norm 0." in report
+    assert len(outputs["picture"]["images"]) == 1
