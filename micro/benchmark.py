@@ -20,8 +20,6 @@ import time
 import numpy as np
 import torch
 
-from reversion_core import host as core_host
-from reversion_core import run
 from reversion_core.exemplars import Exemplars, read_folder
 from reversion_core.focal import Focal
 from reversion_core.settings import PRESETS
@@ -51,9 +49,8 @@ class Method:
     focal: Focal = dataclasses.field(default_factory=Focal)
     preset: str = "paper"
 
-    def task(self, exemplars, seed):
-        settings = dataclasses.replace(PRESETS[self.preset], seed=seed, **self.settings)
-        return run.Task(exemplars, settings, self.steering, self.focal)
+    def train_settings(self, seed):
+        return dataclasses.replace(PRESETS[self.preset], seed=seed, **self.settings)
 
 
 _SAME_STEPS = {"steps": STEPS}
@@ -101,16 +98,12 @@ class Bench:
 
     def learn(self, method, material, seed, on_step=lambda learner: None):
         """What a method learns from exemplars, a `run.Learned`; an equal earlier run's from disk."""
+        run, given = self.studio.run, METHODS[method]
+        task = run.Task(material, given.train_settings(seed), given.steering, given.focal)
+        keeping = run.Keeping(FOLDER / "relations", FOLDER / "logs")
+        models = self.studio.model, self.studio.clip, self.studio.vae
         with torch.inference_mode():
-            return run.learn_relation(
-                self.studio.model,
-                self.studio.clip,
-                self.studio.vae,
-                METHODS[method].task(material, seed),
-                run.Keeping(FOLDER / "relations", FOLDER / "logs"),
-                lambda learner, previews: on_step(learner),
-                "benchmark",
-            )
+            return run.learn_relation(*models, task, keeping, lambda learner, previews: on_step(learner), "benchmark")
 
     def figures(self, report):
         """Pictures of the run beside its report, from relations that are learned already."""
@@ -127,7 +120,7 @@ class Bench:
     def score(self, relation, word, vectors, scenes):
         """DESIGN's measures over unseen pairs, a 0/1 a picture, and the pictures."""
         pairs = demo.unseen_pairs(self.pairs, scenes)
-        clip = core_host.with_relation(self.studio.clip, "<R>", vectors) if vectors else None
+        clip = self.studio.host.with_relation(self.studio.clip, "<R>", vectors) if vectors else None
         prompts = [f"{subject} {word} {object_}" for subject, object_ in pairs]
         pictures = self.studio.draw(prompts, range(100, 100 + len(pairs)), clip)
         shown = {entity for scene in scenes for entity in scene.pair}

@@ -5,7 +5,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from reversion_core import host as core_host
 from reversion_core.words import PREPOSITIONS
 
 from . import demo, world
@@ -49,7 +48,7 @@ def among_words(bench, learned):
         "entities": (*world.COLOURS, *world.SHAPES),
         "initial word": ("and",),
     }
-    rows = {name: core_host.word_rows(bench.studio.clip, "clip_l", words) for name, words in groups.items()}
+    rows = {name: bench.studio.host.word_rows(bench.studio.clip, "clip_l", words) for name, words in groups.items()}
     rows["R"] = torch.cat([vectors.mean(0, keepdim=True) for vectors in learned.values()])
     unit = {name: torch.nn.functional.normalize(part, dim=-1).numpy() for name, part in rows.items()}
     basis = np.concatenate([unit["prepositions"], unit["entities"]])
@@ -69,7 +68,7 @@ def among_words(bench, learned):
 def relation_sheet(bench, relation, scenes, vectors, columns=8):
     """Exemplars above the same number of unseen pairs drawn with R: uint8 [2 x 64, columns x 64, 3]."""
     pairs = demo.unseen_pairs(columns, scenes)
-    clip = core_host.with_relation(bench.studio.clip, "<R>", vectors)
+    clip = bench.studio.host.with_relation(bench.studio.clip, "<R>", vectors)
     drawn = bench.studio.draw([f"{a} <R> {b}" for a, b in pairs], range(100, 100 + columns), clip)
     shown = [world.render(scene) for scene in scenes[:columns]]
     return np.concatenate([np.concatenate(row, axis=1) for row in (shown, drawn)])

@@ -6,14 +6,19 @@ The pictures are those of the host's CLIP Text Encode, KSampler (euler, normal) 
 import numpy as np
 import torch
 
-from . import denoiser, host, pack, server
+from . import denoiser, host, judge, pack, server
 
 
 class Studio:
     def __init__(self):
-        """Load the checkpoint; `model`, `clip` and `vae` are the host's."""
+        """Load the checkpoint; `model`, `clip` and `vae` are the host's, `host` and `run` the pack's modules on it."""
         host.enter()
         import comfy.sd
+
+        from reversion_core import host as core_host
+        from reversion_core import run
+
+        self.host, self.run = core_host, run
 
         path = server.MODELS / server.CHECKPOINT
         pack.write_checkpoint(path)
@@ -31,24 +36,34 @@ class Studio:
         return torch.cat([clip.encode_from_tokens(clip.tokenize(prompt)) for prompt in prompts])
 
     @torch.inference_mode()
-    def draw(self, prompts, seeds, clip=None, steps=20, cfg=4.0):
-        """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed."""
+    def draw(self, prompts, seeds, clip=None, steps=20, cfg=4.0, alpha=0.0, guidance=None):
+        """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed.
+
+        alpha: of the focal scheduler; guidance: (plain prompts, strength, alpha) of the focal guider, or None.
+        """
         import comfy.sample
+        import comfy.samplers
 
         latents = torch.zeros(len(prompts), 4, 8, 8)
         noise = torch.cat([comfy.sample.prepare_noise(latents[:1], seed) for seed in seeds])
-        positive = [[self.encode(prompts, clip), {}]]
-        negative = [[self.encode([""]), {}]]
-        samples = comfy.sample.sample(
-            self.model, noise, steps, cfg, "euler", "normal", positive, negative, latents, disable_pbar=True, seed=0
-        )
+        positive, negative = ([[self.encode(texts, clip), {}]] for texts in (prompts, [""]))
+        if guidance is None:
+            guider = comfy.samplers.CFGGuider(self.model)
+            guider.set_conds(positive, negative)
+        else:
+            plain, strength, guider_alpha = guidance
+            guider = self.host.FocalGuider(self.model)
+            guider.set_conds(positive, [[self.encode(plain, clip), {}]], negative)
+            guider.set_focus(strength, guider_alpha)
+        guider.set_cfg(cfg)
+        sigmas = self.host.focal_sigmas(self.model.get_model_object("model_sampling"), steps, alpha)
+        sampler = comfy.samplers.sampler_object("euler")
+        samples = guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
         return (self.vae.decode(samples).clamp(0, 1) * 255).byte().cpu().numpy()
 
 
 def measures(pictures, pairs, relation, exemplar_entities):
-    """DESIGN's measures a picture: {"relation", "entity", "leakage": bool [n]}."""
-    from . import judge
-
+    """What the judge says of each picture: {"relation", "entity", "leakage": bool [n]}."""
     seen = [judge.look(picture) for picture in pictures]
     both = list(zip(seen, pairs, strict=True))
     return {
