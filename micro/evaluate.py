@@ -1,32 +1,68 @@
-"""How well the miniature draws what its own words say: through the host's KSampler, on pairs it was not trained on.
+"""The miniature's figures: how well it draws what its own words say, its first stage, and the judge.
 
-`python -m micro.evaluate` writes build/micro/accuracy.json and a sample sheet, and prints the table.
+`python -m micro.evaluate` writes build/micro/accuracy.json and a sample sheet, and prints the table. A server's KSampler
+makes the pictures, of pairs of entities that the miniature was not trained on.
 """
 
 import argparse
 import json
 
 import numpy as np
+import torch
 from PIL import Image
 
-from . import graphs, host, judge, server, world
+from . import demo, first_stage, graphs, host, judge, server, world
+from .studio import Studio
 
 FOLDER = host.ROOT / "build" / "micro"
 
 
-def measure(running, relation, pairs, word=None, steps=20, cfg=4.0):
-    """Pictures of every pair in a relation and {relation, entity, colour accuracy} of them."""
+def measure(running, relation, pairs, steps, cfg):
+    """Pictures of every pair in a relation, by the relation's own word, and {relation, entity accuracy} of them."""
     graph = {"checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT)}
     for i, (subject, object_) in enumerate(pairs):
-        graph |= graphs.draw(f"e{i}", f"{subject} {word or relation} {object_}", 100 + i, steps=steps, cfg=cfg)
+        graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, steps=steps, cfg=cfg)
     outputs = running.run(graph, 3600)
-    pictures = [np.asarray(Image.open(running.picture(outputs[f"e{i}"]["images"][0]))) for i in range(len(pairs))]
-    seen = [judge.look(picture) for picture in pictures]
-    both = list(zip(seen, pairs, strict=True))
-    return pictures, {
-        "relation": float(np.mean([look.relation(*pair) == relation for look, pair in both])),
-        "entity": float(np.mean([all(look.has(entity) for entity in pair) for look, pair in both])),
-    }
+    pictures = [demo.read(running, outputs, f"e{i}") for i in range(len(pairs))]
+    return pictures, dict(zip(("relation", "entity"), demo.accuracies(pictures, pairs, relation), strict=True))
+
+
+def own_words(count, steps, cfg):
+    """(table of accuracies, sample sheet uint8 [h, w, 3]) on `count` held-out pairs a relation."""
+    table, rows = {}, []
+    with server.Server(FOLDER / "host") as running:
+        for number, relation in enumerate(world.RELATIONS):
+            rng = np.random.default_rng((8, number))
+            pairs = [world.random_pair(rng, held_out_pairs=True) for _ in range(count)]
+            pictures, table[relation] = measure(running, relation, pairs, steps, cfg)
+            rows.append(np.concatenate(pictures[:10], axis=1))
+            print(relation, table[relation], flush=True)  # noqa: T201
+    table["mean"] = {key: float(np.mean([row[key] for row in table.values()])) for key in ("relation", "entity")}
+    return table, np.concatenate(rows)
+
+
+def scenes(count, seed):
+    """Scenes of held-out pairs, half of them off the grid."""
+    rng = np.random.default_rng((12, seed))
+    on_grid = (world.random_scene(rng, held_out_pairs=True) for _ in range(count))
+    return [world.loosened(scene, rng) if i % 2 else scene for i, scene in enumerate(on_grid)]
+
+
+def reconstruction(count=200):
+    """PSNR in dB of the host's VAE on unseen scenes."""
+    vae = Studio().vae
+    pictures = torch.from_numpy(np.stack([world.render(scene) for scene in scenes(count, 0)])).float() / 255
+    with torch.inference_mode():
+        return first_stage.psnr(vae.decode(vae.encode(pictures)), pictures)
+
+
+def judged(count=5000):
+    """The share of rendered scenes that the judge reads right: both entities and the relation."""
+    right = 0
+    for scene in scenes(count, 1):
+        seen = judge.look(world.render(scene))
+        right += set(seen.entities) == set(scene.pair) and seen.relation(*scene.pair) == scene.relation
+    return right / count
 
 
 def main():
@@ -35,18 +71,11 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=4.0)
     arguments = parser.parse_args()
-    table, rows = {}, []
-    with server.Server(FOLDER / "host") as running:
-        for relation in world.RELATIONS:
-            rng = np.random.default_rng((8, world.RELATIONS.index(relation)))
-            pairs = [world.random_pair(rng, held_out_pairs=True) for _ in range(arguments.pairs)]
-            pictures, table[relation] = measure(running, relation, pairs, steps=arguments.steps, cfg=arguments.cfg)
-            rows.append(np.concatenate(pictures[:10], axis=1))
-            print(relation, table[relation], flush=True)  # noqa: T201
-    table["mean"] = {key: float(np.mean([row[key] for row in table.values()])) for key in ("relation", "entity")}
-    (FOLDER / "accuracy.json").write_text(json.dumps({**vars(arguments), "accuracy": table}, indent=1))
-    Image.fromarray(np.concatenate(rows)).save(FOLDER / "samples.png")
-    print("mean", table["mean"])  # noqa: T201
+    table, sheet = own_words(arguments.pairs, arguments.steps, arguments.cfg)
+    Image.fromarray(sheet).save(FOLDER / "samples.png")
+    report = {**vars(arguments), "accuracy": table, "psnr": reconstruction(), "judge": judged()}
+    (FOLDER / "accuracy.json").write_text(json.dumps(report, indent=1))
+    print(json.dumps(report, indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -16,6 +16,20 @@ def test_held_out_pairs_never_appear_in_training():
     assert world.held_out(*(pair := world.random_pair(rng, held_out_pairs=True))) == world.held_out(*pair[::-1])
 
 
+def test_a_loosened_scene_is_the_same_off_the_grid_and_stays_on_the_picture():
+    rng = np.random.default_rng(3)
+    sizes = set()
+    for _ in range(200):
+        scene = world.random_scene(rng)
+        loose = world.loosened(scene, rng)
+        assert (loose.relation, loose.pair) == (scene.relation, scene.pair)
+        sizes.add(loose.subject.size)
+        for placed in (loose.subject, loose.object):
+            left, top = placed.x - placed.size // 2, placed.y - placed.size // 2
+            assert left >= 0 and top >= 0 and max(left, top) + placed.size <= world.SIDE
+    assert len(sizes) > 10
+
+
 def test_half_of_the_relations_are_asymmetric():
     assert len(world.RELATIONS) >= 8 and len(world.RELATIONS) - len(world.SYMMETRIC) >= len(world.RELATIONS) / 2
 
@@ -23,8 +37,9 @@ def test_half_of_the_relations_are_asymmetric():
 def test_judge_reads_thousands_of_scenes():
     rng = np.random.default_rng(1)
     wrong = []
-    for _ in range(1000):
+    for i in range(1000):
         scene = world.random_scene(rng, held_out_pairs=rng.random() < 0.5)
+        scene = world.loosened(scene, rng) if i % 2 else scene
         seen = judge.look(world.render(scene))
         if set(seen.entities) != set(scene.pair) or seen.relation(*scene.pair) != scene.relation:
             wrong.append((scene.relation, *map(str, scene.pair)))
