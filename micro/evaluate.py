@@ -1,6 +1,6 @@
 """The miniature's figures: how well it draws what its own words say, its first stage, and the judge.
 
-`python -m micro.evaluate` writes build/micro/accuracy.json and a sample sheet, and prints the table. A server's KSampler
+`python -m micro.evaluate` writes build/micro/accuracy.json and a sample sheet and prints the table. A server's KSampler
 makes the pictures, of pairs of entities that the miniature was not trained on.
 """
 
