@@ -47,8 +47,7 @@ class Task:
 
 def check(model, clip, vae, task, node):
     """Refuse what cannot work before anything is loaded or computed. Returns (family, side, caption windows)."""
-    family, native = host.family_of(model, node)
-    host.check_clip(clip, node)
+    family, native = host.check_pair(model, clip, node)
     if vae is None:
         raise ReVersionError(node, "vae", "the checkpoint has no VAE", "load one with Load VAE")
     keys = host.encoder_keys(clip)

@@ -17,7 +17,7 @@ from .prompts import (
     word_rows,
 )
 from .sampling import FocalGuider, focal_sigmas
-from .support import check_clip, check_fits, discrete_sampling, family_of
+from .support import check_clip, check_fits, check_pair, discrete_sampling, family_of
 
 __all__ = [
     "FocalGuider",
@@ -28,6 +28,7 @@ __all__ = [
     "caption_windows",
     "check_clip",
     "check_fits",
+    "check_pair",
     "check_windows",
     "discrete_sampling",
     "encoder_keys",

@@ -9,7 +9,10 @@ import comfy.samplers
 import torch
 
 from .borrowing import borrowed, training_mode
-from .prompts import TOKEN_WINDOW, encoder_keys, vocabulary_norm
+from .prompts import encoder_keys, vocabulary_norm
+
+# Where the host's tokenizers put the tokens of an encoder.
+_WINDOW_OF = {"clip_l": "l", "clip_g": "g", "clip_h": "h"}
 
 
 def _pytorch_attention(_, *args, **kwargs):
@@ -40,9 +43,10 @@ class HostModel:
         return {key: vocabulary_norm(self._clip, key) for key in encoder_keys(self._clip)}
 
     def encode(self, captions, relation):
-        """Text features of some captions (by number) with the live R: {"cross_attn": [captions, 77, d]}.
+        """Text features of some captions (by number) with the live R.
 
-        relation: encoder key -> [k, d], on any device; gradients reach it.
+        relation: encoder key -> [k, d], on any device; gradients reach it. Returns {"cross_attn": [captions, 77, d]}
+        and, for SDXL, {"pooled_output": [captions, 1280]}.
         """
         encoder = self._clip.cond_stage_model
         encoder.reset_clip_options()
@@ -50,16 +54,20 @@ class HostModel:
         if self._clip.layer_idx is not None:
             options["layer"] = self._clip.layer_idx
         encoder.set_clip_options(options)
-        # The host encodes the windows of a long prompt in one batch; here each window is a caption.
-        batch = {name: [] for name in self._windows[0]}
-        for window in (self._windows[i] for i in captions):
-            for name, tokens in window.items():
-                batch[name].append([(_live(token, relation), 1.0) for token in tokens])
+        windows = [self._windows[i] for i in captions]
         try:
-            features = encoder.encode_token_weights(batch)[0]
+            features = {
+                key: getattr(encoder, key).encode(
+                    [[_live(token, relation) for token in window[_WINDOW_OF[key]]] for window in windows]
+                )
+                for key in encoder_keys(self._clip)
+            }
         finally:
             encoder.reset_clip_options()
-        return {"cross_attn": features.unflatten(1, (len(captions), TOKEN_WINDOW))[0]}
+        result = {"cross_attn": torch.cat([found[0] for found in features.values()], -1)}
+        if "clip_g" in features:
+            result["pooled_output"] = features["clip_g"][1]
+        return result
 
     def predict(self, x0, noise, timesteps, features):
         """The model's prediction and its target for latents [b, c, h, w], noise alike and timesteps int64 [b].
@@ -78,7 +86,8 @@ class HostModel:
 
     def _conds(self, x_t, features):
         """The keyword arguments of `apply_model` for text features, as the host's sampler prepares them."""
-        conds = comfy.sampler_helpers.convert_cond([[features["cross_attn"], {}]])
+        pooled = {name: value for name, value in features.items() if name != "cross_attn"}
+        conds = comfy.sampler_helpers.convert_cond([[features["cross_attn"], pooled]])
         conds = comfy.samplers.encode_model_conds(self._model.extra_conds, conds, x_t, self._device, "positive")
         return {
             name: cond.process_cond(batch_size=len(x_t), device=self._device, area=None).cond

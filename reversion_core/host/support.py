@@ -2,42 +2,60 @@
 
 import comfy.model_sampling
 import comfy.sd1_clip
+import comfy.sdxl_clip
 import comfy.supported_models
 
 from ..errors import ReVersionError
+from ..relation import FAMILY_OF_ENCODERS
 from .prompts import encoder_keys, token_table
 
-# The host's classes of a family, its name, and the pixels it was trained at.
+# The host's class of a family, and the pixels it was trained at.
 FAMILIES = {comfy.supported_models.SD15: ("SD 1.x", 512)}
+_NAMES = tuple(name for name, _ in FAMILIES.values())
+_SUPPORTED = ", ".join(_NAMES)
 
 
 def family_of(model, node, input_name="model"):
     """(name, native pixels) of the model's family. Raises a ReVersionError that names an unsupported one."""
     config = model.model.model_config
-    supported = ", ".join(name for name, _ in FAMILIES.values())
     if type(config) not in FAMILIES:
         raise ReVersionError(
-            node, input_name, f"the model family {type(config).__name__} is not supported", f"load one of {supported}"
+            node,
+            input_name,
+            f"the model family {type(config).__name__} is not supported",
+            f"load a checkpoint of {_SUPPORTED}",
         )
     if model.model.concat_keys:
         raise ReVersionError(
-            node, input_name, "an inpainting model cannot learn a relation", f"load a plain one of {supported}"
+            node, input_name, "an inpainting model cannot learn a relation", f"load a plain one of {_SUPPORTED}"
         )
     return FAMILIES[type(config)]
 
 
 def check_clip(clip, node, input_name="clip"):
-    """Raises a ReVersionError unless the text encoder is one whose input embeddings a relation can live in."""
+    """The family whose text encoders a CLIP has. Raises a ReVersionError where a relation cannot live in them."""
     if clip is None:
         raise ReVersionError(
             node, input_name, "the checkpoint has no text encoder", "load it with a CLIP Loader or another checkpoint"
         )
-    encoder = clip.cond_stage_model
-    if not isinstance(encoder, comfy.sd1_clip.SD1ClipModel) or encoder_keys(clip) != ["clip_l"]:
+    encoder, keys = clip.cond_stage_model, tuple(sorted(encoder_keys(clip)))
+    known = isinstance(encoder, (comfy.sd1_clip.SD1ClipModel, comfy.sdxl_clip.SDXLClipModel))
+    if not known or (family := FAMILY_OF_ENCODERS.get(keys)) not in _NAMES:
         name = type(encoder).__name__.rstrip("_")
         raise ReVersionError(
-            node, input_name, f"the text encoder {name} is not supported", "use the CLIP of an SD 1.x checkpoint"
+            node, input_name, f"the text encoder {name} is not supported", f"use the CLIP of an {_SUPPORTED} checkpoint"
         )
+    return family
+
+
+def check_pair(model, clip, node):
+    """(family, native pixels) of MODEL and CLIP; raises a ReVersionError where they are of different families."""
+    family, native = family_of(model, node)
+    if (of_clip := check_clip(clip, node)) != family:
+        raise ReVersionError(
+            node, "clip", f"it is of {of_clip} and the model of {family}", "take both from the same checkpoint"
+        )
+    return family, native
 
 
 def check_fits(relation, clip, node, input_name="relation"):
