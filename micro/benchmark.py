@@ -118,11 +118,17 @@ class Bench:
         figures.write(self, report, learned, histories, FOLDER)
 
     def score(self, relation, word, vectors, scenes):
-        """DESIGN's measures over unseen pairs, a 0/1 a picture, and the pictures."""
-        pairs = demo.unseen_pairs(self.pairs, scenes)
+        """DESIGN's measures over unseen pairs, a 0/1 a picture."""
+        return self.measure(relation, word, demo.unseen_pairs(self.pairs, scenes), vectors, scenes)[0]
+
+    def measure(self, relation, word, pairs, vectors, scenes, **drawing):
+        """(DESIGN's measures of each picture as 0/1, the pictures) of pairs in a relation, said with a word.
+
+        vectors: of the word where it is "<R>", else None; drawing: of `Studio.draw`.
+        """
         clip = self.studio.host.with_relation(self.studio.clip, "<R>", vectors) if vectors else None
         prompts = [f"{subject} {word} {object_}" for subject, object_ in pairs]
-        pictures = self.studio.draw(prompts, range(100, 100 + len(pairs)), clip)
+        pictures = self.studio.draw(prompts, range(100, 100 + len(pairs)), clip, **drawing)
         shown = {entity for scene in scenes for entity in scene.pair}
         return {k: v.astype(int).tolist() for k, v in measures(pictures, pairs, relation, shown).items()}, pictures
 
@@ -131,18 +137,18 @@ class Bench:
         captions, count = (first, EXEMPLARS) if section == "table" else ("full", first)
         material, scenes = exemplars(relation, captions, count)
         if method in WORDS:
-            return self.score(relation, WORDS[method] or relation, None, scenes)[0]
+            return self.score(relation, WORDS[method] or relation, None, scenes)
         curve, began = [], time.monotonic()
 
         def on_step(learner):
             if learner and curved and learner.step in CURVE:
-                record, _ = self.score(relation, "<R>", learner.vectors, scenes)
+                record = self.score(relation, "<R>", learner.vectors, scenes)
                 curve.append({"step": learner.step, **_means(record)})
 
         curved = section == "table" and method in CURVED and captions == "full" and seed == 0
         learned = self.learn(method, material, seed, on_step)
         seconds = round(time.monotonic() - began, 1)
-        record, _ = self.score(relation, "<R>", learned.relation.vectors, scenes)
+        record = self.score(relation, "<R>", learned.relation.vectors, scenes)
         return record | ({"curve": curve} if curve else {"train_seconds": seconds})
 
 

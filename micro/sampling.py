@@ -1,0 +1,88 @@
+"""What the focal scheduler, the focal guider and the strength of a relation buy, on the miniature.
+
+`python -m micro.sampling` draws with the relations that the benchmark learned (preset balanced) and writes
+build/benchmark/sampling.json and .md; it goes on where it was stopped.
+"""
+
+import argparse
+import json
+import logging
+import time
+
+from . import benchmark, demo, host
+
+PATH = host.ROOT / "build" / "benchmark" / "sampling.json"
+CFG, STEPS = 4.0, 20
+
+
+def settings():
+    """(table, row, column) -> what differs from an ordinary KSampler with the relation as learned."""
+    for steps in (4, 6, 8, 12, 20, 50):
+        for alpha in (0.0, 0.5, 1.0):
+            yield ("scheduler", f"{steps} steps", f"alpha {alpha:g}"), {"steps": steps, "alpha": alpha}
+    for strength in (2.0, 4.0, 6.0, 8.0, 12.0):
+        for alpha in (0.0, 0.5, 1.0):
+            yield ("guider", f"strength {strength:g}", f"alpha {alpha:g}"), {"guidance": (strength, alpha)}
+    for strength in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
+        yield ("relation strength", f"{strength:g}", "all"), {"relation_strength": strength}
+
+
+def score(bench, found, steps=STEPS, alpha=0.0, guidance=None, relation_strength=1.0):
+    """DESIGN's measures, a 0/1 a picture, over every relation; found: relation -> (scenes, Relation)."""
+    record = {name: [] for name in benchmark.MEASURES}
+    core = bench.studio.host
+    for relation, (scenes, learned) in found.items():
+        pairs = demo.unseen_pairs(bench.pairs, scenes)
+        vectors = core.at_strength(learned, bench.studio.clip, relation_strength)
+        given = {"steps": steps, "cfg": CFG, "alpha": alpha}
+        if guidance is not None:
+            given["guidance"] = ([f"{a} and {b}" for a, b in pairs], *guidance)
+        measured = bench.measure(relation, "<R>", pairs, vectors, scenes, **given)[0]
+        for name, values in measured.items():
+            record[name].append(values)
+    return {name: benchmark.interval(values) for name, values in record.items()}
+
+
+def markdown(done):
+    lines = ["# Sampling", ""]
+    lines += [
+        f"Relation accuracy / entity accuracy in %, KSampler (euler), cfg {CFG:g}, {STEPS} steps but where given."
+    ]
+    tables = {}
+    for (table, row, column), result in done:
+        tables.setdefault(table, {}).setdefault(row, {})[column] = result
+    for table, rows in tables.items():
+        columns = list(next(iter(rows.values())))
+        lines += ["", f"## {table.capitalize()}", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for row, cells in rows.items():
+            numbers = (
+                f"{100 * cell['relation']['mean']:.0f} ({100 * cell['relation']['low']:.0f} to "
+                f"{100 * cell['relation']['high']:.0f}) / {100 * cell['entity']['mean']:.0f}"
+                for cell in cells.values()
+            )
+            lines.append(f"| {row} | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=benchmark.PAIRS, help="held-out pairs a relation")
+    bench = benchmark.Bench(parser.parse_args().pairs)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    found = {}
+    for relation in benchmark.RELATIONS:
+        material, scenes = benchmark.exemplars(relation)
+        found[relation] = scenes, bench.learn("balanced", material, 0).relation
+    done = json.loads(PATH.read_text()) if PATH.exists() else []
+    everything = list(settings())
+    began = time.monotonic()
+    for i, (key, given) in enumerate(everything[len(done) :]):
+        done.append((key, score(bench, found, **given)))
+        PATH.write_text(json.dumps(done))
+        left = len(everything) - len(done)
+        logging.info("%s; about %.0f min left", " / ".join(key), (time.monotonic() - began) / (i + 1) * left / 60)
+    PATH.with_suffix(".md").write_text(markdown(done))
+
+
+if __name__ == "__main__":
+    main()
