@@ -88,7 +88,7 @@ def read(running, outputs, name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--relation", choices=world.RELATIONS, default="inside")
+    parser.add_argument("--relation", choices=world.RELATIONS, default="above")
     relation = parser.parse_args().relation
     shutil.rmtree(DEMO, ignore_errors=True)
     with server.Server(DEMO / "host") as running:
