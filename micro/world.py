@@ -235,7 +235,7 @@ def loosened(scene, rng):
     for axis in ("x", "y"):
         low = min(getattr(p, axis) - p.size // 2 for p in placed)
         high = max(getattr(p, axis) - p.size // 2 + p.size for p in placed)
-        shift.append(int(rng.integers(min(-low, 0), max(SIDE - high, 0) + 1)))
+        shift.append(int(rng.integers(-low, SIDE - high + 1)))
     subject, object_ = (Placed(p.entity, p.size, p.x + shift[0], p.y + shift[1]) for p in placed)
     return Scene(scene.relation, subject, object_, scene.subject_in_front)
 

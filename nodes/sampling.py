@@ -40,7 +40,7 @@ class ReVersionFocalScheduler(io.ComfyNode):
                     tooltip="Under 1 for image to image: how much of the picture is made anew.",
                 ),
             ],
-            outputs=[io.Sigmas.Output(tooltip="For SamplerCustomAdvanced.")],
+            outputs=[io.Sigmas.Output("sigmas", tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod
@@ -93,7 +93,7 @@ class ReVersionFocalGuider(io.ComfyNode):
                     tooltip="0: the relation guides alike at all noise levels. 1: most at high noise, hardly at low.",
                 ),
             ],
-            outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
+            outputs=[io.Guider.Output("guider", tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod

@@ -99,7 +99,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full_disk(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(relation.os, "replace", full_disk)
+    monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="disk full"):
         relation.save(relation.Relation({"clip_l": vector(seed=1)}), path)
     assert torch.equal(relation.load(path).vectors["clip_l"], vector())
