@@ -189,7 +189,16 @@ class Learner:
             return {key: v.clone() for key, v in self.relation.items()}
 
     def update(self):
-        """One update of R. Raises NotFiniteError before one that would spoil it."""
+        """One update of R, whole or not at all. Raises NotFiniteError before one that would spoil it."""
+        drawn_from, epoch = self.generator.get_state(), list(self.epoch)
+        try:
+            self._update()
+        except BaseException:
+            self.generator.set_state(drawn_from)
+            self.epoch = epoch
+            raise
+
+    def _update(self):
         settings = self.settings
         batches = draw_update(self.problem, settings, self.steering, self.cdf, self.epoch, self.generator)
         self.optimizer.param_groups[0]["lr"] = settings.rate(self.step)
