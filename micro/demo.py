@@ -52,14 +52,6 @@ def unseen_pairs(count, exemplars, seed=0):
     return pairs
 
 
-def accuracies(pictures, pairs, relation):
-    """(relation accuracy, entity accuracy): the shares of pictures in which the judge sees what was asked for."""
-    seen = [judge.look(picture) for picture in pictures]
-    entities = [all(look.has(entity) for entity in pair) for look, pair in zip(seen, pairs, strict=True)]
-    relations = [look.relation(*pair) == relation for look, pair in zip(seen, pairs, strict=True)]
-    return float(np.mean(relations)), float(np.mean(entities))
-
-
 def contact_sheet(exemplars, rows, pairs):
     """exemplars: pictures; rows: label -> pictures, one a pair."""
     cell, gap, label = world.SIDE * 2, 6, 86
@@ -111,15 +103,15 @@ def main():
         rows = {key: [read(running, outputs, f"{key}-{i}") for i in range(PAIRS)] for key in words}
         version = running.get("system_stats")["system"]["comfyui_version"]
         learned = relation_files.load(running.folder / "models" / "embeddings" / "demo.safetensors")
-    scores = {key: accuracies(pictures, pairs, relation) for key, pictures in rows.items()}
+    scores = {key: judge.measures(pictures, pairs, relation) for key, pictures in rows.items()}
     report = {
         "relation": relation,
         "steps": int(learned.metadata["reversion.steps_done"]),
         "train_seconds": round(seconds, 1),
         "host_version": version,
         "images": len(rows) * PAIRS,
-        "relation_accuracy": {key: score[0] for key, score in scores.items()},
-        "entity_accuracy": {key: score[1] for key, score in scores.items()},
+        "relation_accuracy": {key: float(score["relation"].mean()) for key, score in scores.items()},
+        "entity_accuracy": {key: float(score["entity"].mean()) for key, score in scores.items()},
     }
     labelled = {f"'{words[key]}'": pictures for key, pictures in rows.items()}
     contact_sheet([world.render(scene) for scene in scenes], labelled, pairs).save(DEMO / "contact_sheet.png")

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checkpoints, host, world
+from . import checkpoints, host, pool, world
 
 WIDTH, HEADS, LAYERS, TOKENS = 768, 12, 2, 77
 # The first part of the training sees the window of tokens only up to here, since no caption is longer. The last of
@@ -47,11 +47,6 @@ CENTRE_ONLY = (
     "output_blocks.0.0.out_layers.3",
     "output_blocks.1.0.in_layers.2",
 )
-# Relations in which entities hide or surround one another, touch or may stand in several corners take longest to learn.
-HARD = ("inside", "around", "behind", "in front of", "far from", "on")
-HARD_SHARE = 2.5  # times as often as the others
-GROUP = 2  # drawings of the same pair in the same relation
-POOL = 20_000  # groups
 STEPS, DECAY_STEPS, WHOLE_STEPS = 12_000, 4_000, 600
 
 
@@ -232,47 +227,13 @@ def loss_weight(snr):
     return (1 / snr).clamp(0.02, 4.0)
 
 
-@functools.cache
-def pool_group(index):
-    """The scenes of one group of the training pool: one pair in one relation, drawn `GROUP` times."""
-    rng = np.random.default_rng((2, index))
-    relation, pair = str(rng.choice(world.RELATIONS)), world.random_pair(rng)
-    return [world.arrange(relation, *pair, rng) for _ in range(GROUP)]
-
-
-@torch.no_grad()
-def encode_pool(stage, folder, groups=POOL, log=logging.info):
-    """Latents of the training pool, [groups, GROUP, 4, 8, 8], made once and kept."""
-    path = folder / "latents.pt"
-    if (saved := checkpoints.load(path)) is not None and len(saved) >= groups:
-        return saved
-    latents = []
-    for start in range(0, groups, 64):
-        pictures = np.stack([world.render(s) for i in range(start, min(start + 64, groups)) for s in pool_group(i)])
-        pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast(pictures.device.type, torch.bfloat16):
-            latents.append(stage.encode(pictures.contiguous(memory_format=torch.channels_last)).float())
-        if start % 2048 == 0:
-            log(f"latents {start}/{groups} groups")
-    latents = torch.cat(latents).contiguous().unflatten(0, (-1, GROUP))
-    checkpoints.save(path, latents)
-    return latents
-
-
-@functools.cache
-def group_shares(groups):
-    """How often each group of the pool is drawn, float64 [groups], sum 1."""
-    shares = np.array([HARD_SHARE if pool_group(i)[0].relation in HARD else 1.0 for i in range(groups)])
-    return shares / shares.sum()
-
-
 def training_loss(model, latents, step, tokens, captions=32):
     """Weighted noise error on one drawing of each of some groups of the pool, a scalar."""
     rng = np.random.default_rng((3, step))
     generator = torch.Generator().manual_seed(step)
-    indices = rng.choice(len(latents), captions, p=group_shares(len(latents)))
-    texts = [world.caption(pool_group(i)[0], rng) for i in indices]
-    x0 = latents[indices, rng.integers(0, GROUP, captions)]
+    indices = rng.choice(len(latents), captions, p=pool.shares(len(latents)))
+    texts = [world.caption(pool.group(i)[0], rng) for i in indices]
+    x0 = latents[indices, rng.integers(0, pool.GROUP, captions)]
     # One draw from each of equal parts of the range. So few latents are pure noise to the eye from t = 700 on, and
     # nearly clean under 100: three quarters of the draws lie between.
     u = (torch.randperm(captions, generator=generator) + torch.rand(captions, generator=generator)) / captions

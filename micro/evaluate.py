@@ -24,7 +24,8 @@ def measure(running, relation, pairs, steps, cfg):
         graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, steps=steps, cfg=cfg)
     outputs = running.run(graph, 3600)
     pictures = [demo.read(running, outputs, f"e{i}") for i in range(len(pairs))]
-    return pictures, dict(zip(("relation", "entity"), demo.accuracies(pictures, pairs, relation), strict=True))
+    found = judge.measures(pictures, pairs, relation)
+    return pictures, {name: float(found[name].mean()) for name in ("relation", "entity")}
 
 
 def own_words(count, steps, cfg):

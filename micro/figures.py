@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from reversion_core import inspection
 from reversion_core.words import PREPOSITIONS
 
 from . import demo, world
@@ -49,15 +50,12 @@ def among_words(bench, learned):
         "initial word": ("and",),
     }
     rows = {name: bench.studio.host.word_rows(bench.studio.clip, "clip_l", words) for name, words in groups.items()}
+    plane = inspection.plane(torch.cat([rows["prepositions"], rows["entities"]]))
     rows["R"] = torch.cat([vectors.mean(0, keepdim=True) for vectors in learned.values()])
-    unit = {name: torch.nn.functional.normalize(part, dim=-1).numpy() for name, part in rows.items()}
-    basis = np.concatenate([unit["prepositions"], unit["entities"]])
-    centre = basis.mean(0)
-    directions = np.linalg.svd(basis - centre, full_matrices=False)[2][:2]
     figure, axes = plt.subplots(figsize=(6.4, 5), layout="constrained")
     names = {**groups, "R": tuple(f"R: {relation}" for relation in learned)}
-    for (group, part), marker in zip(unit.items(), ("o", "s", "^", "*"), strict=True):
-        places = (part - centre) @ directions.T
+    for (group, part), marker in zip(rows.items(), ("o", "s", "^", "*"), strict=True):
+        places = inspection.on_plane(part, *plane)
         axes.scatter(*places.T, marker=marker, s=60 if group == "R" else 18, label=group)
         for place, name in zip(places, names[group], strict=True):
             axes.annotate(name, place, fontsize=6, xytext=(2, 2), textcoords="offset points")
@@ -68,8 +66,7 @@ def among_words(bench, learned):
 def relation_sheet(bench, relation, scenes, vectors, columns=8):
     """Exemplars above the same number of unseen pairs drawn with R: uint8 [2 x 64, columns x 64, 3]."""
     pairs = demo.unseen_pairs(columns, scenes)
-    clip = bench.studio.host.with_relation(bench.studio.clip, "<R>", vectors)
-    drawn = bench.studio.draw([f"{a} <R> {b}" for a, b in pairs], range(100, 100 + columns), clip)
+    drawn = bench.measure(relation, "<R>", pairs, vectors, scenes)[1]
     shown = [world.render(scene) for scene in scenes[:columns]]
     return np.concatenate([np.concatenate(row, axis=1) for row in (shown, drawn)])
 

@@ -143,6 +143,20 @@ def look(picture):
     return Seen(tuple(fit.entity for fit in fits), relations)
 
 
+def measures(pictures, pairs, relation, exemplar_entities=()):
+    """What the judge says of pictures of pairs in a relation: {"relation", "entity", "leakage": bool [n]}.
+
+    Leakage: an entity of the exemplars is seen that was not asked for.
+    """
+    seen = [look(picture) for picture in pictures]
+    both = list(zip(seen, pairs, strict=True))
+    return {
+        "relation": np.array([found.relation(*pair) == relation for found, pair in both]),
+        "entity": np.array([all(found.has(entity) for entity in pair) for found, pair in both]),
+        "leakage": np.array([any(e in exemplar_entities and e not in pair for e in f.entities) for f, pair in both]),
+    }
+
+
 def _relation(a, b):
     """The relation `a ... b` of two fitted shapes, or None where the world has no word for it."""
     both = a.drawing & b.drawing

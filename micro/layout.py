@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checkpoints, denoiser, reading, world
+from . import checkpoints, denoiser, pool, reading, world
 
 STEPS, CAPTIONS, PEAK = 1000, 24, 7e-4
 READING_WEIGHT = 0.05  # reading goes on beside it
@@ -50,7 +50,7 @@ def teach(model, latents, folder, log=logging.info):
     for step in range(STEPS):
         rng = np.random.default_rng((9, step))
         indices = rng.integers(0, len(means), CAPTIONS)
-        scenes = [denoiser.pool_group(i)[0] for i in indices]
+        scenes = [pool.group(i)[0] for i in indices]
         captions = [world.caption(scene, rng) for scene in scenes]
         rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS)
         optimizer.param_groups[0]["lr"] = PEAK * min(1, (step + 1) / 100)

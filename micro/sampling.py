@@ -9,6 +9,8 @@ import json
 import logging
 import time
 
+from reversion_core.files import write_whole
+
 from . import benchmark, demo, host
 
 PATH = host.ROOT / "build" / "benchmark" / "sampling.json"
@@ -78,7 +80,7 @@ def main():
     began = time.monotonic()
     for i, (key, given) in enumerate(everything[len(done) :]):
         done.append((key, score(bench, found, **given)))
-        PATH.write_text(json.dumps(done))
+        write_whole(PATH, json.dumps(done).encode())
         left = len(everything) - len(done)
         logging.info("%s; about %.0f min left", " / ".join(key), (time.monotonic() - began) / (i + 1) * left / 60)
     PATH.with_suffix(".md").write_text(markdown(done))

@@ -3,10 +3,9 @@
 The pictures are those of the host's CLIP Text Encode, KSampler (euler, normal) and VAE Decode with the same seeds.
 """
 
-import numpy as np
 import torch
 
-from . import denoiser, host, judge, pack, server
+from . import denoiser, host, pack, server
 
 
 class Studio:
@@ -28,6 +27,7 @@ class Studio:
             self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(
                 str(path), te_model_options=options
             )
+            _narrow(self.model.model.diffusion_model)
 
     @torch.inference_mode()
     def encode(self, prompts, clip=None):
@@ -62,14 +62,10 @@ class Studio:
         return (self.vae.decode(samples).clamp(0, 1) * 255).byte().cpu().numpy()
 
 
-def measures(pictures, pairs, relation, exemplar_entities):
-    """What the judge says of each picture: {"relation", "entity", "leakage": bool [n]}."""
-    seen = [judge.look(picture) for picture in pictures]
-    both = list(zip(seen, pairs, strict=True))
-    return {
-        "relation": np.array([look.relation(*pair) == relation for look, pair in both]),
-        "entity": np.array([all(look.has(entity) for entity in pair) for look, pair in both]),
-        "leakage": np.array(
-            [any(e in exemplar_entities and e not in pair for e in look.entities) for look, pair in both]
-        ),
-    }
+def _narrow(unet):
+    """Leave out the zeros around convolutions that have a centre only: the same function, a fifth faster."""
+    for name in denoiser.CENTRE_ONLY:
+        convolution = unet.get_submodule(name)
+        centre = convolution.weight[:, :, 1:2, 1:2].contiguous()
+        convolution.weight = torch.nn.Parameter(centre, requires_grad=False)
+        convolution.kernel_size, convolution.padding = (1, 1), (0, 0)

@@ -8,7 +8,7 @@ import logging
 
 import torch
 
-from . import denoiser, first_stage, host, layout, pack
+from . import denoiser, first_stage, host, layout, pack, pool
 
 FOLDER = host.ROOT / "build" / "micro"
 
@@ -48,10 +48,10 @@ def main():
     torch.manual_seed(0)
     if arguments.go_on:
         stage, model = trained_before()
-        latents = denoiser.encode_pool(stage, FOLDER)
+        latents = pool.encode(stage, FOLDER)
     else:
         stage, model = first_stage.train(FOLDER), denoiser.Denoiser()
-        latents = denoiser.encode_pool(stage, FOLDER)
+        latents = pool.encode(stage, FOLDER)
         layout.teach(model, latents, FOLDER)
     whole = arguments.steps - arguments.whole_window
     average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps, whole)

@@ -8,7 +8,7 @@ from ..reversion_core.errors import ReVersionError
 from ..reversion_core.focal import Focal
 from ..reversion_core.steering import Steering
 from ..reversion_core.words import PREPOSITIONS, basis_words, split_words
-from .sockets import FocalSocket, SteeringSocket, as_image
+from .sockets import FocalSocket, SteeringSocket, as_image, share_input
 
 CATEGORY = "ReVersion/learn"
 TIMESTEPS = 1000
@@ -94,15 +94,7 @@ class ReVersionFocalSampling(io.ComfyNode):
             description="Trains more often at high noise, where a picture decides its layout. ReVersion Train does "
             "this with the published value when nothing is plugged in; plug this in to change it.",
             inputs=[
-                io.Float.Input(
-                    "alpha",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=False,
-                    tooltip="0: all noise levels alike. 1: the highest noise most. Published: 0.5.",
-                ),
+                share_input("alpha", 0.5, "0: all noise levels alike. 1: the highest noise most. Published: 0.5."),
                 io.Int.Input(
                     "lowest_timestep",
                     default=0,

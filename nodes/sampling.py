@@ -3,8 +3,14 @@
 from comfy_api.latest import io
 
 from ..reversion_core import host
+from .sockets import share_input
 
 CATEGORY = "ReVersion/use"
+
+
+def _scale_input(name, lowest, tooltip):
+    """A guidance scale, as the host's samplers have them."""
+    return io.Float.Input(name, default=7.5, min=lowest, max=100.0, step=0.1, round=0.01, tooltip=tooltip)
 
 
 class ReVersionFocalScheduler(io.ComfyNode):
@@ -21,23 +27,9 @@ class ReVersionFocalScheduler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model that will sample: its noise levels are used."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps in all."),
-                io.Float.Input(
-                    "alpha",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=False,
-                    tooltip="0: the host's 'normal' schedule. 1: the most steps at high noise.",
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    round=False,
-                    tooltip="Under 1 for image to image: how much of the picture is made anew.",
+                share_input("alpha", 0.5, "0: the host's 'normal' schedule. 1: the most steps at high noise."),
+                share_input(
+                    "denoise", 1.0, "Under 1 for image to image: how much of the picture is made anew.", step=0.01
                 ),
             ],
             outputs=[io.Sigmas.Output("sigmas", tooltip="For SamplerCustomAdvanced.")],
@@ -64,33 +56,17 @@ class ReVersionFocalGuider(io.ComfyNode):
                 io.Conditioning.Input("relation", tooltip="The prompt with the relation: 'cat <R> stone'."),
                 io.Conditioning.Input("plain", tooltip="The same prompt with a plain word: 'cat and stone'."),
                 io.Conditioning.Input("negative", tooltip="What the picture should not be; may be an empty prompt."),
-                io.Float.Input(
-                    "cfg",
-                    default=7.5,
-                    min=0.1,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How strongly the plain prompt guides, as in KSampler.",
-                ),
-                io.Float.Input(
+                _scale_input("cfg", 0.1, "How strongly the plain prompt guides, as in KSampler."),
+                _scale_input(
                     "strength",
-                    default=7.5,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How strongly the relation guides. The same as cfg: as if the relation prompt stood alone. "
+                    0.0,
+                    "How strongly the relation guides. The same as cfg: as if the relation prompt stood alone. "
                     "More: the relation is insisted on, without more of everything else. 0: the plain prompt.",
                 ),
-                io.Float.Input(
+                share_input(
                     "alpha",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=False,
-                    tooltip="0: the relation guides alike at all noise levels. 1: most at high noise, hardly at low.",
+                    0.5,
+                    "0: the relation guides alike at all noise levels. 1: most at high noise, hardly at low.",
                 ),
             ],
             outputs=[io.Guider.Output("guider", tooltip="For SamplerCustomAdvanced.")],

@@ -10,9 +10,14 @@ FocalSocket = io.Custom("REVERSION_FOCAL")
 RelationSocket = io.Custom("REVERSION_RELATION")
 
 
+def share_input(name, default, tooltip, step=0.05):
+    """A Float widget from 0 to 1."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, round=False, tooltip=tooltip)
+
+
 def as_image(picture):
     """PIL image -> IMAGE, float32 [1, h, w, 3] in 0..1."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
+    return as_images([np.asarray(picture.convert("RGB"))])
 
 
 def as_images(pictures):

@@ -20,6 +20,111 @@ SECONDS_BETWEEN_CHARTS = 2.0
 CHART_SIDE = 640
 
 
+def _settings_inputs():
+    """How to learn: everything that changes the result."""
+    return [
+        io.Combo.Input(
+            "preset",
+            options=list(PRESETS),
+            default="balanced",
+            tooltip="balanced: good relations in reasonable time. fast: a first look. paper: the published "
+            "setting. Whatever is 0 or 'preset' below comes from here.",
+        ),
+        io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Updates of <R>. 0: as the preset says."),
+        io.Int.Input(
+            "batch_size",
+            default=0,
+            min=0,
+            max=64,
+            tooltip="Pictures at once; more needs more memory. 0: preset.",
+        ),
+        io.Int.Input(
+            "accumulation",
+            default=0,
+            min=0,
+            max=64,
+            tooltip="Batches added up for one step: like a larger batch, without its memory. 0: preset.",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.0001,
+            round=False,
+            tooltip="How far a step moves <R>. Too high and it overshoots. 0: preset.",
+        ),
+        io.Combo.Input(
+            "schedule",
+            options=[FROM_PRESET, *SCHEDULES],
+            default=FROM_PRESET,
+            tooltip="How the learning rate falls over the steps.",
+        ),
+        io.String.Input(
+            "initial_word",
+            default="and",
+            tooltip="The word that <R> starts from: one token, best a word that relates two things.",
+        ),
+        io.Int.Input(
+            "vectors", default=1, min=1, max=8, tooltip="How many tokens <R> takes in a prompt. Published: 1."
+        ),
+        io.Combo.Input(
+            "norm",
+            options=[FROM_PRESET, *NORMS],
+            default=FROM_PRESET,
+            tooltip="free: the length of <R> may grow, as published. vocabulary: it is kept like an ordinary "
+            "word's, so that <R> does not shout down the rest of a prompt.",
+        ),
+        io.Combo.Input(
+            "precision",
+            options=[FROM_PRESET, *PRECISIONS],
+            default=FROM_PRESET,
+            tooltip="auto: compute as ComfyUI loaded the model. fp32: exact and slower, needs more memory. <R> "
+            "itself is always fp32.",
+        ),
+        io.Int.Input(
+            "training_seed",
+            default=0,
+            min=0,
+            max=2**63 - 1,
+            control_after_generate=False,
+            tooltip="The same pictures, settings and seed give the same relation. Change it to learn another.",
+        ),
+    ]
+
+
+def _keeping_inputs():
+    """What is shown and kept on the way."""
+    return [
+        io.Int.Input(
+            "previews",
+            default=0,
+            min=0,
+            max=10_000,
+            tooltip="Draw a picture with <R> every so many steps, always from the same noise. 0: none. Each "
+            "takes as long as a picture does.",
+        ),
+        io.String.Input(
+            "preview_prompt",
+            default="",
+            tooltip="The prompt of the previews, with <R> in it. Empty: the first caption.",
+        ),
+        io.Int.Input(
+            "autosave",
+            default=50,
+            min=0,
+            max=10_000,
+            tooltip="Save every so many steps, so that not even a crash loses more. 0: only at the end, also "
+            "after a cancel.",
+        ),
+        io.Boolean.Input(
+            "resume",
+            default=True,
+            tooltip="Go on where an equal training was stopped, or where one with fewer steps ended.",
+        ),
+    ]
+
+
 class ReVersionTrain(io.ComfyNode):
     NAME = "ReVersion Train"
 
@@ -35,99 +140,8 @@ class ReVersionTrain(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP: <R> is a word of this text encoder."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE; it encodes each picture once."),
                 ExemplarsSocket.Input("exemplars", tooltip="From ReVersion Load Exemplars or ReVersion Exemplars."),
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    default="balanced",
-                    tooltip="balanced: good relations in reasonable time. fast: a first look. paper: the published "
-                    "setting. Whatever is 0 or 'preset' below comes from here.",
-                ),
-                io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Updates of <R>. 0: as the preset says."),
-                io.Int.Input(
-                    "batch_size",
-                    default=0,
-                    min=0,
-                    max=64,
-                    tooltip="Pictures at once; more needs more memory. 0: preset.",
-                ),
-                io.Int.Input(
-                    "accumulation",
-                    default=0,
-                    min=0,
-                    max=64,
-                    tooltip="Batches added up for one step: like a larger batch, without its memory. 0: preset.",
-                ),
-                io.Float.Input(
-                    "learning_rate",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.0001,
-                    round=False,
-                    tooltip="How far a step moves <R>. Too high and it overshoots. 0: preset.",
-                ),
-                io.Combo.Input(
-                    "schedule",
-                    options=[FROM_PRESET, *SCHEDULES],
-                    default=FROM_PRESET,
-                    tooltip="How the learning rate falls over the steps.",
-                ),
-                io.String.Input(
-                    "initial_word",
-                    default="and",
-                    tooltip="The word that <R> starts from: one token, best a word that relates two things.",
-                ),
-                io.Int.Input(
-                    "vectors", default=1, min=1, max=8, tooltip="How many tokens <R> takes in a prompt. Published: 1."
-                ),
-                io.Combo.Input(
-                    "norm",
-                    options=[FROM_PRESET, *NORMS],
-                    default=FROM_PRESET,
-                    tooltip="free: the length of <R> may grow, as published. vocabulary: it is kept like an ordinary "
-                    "word's, so that <R> does not shout down the rest of a prompt.",
-                ),
-                io.Combo.Input(
-                    "precision",
-                    options=[FROM_PRESET, *PRECISIONS],
-                    default=FROM_PRESET,
-                    tooltip="auto: compute as ComfyUI loaded the model. fp32: exact and slower, needs more memory. <R> "
-                    "itself is always fp32.",
-                ),
-                io.Int.Input(
-                    "training_seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=False,
-                    tooltip="The same pictures, settings and seed give the same relation. Change it to learn another.",
-                ),
-                io.Int.Input(
-                    "previews",
-                    default=0,
-                    min=0,
-                    max=10_000,
-                    tooltip="Draw a picture with <R> every so many steps, always from the same noise. 0: none. Each "
-                    "takes as long as a picture does.",
-                ),
-                io.String.Input(
-                    "preview_prompt",
-                    default="",
-                    tooltip="The prompt of the previews, with <R> in it. Empty: the first caption.",
-                ),
-                io.Int.Input(
-                    "autosave",
-                    default=50,
-                    min=0,
-                    max=10_000,
-                    tooltip="Save every so many steps, so that not even a crash loses more. 0: only at the end, also "
-                    "after a cancel.",
-                ),
-                io.Boolean.Input(
-                    "resume",
-                    default=True,
-                    tooltip="Go on where an equal training was stopped, or where one with fewer steps ended.",
-                ),
+                *_settings_inputs(),
+                *_keeping_inputs(),
                 SteeringSocket.Input(
                     "steering", optional=True, tooltip="ReVersion Steering. Without it the published values are used."
                 ),

@@ -56,10 +56,11 @@ class Autosave:
 
     def unfinished(self):
         """The state to go on from: of this run, or of an equal one with fewer steps. None where there is none."""
-        found = [_read(path) for path in self.log_folder.glob(f"run-{self.key}-*.state.safetensors")]
-        found = [tensors for tensors in found if tensors and len(tensors["history"]) < self.steps]
-        own = _read(self.state) if self.state.exists() else None
-        return own or max(found, key=lambda tensors: len(tensors["history"]), default=None)
+        if self.state.exists() and (own := _read(self.state)):
+            return own
+        others = set(self.log_folder.glob(f"run-{self.key}-*.state.safetensors")) - {self.state}
+        found = [tensors for tensors in map(_read, others) if tensors and len(tensors["history"]) < self.steps]
+        return max(found, key=lambda tensors: len(tensors["history"]), default=None)
 
     def keep(self, learner, learned):
         """Save relation, state and log. A full disk is reported and does not stop the training."""

@@ -160,8 +160,7 @@ def learn_relation(model, clip, vae, task, keeping, on_progress, node):
                 on_progress(learner, previews)
                 model, clip = host.load_for_training(model, clip)
     except trainer.NotFiniteError as error:
-        kept = f"the relation of step {learner.step} is kept as '{saved.relation.name}'"
-        kept = kept if learner.step else "nothing was learned yet"
+        kept = f"step {learner.step} is kept as '{saved.relation.name}'" if learner.step else "nothing was learned yet"
         raise ReVersionError(node, "learning_rate", f"{error} ({kept})", "lower it or use precision fp32") from error
     finally:
         if learner is not None and learner.step:

@@ -170,8 +170,9 @@ class Learner:
         self.model, self.problem, self.settings, self.steering = model, problem, settings, steering
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
-        if settings.norm == "vocabulary":
-            rescale(self.relation, model.vocabulary_norms)
+        # Taken once: it is a mean over the whole vocabulary.
+        self.norms = model.vocabulary_norms if settings.norm == "vocabulary" else None
+        self._control_norm()
         self.optimizer = torch.optim.AdamW(self.relation.values(), weight_decay=settings.weight_decay)
         self.cdf = focal_sampling.cumulative(model.timesteps, focal)
         self.epoch = []
@@ -208,8 +209,7 @@ class Learner:
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
             raise NotFiniteError(f"the loss of step {self.step + 1} is not a finite number")
         self.optimizer.step()
-        if settings.norm == "vocabulary":
-            rescale(self.relation, self.model.vocabulary_norms)
+        self._control_norm()
         vectors = self.vectors
         self.history.append(
             {
@@ -220,6 +220,10 @@ class Learner:
                 "similarity": float(similarity(vectors, self.problem.basis_rows).mean()),
             }
         )
+
+    def _control_norm(self):
+        if self.norms is not None:
+            rescale(self.relation, self.norms)
 
     def state(self):
         """Everything that an exact continuation needs, as tensors by name."""

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import families
 import pytest
 
 from micro import host, pack, server
@@ -67,6 +68,19 @@ def loaded(reversion, checkpoint, embeddings):
             str(checkpoint), embedding_directory=[str(embeddings)]
         )
     return SimpleNamespace(model=model, clip=clip, vae=vae)
+
+
+@pytest.fixture(scope="session")
+def of_family(loaded, embeddings):
+    """The name of a family -> MODEL, CLIP and VAE: the miniature, or a small random model."""
+    built = {"SD 1.x": loaded}
+
+    def get(name):
+        if name not in built:
+            built[name] = families.build(name, embeddings, loaded.vae)
+        return built[name]
+
+    return get
 
 
 @pytest.fixture(scope="session")

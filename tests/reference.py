@@ -10,6 +10,12 @@ import math
 
 import torch
 
+START, END = 49406, 49407
+ROW = 49408  # of the relation
+PAD = {"clip_l": END, "clip_g": 0, "clip_h": 0}
+# What the UNet of a family takes of an encoder with these keys: (layer from the end or None for the last, normalised).
+FEATURES = {("clip_l",): (None, True), ("clip_h",): (-2, True), ("clip_l", "clip_g"): (-2, False)}
+
 
 def normal_copy(module):
     """A float32 copy of a module whose weights are normal tensors that autograd can use."""
@@ -36,53 +42,83 @@ def density(alpha, timesteps=1000):
     return [v / sum(values) for v in values]
 
 
+def sinusoids(number, width=256):
+    """SDXL's embedding of a size or a crop: cosines, then sines, of frequencies from 1 down to 1 / 10000."""
+    frequencies = [10000 ** (-i / (width // 2)) for i in range(width // 2)]
+    return [math.cos(number * f) for f in frequencies] + [math.sin(number * f) for f in frequencies]
+
+
 class Reference:
-    """Text encoder with one more row in its table, and the UNet.
+    """Text encoders with one more row in their tables, and the UNet.
 
     The host's networks add in place: use it under torch.autograd.graph.allow_mutation_on_saved_tensors().
     """
 
     def __init__(self, clip, model, relation):
-        """relation: float32 [d]; it becomes row 49408 of the table, and the whole table takes a gradient."""
-        encoder = clip.cond_stage_model.clip_l
-        self.text = normal_copy(encoder.transformer.text_model)
+        """relation: encoder key -> float32 [d]; it becomes the last row of the table, and all of it takes a gradient."""
         self.unet = normal_copy(model.model.diffusion_model)
-        table = self.text.embeddings.token_embedding.weight
-        self.table = torch.cat([table, relation[None]]).requires_grad_()
-        self.tokenizer = clip.tokenizer.clip_l.tokenizer
+        self.tokenizers = {key: getattr(clip.tokenizer, key).tokenizer for key in relation}
+        self.text, self.tables = {}, {}
+        for key, row in relation.items():
+            self.text[key] = normal_copy(getattr(clip.cond_stage_model, key).transformer)
+            table = self.text[key].text_model.embeddings.token_embedding.weight
+            self.tables[key] = torch.cat([table, row[None]]).requires_grad_()
 
-    def ids(self, text):
-        return self.tokenizer(text)["input_ids"][1:-1]
+    def ids(self, key, text):
+        return self.tokenizers[key](text)["input_ids"][1:-1]
 
     def encode(self, caption):
-        """Text features [1, 77, d] of a caption; where it has no `{}` the relation is not in it, as published."""
-        before, slot, after = caption.partition("{}")
-        ids = [49406, *self.ids(before), *([49408] if slot else []), *self.ids(after), 49407]
-        ids += [49407] * (77 - len(ids))
-        return self.text(embeds=self.table[torch.tensor([ids])], num_tokens=[77])[0]
+        """(text features [1, 77, d], pooled features [1, d] of the last encoder) of a caption.
+
+        Where it has no `{}` the relation is not in it, as published.
+        """
+        layer, normalised = FEATURES[tuple(self.tables)]
+        features, pooled = [], None
+        for key, table in self.tables.items():
+            before, slot, after = caption.partition("{}")
+            ids = [START, *self.ids(key, before), *([ROW] if slot else []), *self.ids(key, after), END]
+            length = len(ids)
+            ids += [PAD[key]] * (77 - length)
+            last, inner, pooled, _ = self.text[key](
+                embeds=table[torch.tensor([ids])],
+                num_tokens=[length],
+                intermediate_output=layer,
+                final_layer_norm_intermediate=normalised,
+            )
+            features.append(last if layer is None else inner)
+        return torch.cat(features, dim=-1), pooled
 
     def denoising_loss(self, x0, noise, t, caption, prediction="eps"):
         """METHOD eq. 1 of one sample: x0, noise [c, h, w] in the model's scale."""
         abar = alphas_cumprod()[t]
         signal, sigma = abar.sqrt().float(), (1 - abar).sqrt().float()
         x_t = signal * x0 + sigma * noise
-        output = self.unet(x_t[None], torch.tensor([float(t)]), context=self.encode(caption))[0]
+        context, pooled = self.encode(caption)
+        conditions = {"context": context}
+        if "clip_g" in self.tables:
+            height, width = (8 * side for side in x0.shape[1:])
+            sizes = [v for number in (height, width, 0, 0, height, width) for v in sinusoids(number)]
+            conditions["y"] = torch.cat([pooled, torch.tensor([sizes])], dim=1)
+        output = self.unet(x_t[None], torch.tensor([float(t)]), **conditions)[0]
         target = noise if prediction == "eps" else signal * noise - sigma * x0
         return (target - output).square().mean()
 
-    def word(self, text):
+    def word(self, key, text):
         """The input embedding of a word, normalised; several tokens are averaged first."""
-        row = self.table[self.ids(text)].detach().mean(0)
+        row = self.tables[key][self.ids(key, text)].detach().mean(0)
         return row / row.norm()
 
     def steering_loss(self, positives, negatives, gamma):
-        """METHOD eq. 2 of one sample: lists of words."""
-        r = self.table[49408] / self.table[49408].norm()
-        attract = sum(torch.exp(r @ self.word(p) / gamma) for p in positives)
-        repel = sum(torch.exp(r @ self.word(n) / gamma) for n in negatives)
-        return -torch.log(attract / (attract + repel))
+        """METHOD eq. 2 of one sample, in the mean over the encoders: lists of words."""
+        losses = []
+        for key, table in self.tables.items():
+            r = table[ROW] / table[ROW].norm()
+            attract = sum(torch.exp(r @ self.word(key, p) / gamma) for p in positives)
+            repel = sum(torch.exp(r @ self.word(key, n) / gamma) for n in negatives)
+            losses.append(-torch.log(attract / (attract + repel)))
+        return sum(losses) / len(losses)
 
     def gradient(self, loss):
-        """The gradient of a loss with respect to the relation's row [d]."""
-        (table,) = torch.autograd.grad(loss, self.table)
-        return table[49408]
+        """The gradient of a loss with respect to the relation: encoder key -> [d]."""
+        tables = torch.autograd.grad(loss, list(self.tables.values()))
+        return {key: table[ROW] for key, table in zip(self.tables, tables, strict=True)}

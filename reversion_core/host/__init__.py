@@ -1,6 +1,6 @@
 """The one place that touches comfy: the host's loaded model, lent to the method."""
 
-from .borrowing import borrowed, fingerprint, load_for_training, training_mode
+from .borrowing import fingerprint, load_for_training
 from .latents import posterior, scaled_posterior
 from .model import HostModel, borrowing
 from .preview import sample
@@ -23,7 +23,6 @@ __all__ = [
     "FocalGuider",
     "HostModel",
     "at_strength",
-    "borrowed",
     "borrowing",
     "caption_windows",
     "check_clip",
@@ -41,7 +40,6 @@ __all__ = [
     "scaled_posterior",
     "token_ids",
     "token_table",
-    "training_mode",
     "vocabulary",
     "vocabulary_norm",
     "with_relation",

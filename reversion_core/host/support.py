@@ -9,9 +9,13 @@ from ..errors import ReVersionError
 from ..relation import FAMILY_OF_ENCODERS
 from .prompts import encoder_keys, token_table
 
-# The host's class of a family, and the pixels it was trained at.
-FAMILIES = {comfy.supported_models.SD15: ("SD 1.x", 512)}
-_NAMES = tuple(name for name, _ in FAMILIES.values())
+# The host's class of a family, and the pixels it was trained at: predicting noise, predicting v.
+FAMILIES = {
+    comfy.supported_models.SD15: ("SD 1.x", 512, 512),
+    comfy.supported_models.SD20: ("SD 2.x", 512, 768),
+    comfy.supported_models.SDXL: ("SDXL", 1024, 1024),
+}
+_NAMES = tuple(name for name, *_ in FAMILIES.values())
 _SUPPORTED = ", ".join(_NAMES)
 
 
@@ -29,7 +33,9 @@ def family_of(model, node, input_name="model"):
         raise ReVersionError(
             node, input_name, "an inpainting model cannot learn a relation", f"load a plain one of {_SUPPORTED}"
         )
-    return FAMILIES[type(config)]
+    name, native, native_of_v = FAMILIES[type(config)]
+    predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
+    return name, native_of_v if predicts_v else native
 
 
 def check_clip(clip, node, input_name="clip"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from micro import denoiser, first_stage, pack, server
+from micro import denoiser, first_stage, pack
 from micro.train import compact
 
 
@@ -74,4 +74,3 @@ def test_unused_words_have_the_norm_of_used_ones(loaded, core):
 
 def test_weights_are_small_enough_to_ship():
     assert pack.WEIGHTS.stat().st_size < 48e6
-    assert server.CHECKPOINT.endswith(".safetensors")

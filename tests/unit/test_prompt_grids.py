@@ -26,7 +26,7 @@ def test_a_subject_that_looks_like_a_slot_is_a_word():
         ("cat <R> stone", "cat_R_stone"),
         ('a "T-shirt": <R>/\\|?* x.', "a_T-shirt_R_x"),
         ("con", "con_"),
-        ("猫 <R> 石", "猫_R_石"),
+        ("\u732b <R> \u77f3", "\u732b_R_\u77f3"),
         ("!!", "prompt"),
         ("x" * 300, "x" * 100),
     ],
