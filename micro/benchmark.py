@@ -223,8 +223,8 @@ def markdown(report):
         f"ComfyUI {about['host']}, miniature {about['weights']}.",
         "",
         f"{about['relations']} relations, seeds {about['seeds']}, {about['exemplars']} exemplars, {about['pairs']} "
-        f"held-out pairs a cell, KSampler (euler, normal, {DRAWING['steps']} steps, cfg {DRAWING['cfg']}). Shares of pictures with bootstrap 95% "
-        "intervals (pictures drawn anew within each relation and seed).",
+        f"held-out pairs a cell, euler, normal, {DRAWING['steps']} steps, cfg {DRAWING['cfg']}. Shares of pictures "
+        "with bootstrap 95% intervals (pictures drawn anew within each relation and seed).",
     ]
     for captions, methods in report["summary"].items():
         lines += ["", f"## {captions.capitalize()} captions", ""]

@@ -55,7 +55,7 @@ class Reference:
     """
 
     def __init__(self, clip, model, relation):
-        """relation: encoder key -> float32 [d]; it becomes the last row of the table, and all of it takes a gradient."""
+        """relation: encoder key -> float32 [d]; it becomes the last row of the table, all of which takes a gradient."""
         self.unet = normal_copy(model.model.diffusion_model)
         self.tokenizers = {key: getattr(clip.tokenizer, key).tokenizer for key in relation}
         self.text, self.tables = {}, {}

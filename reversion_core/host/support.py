@@ -16,7 +16,7 @@ FAMILIES = {
     comfy.supported_models.SDXL: ("SDXL", 1024, 1024),
 }
 _NAMES = tuple(name for name, *_ in FAMILIES.values())
-_SUPPORTED = ", ".join(_NAMES)
+_SUPPORTED = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 
 
 def family_of(model, node, input_name="model"):

@@ -1,0 +1,163 @@
+"""The families and forms of models that a relation can be learned with, and those that are refused."""
+
+import pytest
+import torch
+from test_borrowing import digest, learn
+
+FAMILIES = ("SD 2.x", "SDXL")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_learned_relation_loads_natively_in_the_host(core, of_family, drawn, tmp_path, embeddings, family):
+    given = of_family(family)
+    before = digest(given.model.model, given.clip.cond_stage_model)
+    learned = learn(core, given, drawn, tmp_path, vectors=2, learning_rate=0.01).relation
+    assert learned.family == family and digest(given.model.model, given.clip.cond_stage_model) == before
+    for key, vectors in learned.vectors.items():
+        start = core.host.word_rows(given.clip, key, ["and"])
+        assert vectors.shape == (2, start.shape[1]) and (vectors - start).norm(dim=1).min() > 1e-3
+
+    name = f"family-{len(learned.vectors)}-{vectors.shape[1]}"
+    core.relation.save(learned, embeddings / f"{name}.safetensors")
+    applied = core.host.with_relation(given.clip, "<R>", learned.vectors)
+    with torch.inference_mode():
+        ours, native = (
+            clip.encode_from_tokens(clip.tokenize(f"cat {word} stone"), return_pooled=True)
+            for clip, word in ((applied, "<R>"), (given.clip, f"embedding:{name}"))
+        )
+        plain = given.clip.encode_from_tokens(given.clip.tokenize("cat and stone"))
+    assert torch.equal(ours[0], native[0]) and torch.equal(ours[1], native[1]) and not torch.equal(ours[0], plain)
+
+
+def test_the_size_to_learn_at_is_the_family_s(core, of_family, loaded):
+    from test_step import with_prediction
+
+    sizes = {
+        (name, prediction): core.host.family_of(with_prediction(of_family(name).model, prediction), "ReVersion Train")
+        for name, prediction in (("SD 1.x", "eps"), ("SD 2.x", "eps"), ("SD 2.x", "v"), ("SDXL", "eps"))
+    }
+    assert [size for _, size in sizes.values()] == [512, 512, 768, 1024]
+    assert [name for name, _ in sizes] == [name for name, _ in sizes.values()]
+
+
+def test_a_relation_of_another_family_is_refused(core, of_family):
+    relation = core.relation.Relation({"clip_l": torch.ones(1, 768)})
+    with pytest.raises(
+        core.errors.ReVersionError, match=r"it is for SD 1\.x \(clip_l\) and this CLIP takes clip_l, clip_g"
+    ):
+        core.host.check_fits(relation, of_family("SDXL").clip, "ReVersion Apply Relation")
+
+
+def test_model_and_clip_of_different_families_are_refused(core, of_family):
+    with pytest.raises(core.errors.ReVersionError, match=r"input 'clip': it is of SDXL and the model of SD 2\.x"):
+        core.host.check_pair(of_family("SD 2.x").model, of_family("SDXL").clip, "ReVersion Train")
+
+
+@pytest.mark.parametrize("kind", ["SDXLRefiner", "SD3", "Flux", "QwenImage", "WAN21_T2V", "LTXV", "Stable_Cascade_C"])
+def test_other_families_are_refused_by_name(core, reversion, kind):
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = getattr(comfy.supported_models, kind)({"disable_unet_model_creation": True})
+    model = comfy.model_patcher.ModelPatcher(config.get_model({}), torch.device("cpu"), torch.device("cpu"))
+    message = f"ReVersion Train, input 'model': the model family {kind} is not supported; load a checkpoint of SD 1.x, "
+    with pytest.raises(core.errors.ReVersionError, match=message):
+        core.host.family_of(model, "ReVersion Train")
+
+
+def test_text_encoders_of_other_families_are_refused_by_name(core, reversion):
+    import comfy.sd
+    import comfy.supported_models_base
+    from comfy.text_encoders import sd3_clip
+
+    # CLIP-L alone of SD3, which has the key and the width of SD 1.x.
+    target = comfy.supported_models_base.ClipTarget(
+        sd3_clip.SD3Tokenizer, sd3_clip.sd3_clip(clip_l=True, clip_g=False, t5=False)
+    )
+    options = {"clip_l_model_config": {"num_hidden_layers": 3}}
+    with torch.inference_mode():
+        clip = comfy.sd.CLIP(target, model_options=options)
+    with pytest.raises(
+        core.errors.ReVersionError, match="input 'clip': the text encoder SD3ClipModel is not supported"
+    ):
+        core.host.check_clip(clip, "ReVersion Train")
+
+
+def first_loss(core, given, drawn, tmp_path, **settings):
+    return learn(core, given, drawn, tmp_path, steps=1, **settings).history[0]["denoise"]
+
+
+@pytest.fixture
+def with_model(loaded):
+    """The miniature with its model or CLIP changed by the host's own means."""
+
+    def get(model=None, clip=None):
+        return type(loaded)(model=model or loaded.model, clip=clip or loaded.clip, vae=loaded.vae)
+
+    return get
+
+
+def test_a_lora_counts_and_the_weights_come_back(core, loaded, drawn, tmp_path, with_model):
+    import comfy.model_management
+    import comfy.weight_adapter
+
+    before = digest(loaded.model.model)
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v.weight"
+    weight = loaded.model.model.state_dict()[key]
+    up, down = (torch.randn(shape, generator=torch.Generator().manual_seed(5)) for shape in ((320, 4), (4, 768)))
+    model = loaded.model.clone()
+    adapter = comfy.weight_adapter.LoRAAdapter({key}, (up, down, 4.0, None, None, None))
+    assert model.add_patches({key: adapter}, 0.02) == [key]
+    plain = first_loss(core, loaded, drawn, tmp_path / "plain")
+    patched = first_loss(core, with_model(model), drawn, tmp_path / "patched")
+    merged = loaded.model.clone()
+    merged.add_patches({key: (0.02 * up @ down,)})
+    assert patched == pytest.approx(first_loss(core, with_model(merged), drawn, tmp_path / "merged"), rel=1e-5)
+    assert abs(patched - plain) > 1e-4 * plain
+    comfy.model_management.load_models_gpu([loaded.model], force_full_load=True)
+    assert digest(loaded.model.model) == before and torch.equal(loaded.model.model.state_dict()[key], weight)
+
+
+def test_features_with_clip_skip_are_the_host_s(core, loaded, drawn):
+    clip = loaded.clip.clone()
+    clip.clip_layer(-12)
+    vectors = {"clip_l": torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.02}
+    windows = core.host.caption_windows(clip, ["red circle {} blue square"], 1)
+    with core.host.borrowing(loaded.model, clip, windows) as borrowed:
+        ours = borrowed.encode([0], vectors)["cross_attn"].detach()
+    applied = core.host.with_relation(clip, "<R>", vectors)
+    with torch.inference_mode():
+        native = applied.encode_from_tokens(applied.tokenize("red circle <R> blue square"))
+    assert torch.allclose(ours, native, atol=1e-5)
+
+
+def test_zero_terminal_snr_trains(core, loaded, drawn, tmp_path, with_model):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(loaded.model, "v_prediction", True)
+    history = learn(core, with_model(model), drawn, tmp_path, steps=3, batch_size=4, stratified=True).history
+    assert len(history) == 3 and all(0 < record["denoise"] < 100 for record in history)
+
+
+def test_eight_bit_weights_train(core, checkpoint, loaded, drawn, tmp_path, with_model):
+    import comfy.sd
+
+    with torch.inference_mode():
+        quantised = comfy.sd.load_checkpoint_guess_config(
+            str(checkpoint), output_vae=False, output_clip=False, model_options={"dtype": torch.float8_e4m3fn}
+        )[0]
+    assert next(quantised.model.diffusion_model.parameters()).dtype == torch.float8_e4m3fn
+    before = digest(quantised.model)
+    eight_bit = first_loss(core, with_model(quantised), drawn, tmp_path / "eight")
+    assert eight_bit == pytest.approx(first_loss(core, loaded, drawn, tmp_path / "full"), rel=0.5)
+    assert digest(quantised.model) == before
+
+
+def test_an_inpainting_checkpoint_is_refused(core, reversion):
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.SD15({"disable_unet_model_creation": True, "in_channels": 9})
+    model = comfy.model_patcher.ModelPatcher(config.get_model({}), torch.device("cpu"), torch.device("cpu"))
+    with pytest.raises(core.errors.ReVersionError, match="input 'model': an inpainting model cannot learn a relation"):
+        core.host.family_of(model, "ReVersion Train")
