@@ -129,61 +129,111 @@ def learn_relation(model, clip, vae, task, keeping, on_progress, node):
     base = host.fingerprint(model.model.diffusion_model, clip.cond_stage_model)
     parts = task.parts(side) | {"model": base, "clip skip": str(clip.layer_idx)}
     parts["latents"] = _hash(mean.numpy().tobytes())
-    key, steps = _hash(json.dumps(parts).encode()), task.settings.steps
-    saved = autosave.Autosave(keeping.folder, keeping.log_folder, parts, key, steps)
+    key = _hash(json.dumps(parts).encode())
+    saved = autosave.Autosave(keeping.folder, keeping.log_folder, parts, key, task.settings.steps)
     if (finished := saved.finished()) is not None:
         logging.info("ReVersion: this relation was learned before, taken from %s", saved.relation)
         return Learned(*finished, [])
     saved.check_writable(node)
     details = _details(task, family, base, side)
-    learner, previews = None, []
+    return _Training((model, clip, vae), windows, task, keeping, saved, details, node).run((mean, std), on_progress)
 
-    def learned():
-        return _relation(learner, family, details)
 
-    try:
-        while learner is None or learner.step < steps:
-            with host.borrowing(model, clip, windows, task.settings.precision) as borrowed:
-                if learner is None:
-                    learner = _start(borrowed, clip, task, mean, std)
-                    _go_on(learner, saved, keeping)
-                learner.model = borrowed
-                for step in range(learner.step + 1, _next_stop(learner.step, steps, keeping.previews) + 1):
+class _Training:
+    """A run under way, from the first update or from where an equal run was stopped."""
+
+    def __init__(self, models, windows, task, keeping, saved, details, node):
+        self.model, self.clip, self.vae = models
+        self.windows, self.task, self.keeping, self.saved, self.node = windows, task, keeping, saved, node
+        self.details = details  # what the relation's metadata say of the run
+        self.learner, self.previews, self.recompute = None, [], False
+
+    def run(self, latents, on_progress):
+        """Learn to the last step. latents: mean and std of the exemplars' posterior. Returns a Learned."""
+        steps = self.task.settings.steps
+        host.tell_memory(self.model, latents[0].shape[1:], self.task.settings.batch_size)
+        try:
+            while self.learner is None or self.learner.step < steps:
+                if not self._learn_on(latents, on_progress):
+                    self._use_less_memory()
+                elif self.keeping.previews:
+                    self._preview()
+                    on_progress(self.learner, self.previews)
+        except trainer.NotFiniteError as error:
+            raise ReVersionError(
+                self.node, "learning_rate", f"{error} ({self._kept()})", "lower it or use precision fp32"
+            ) from error
+        finally:
+            if self.learner is not None and self.learner.step:
+                self.saved.keep(self.learner, self._relation())
+                if self.learner.step < steps:
+                    logging.warning("ReVersion: stopped; %s in %s", self._kept(), self.saved.relation)
+        return Learned(self._relation(), self.learner.history, self.previews)
+
+    def _learn_on(self, latents, on_progress):
+        """Update up to the next preview or the last step; False where the memory did not suffice."""
+        settings, keeping = self.task.settings, self.keeping
+        try:
+            with host.borrowing(self.model, self.clip, self.windows, settings.precision, self.recompute) as lent:
+                if self.learner is None:
+                    self._start(lent, latents)
+                learner, learner.model = self.learner, lent
+                for step in range(learner.step + 1, _next_stop(learner.step, settings.steps, keeping.previews) + 1):
                     learner.update()
                     if keeping.every and step % keeping.every == 0:
-                        saved.keep(learner, learned())
-                    on_progress(learner, previews)
-            if keeping.previews:
-                # Outside the borrowing, so that the host may move its models about to decode the picture.
-                seed = task.settings.seed
-                previews.append(host.sample(model, clip, vae, learner.vectors, keeping.prompt, side, seed))
-                on_progress(learner, previews)
-                model, clip = host.load_for_training(model, clip)
-    except trainer.NotFiniteError as error:
-        kept = f"step {learner.step} is kept as '{saved.relation.name}'" if learner.step else "nothing was learned yet"
-        raise ReVersionError(node, "learning_rate", f"{error} ({kept})", "lower it or use precision fp32") from error
-    finally:
-        if learner is not None and learner.step:
-            saved.keep(learner, learned())
-            if learner.step < steps:
-                logging.warning("ReVersion: stopped at step %d of %d; kept as %s", learner.step, steps, saved.relation)
-    return Learned(learned(), learner.history, previews)
+                        self.saved.keep(learner, self._relation())
+                    on_progress(learner, self.previews)
+        except host.OutOfMemory:
+            return False
+        return True
 
+    def _start(self, lent, latents):
+        """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
+        task = self.task
+        word = [task.settings.initial_word.strip()] * task.settings.vectors
+        initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
+        problem = build_problem(self.clip, task, *latents)
+        self.learner = trainer.Learner(lent, problem, task.settings, task.steering, task.focal, initial)
+        if self.keeping.resume and (state := self.saved.unfinished()) is not None:
+            self.learner.restore(state)
+            logging.info("ReVersion: goes on after step %d of an equal run", self.learner.step)
+        elif changed := self.saved.changes():
+            logging.info("ReVersion: starts anew; since the latest run these changed: %s", changed)
 
-def _start(borrowed, clip, task, mean, std):
-    problem = build_problem(clip, task, mean, std)
-    word = [task.settings.initial_word.strip()] * task.settings.vectors
-    initial = {key: host.word_rows(clip, key, word).cpu() for key in host.encoder_keys(clip)}
-    return trainer.Learner(borrowed, problem, task.settings, task.steering, task.focal, initial)
+    def _use_less_memory(self):
+        """The next thriftier way to learn the same; raises a ReVersionError where there is none."""
+        host.empty_cache()
+        learner = self.learner
+        if learner is not None and learner.at_once > 1:
+            learner.at_once = (learner.at_once + 1) // 2
+            logging.warning("ReVersion: out of memory; goes on with %d pictures at once", learner.at_once)
+        elif not self.recompute:
+            self.recompute = True
+            logging.warning("ReVersion: out of memory; goes on slower, with gradient checkpointing")
+        else:
+            raise ReVersionError(
+                self.node,
+                "exemplars",
+                f"there is not enough memory to learn from even one picture at a time ({self._kept()})",
+                "set a smaller size where they are loaded, close other programs or use precision auto",
+            )
 
+    def _preview(self):
+        """One more preview; outside the borrowing, so that the host may move its models about to decode it."""
+        models, vectors = (self.model, self.clip, self.vae), self.learner.vectors
+        side, seed = self.details["training_size"], self.task.settings.seed
+        self.previews.append(host.sample(*models, vectors, self.keeping.prompt, side, seed))
+        self.model, self.clip = host.load_for_training(self.model, self.clip)
 
-def _go_on(learner, saved, keeping):
-    """Take up the state of an equal run that was stopped; else say what made this one new."""
-    if keeping.resume and (state := saved.unfinished()) is not None:
-        learner.restore(state)
-        logging.info("ReVersion: goes on after step %d of an equal run", learner.step)
-    elif changed := saved.changes():
-        logging.info("ReVersion: starts anew; since the latest run these changed: %s", changed)
+    def _kept(self):
+        step = self.learner.step if self.learner else 0
+        return f"the relation of step {step} is kept" if step else "nothing was learned yet"
+
+    def _relation(self):
+        date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        details = {**self.details, "steps_done": self.learner.step, "final": self.learner.history[-1]}
+        metadata = relation.metadata_for("relation", details["base_family"], date, PLACEHOLDER, details)
+        return relation.Relation(self.learner.vectors, metadata)
 
 
 def _next_stop(step, steps, previews):
@@ -193,12 +243,6 @@ def _next_stop(step, steps, previews):
 
 def _hash(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def _relation(learner, family, details):
-    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    details = {**details, "steps_done": learner.step, "final": learner.history[-1]}
-    return relation.Relation(learner.vectors, relation.metadata_for("relation", family, date, PLACEHOLDER, details))
 
 
 def _details(task, family, base, side):

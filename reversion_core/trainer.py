@@ -48,6 +48,13 @@ class Draws:
     noise: torch.Tensor  # standard normal [b, c, h, w]
     positives: torch.Tensor  # int64 [b, P], numbers of basis words
 
+    def split(self, size):
+        """The same samples in pieces of at most `size`."""
+        tensors = (self.exemplars, self.timesteps, self.posterior, self.noise, self.positives)
+        parts = zip(*(tensor.split(size) for tensor in tensors), strict=True)
+        for start, (exemplars, *others) in zip(range(0, len(self.captions), size), parts, strict=True):
+            yield Draws(exemplars, self.captions[start : start + size], *others)
+
 
 class NotFiniteError(ArithmeticError):
     """The loss or its gradient is not a finite number; R still holds the last good values."""
@@ -95,7 +102,7 @@ def swap_loss(right, swapped):
 
     The idea of Relation Rectification (arXiv 2403.20249), as a logistic loss on the error's relative difference.
     """
-    return F.softplus((right - swapped) / (SWAP_MARGIN * right.detach().mean())).mean()
+    return F.softplus((right - swapped) / (SWAP_MARGIN * right.detach())).mean()
 
 
 def steering_of_batch(problem, draws, relation, temperature):
@@ -110,11 +117,12 @@ def steering_of_batch(problem, draws, relation, temperature):
     return torch.stack(losses).mean()
 
 
-def accumulate_gradient(model, problem, settings, steering, relation, batches):
+def accumulate_gradient(model, problem, settings, steering, relation, batches, at_once=None):
     """Add the gradient of METHOD eq. 4, averaged over the micro-batches, to R. Returns the two mean losses.
 
     Each distinct caption is encoded once. The UNet's backward stops at the text features; their gradient, collected
-    over the micro-batches, goes through the text encoder once.
+    over the micro-batches, goes through the text encoder once. at_once: samples that go through the UNet together,
+    a micro-batch unless it is given; the gradient is the same up to rounding.
     """
     drawn = {caption for draws in batches for caption in draws.captions}
     distinct = sorted(drawn.union(problem.swapped[c] for c in drawn) if settings.swap_weight else drawn)
@@ -122,19 +130,21 @@ def accumulate_gradient(model, problem, settings, steering, relation, batches):
     leaves = {name: f.detach().requires_grad_() for name, f in features.items()}
     row = {caption: i for i, caption in enumerate(distinct)}
     denoise = 0.0
-    for draws in batches:
+    count = sum(len(draws.captions) for draws in batches)
+    for piece in (piece for draws in batches for piece in draws.split(at_once or len(draws.captions))):
 
-        def errors(captions, draws=draws):
+        def errors(captions, piece=piece):
             rows = [row[c] for c in captions]
-            return denoising_errors(model, problem, draws, {name: leaf[rows] for name, leaf in leaves.items()})
+            return denoising_errors(model, problem, piece, {name: leaf[rows] for name, leaf in leaves.items()})
 
-        right = errors(draws.captions)
+        share = len(piece.captions) / count
+        right = errors(piece.captions)
         loss = settings.denoise_weight * right.mean()
         if settings.swap_weight:
-            wrong = errors([problem.swapped[c] for c in draws.captions])
+            wrong = errors([problem.swapped[c] for c in piece.captions])
             loss = loss + settings.swap_weight * swap_loss(right, wrong)
-        (loss / len(batches)).backward()
-        denoise += right.detach().mean() / len(batches)
+        (share * loss).backward()
+        denoise += share * right.detach().mean()
     steer = torch.stack([steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]).mean()
     used = [name for name, leaf in leaves.items() if leaf.grad is not None]
     torch.autograd.backward(
@@ -177,6 +187,7 @@ class Learner:
         self.cdf = focal_sampling.cumulative(model.timesteps, focal)
         self.epoch = []
         self.history = []  # a record for each update
+        self.at_once = settings.batch_size  # samples that go through the UNet together
 
     @property
     def step(self):
@@ -204,7 +215,9 @@ class Learner:
         batches = draw_update(self.problem, settings, self.steering, self.cdf, self.epoch, self.generator)
         self.optimizer.param_groups[0]["lr"] = settings.rate(self.step)
         self.optimizer.zero_grad()
-        denoise, steer = accumulate_gradient(self.model, self.problem, settings, self.steering, self.relation, batches)
+        denoise, steer = accumulate_gradient(
+            self.model, self.problem, settings, self.steering, self.relation, batches, self.at_once
+        )
         total = settings.denoise_weight * denoise + self.steering.weight * steer
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
             raise NotFiniteError(f"the loss of step {self.step + 1} is not a finite number")

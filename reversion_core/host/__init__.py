@@ -2,6 +2,7 @@
 
 from .borrowing import fingerprint, load_for_training
 from .latents import posterior, scaled_posterior
+from .memory import OutOfMemory, empty_cache, tell_memory
 from .model import HostModel, borrowing
 from .preview import sample
 from .prompts import (
@@ -22,6 +23,7 @@ from .support import check_clip, check_fits, check_pair, discrete_sampling, fami
 __all__ = [
     "FocalGuider",
     "HostModel",
+    "OutOfMemory",
     "at_strength",
     "borrowing",
     "caption_windows",
@@ -30,6 +32,7 @@ __all__ = [
     "check_pair",
     "check_windows",
     "discrete_sampling",
+    "empty_cache",
     "encoder_keys",
     "family_of",
     "fingerprint",
@@ -38,6 +41,7 @@ __all__ = [
     "posterior",
     "sample",
     "scaled_posterior",
+    "tell_memory",
     "token_ids",
     "token_table",
     "vocabulary",

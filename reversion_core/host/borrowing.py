@@ -7,7 +7,7 @@ import comfy.model_management
 import torch
 
 
-def _alias(tensor, dtype):
+def alias(tensor, dtype=None):
     """A normal tensor without gradient over the storage of a parameter or buffer, cast only where dtype asks for it."""
     normal = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     normal.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
@@ -16,20 +16,20 @@ def _alias(tensor, dtype):
 
 @contextlib.contextmanager
 def borrowed(modules):
-    """Let autograd run through modules whose weights are inference tensors: (module, dtype or None) pairs.
+    """Let autograd run through modules whose weights are inference tensors: pairs of a module and its stand-ins' maker.
 
-    Every parameter and buffer is stood in for by a normal tensor over the same memory (a temporary copy where a
-    dtype is asked for) and put back afterwards, whatever happens. Nothing is written to the weights.
+    Every parameter and buffer is stood in for by what the maker (such as `alias`) returns for it, and put back
+    afterwards, whatever happens. Nothing is written to the weights.
     """
     taken = []
     try:
-        for module, dtype in modules:
+        for module, stand_in in modules:
             for part in module.modules():
                 for held in (part._parameters, part._buffers):
                     for name, tensor in held.items():
                         if tensor is not None:
                             taken.append((held, name, tensor))
-                            held[name] = _alias(tensor, dtype)
+                            held[name] = stand_in(tensor)
         yield
     finally:
         for held, name, tensor in reversed(taken):

@@ -1,6 +1,7 @@
 """The host's model as the trainer sees it."""
 
 import contextlib
+from functools import partial
 
 import comfy.ldm.modules.attention
 import comfy.model_sampling
@@ -8,7 +9,8 @@ import comfy.sampler_helpers
 import comfy.samplers
 import torch
 
-from .borrowing import borrowed, training_mode
+from .borrowing import alias, borrowed, training_mode
+from .memory import recomputing
 from .prompts import encoder_keys, vocabulary_norm
 
 # Where the host's tokenizers put the tokens of an encoder.
@@ -101,18 +103,21 @@ def _live(token, relation):
 
 
 @contextlib.contextmanager
-def borrowing(model, clip, windows, precision="auto"):
+def borrowing(model, clip, windows, precision="auto", recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
-    precision: "auto" computes in the dtypes that the host chose; "fp32" in temporary float32 copies of the weights.
+    precision: "auto" computes in the dtypes that the host chose; "fp32" in temporary float32 copies of the weights;
+    recompute: trade time for memory, see `memory.recomputing`.
     """
     unet, text = model.model.diffusion_model, clip.cond_stage_model
     full = torch.float32 if precision == "fp32" else None
     # The host holds the text encoder in half precision and casts it at every call: cast it once instead.
+    once = partial(alias, dtype=torch.float32)
     with (
         training_mode(),
-        borrowed([(unet, full), (model.model.model_sampling, None), (text, torch.float32)]),
+        borrowed([(unet, partial(alias, dtype=full)), (model.model.model_sampling, alias), (text, once)]),
         _computing_in(model.model, full),
+        recomputing(unet) if recompute else contextlib.nullcontext(),
     ):
         yield HostModel(model, clip, windows)
 

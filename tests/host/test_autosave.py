@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from test_borrowing import Stop, learn, stop_at
+from training import Stop, learn, stop_at
 
 CONSTANT = {"schedule": "constant"}
 

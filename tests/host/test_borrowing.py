@@ -1,70 +1,8 @@
 """What training may not do to the host: change weights, classes, flags or random numbers."""
 
-import hashlib
-import random
-
-import numpy as np
 import pytest
 import torch
-
-
-def digest(*modules):
-    """Hash of every byte of every weight."""
-    result = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
-            result.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return result.hexdigest()
-
-
-def learn(core, loaded, drawn, tmp_path, on_progress=lambda learner, previews: None, keep=(), **settings):
-    """keep: what differs in the Keeping."""
-    settings = core.settings.TrainSettings(**{"steps": 2, "batch_size": 2, "accumulation": 1, **settings})
-    task = core.run.Task(drawn, settings, core.steering.Steering(), core.focal.Focal())
-    keeping = core.run.Keeping(tmp_path / "kept", tmp_path / "logs", **dict(keep))
-    with torch.inference_mode():
-        return core.run.learn_relation(loaded.model, loaded.clip, loaded.vae, task, keeping, on_progress, "Train")
-
-
-class Stop(BaseException):
-    """Stands for the host's interruption, which is a BaseException in current versions."""
-
-
-def stop_at(step):
-    def on_progress(learner, previews):
-        if learner and learner.step == step:
-            raise Stop
-
-    return on_progress
-
-
-@pytest.fixture
-def watched(loaded):
-    """Fails where the weights, their tensors, the global random state or the host's flags are not as before."""
-    import comfy.model_management
-
-    modules = loaded.model.model, loaded.clip.cond_stage_model, loaded.vae.first_stage_model
-
-    def state():
-        return (
-            digest(*modules),
-            [id(p) for m in modules for p in m.parameters()],
-            torch.get_rng_state().tolist(),
-            np.random.get_state()[1].tolist(),
-            random.getstate(),
-            torch.is_grad_enabled(),
-            torch.is_inference_mode_enabled(),
-            getattr(comfy.model_management, "in_training", None),
-            modules[0].get_dtype(),
-            modules[0].manual_cast_dtype,
-            vars(modules[1]).keys(),
-        )
-
-    # Loading moves weights to their device, which is the host's doing: let it happen first.
-    comfy.model_management.load_models_gpu([loaded.model, loaded.clip.patcher], force_full_load=True)
-    before = state()
-    yield
-    assert state() == before
+from training import Stop, learn, stop_at
 
 
 def test_training_leaves_everything_as_it_was(core, loaded, drawn, tmp_path, watched):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_borrowing import digest, learn
+from training import digest, learn
 
 FAMILIES = ("SD 2.x", "SDXL")
 

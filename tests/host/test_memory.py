@@ -1,0 +1,105 @@
+"""Less memory for the same relation: smaller micro-batches, then recomputed blocks, then a clear error."""
+
+import pytest
+import torch
+from test_step import short_task
+from training import learn
+
+BATCH = {"steps": 3, "batch_size": 4, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def limited(loaded):
+    """Make the UNet run out of memory where a test says so of (pictures, recomputed blocks)."""
+    unet, handles = loaded.model.model.diffusion_model, []
+
+    def limit(refuses):
+        def hook(module, arguments):
+            recomputed = sum("forward" in vars(part) for part in module.modules())
+            if not arguments[0].is_meta and refuses(len(arguments[0]), recomputed):
+                raise torch.OutOfMemoryError("simulated")
+
+        handles.append(unet.register_forward_pre_hook(hook))
+
+    yield limit
+    for handle in handles:
+        handle.remove()
+
+
+def vectors(learned):
+    return learned.relation.vectors["clip_l"]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "said"),
+    [
+        (lambda pictures, recomputed: pictures > 1, ["2 pictures at once", "1 pictures at once"]),
+        (lambda pictures, recomputed: not recomputed, ["2 pictures", "1 pictures", "gradient checkpointing"]),
+    ],
+)
+def test_out_of_memory_learns_the_same_with_less(
+    core,
+    loaded,
+    drawn,
+    tmp_path,
+    limited,
+    watched,
+    caplog,
+    refuses,
+    said,
+):
+    plain = learn(core, loaded, drawn, tmp_path / "plain", **BATCH)
+    limited(refuses)
+    thrifty = learn(core, loaded, drawn, tmp_path / "thrifty", **BATCH)
+    warnings = [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
+    assert len(warnings) == len(said) and all(text in line for text, line in zip(said, warnings, strict=True))
+    assert torch.allclose(vectors(thrifty), vectors(plain), rtol=1e-3, atol=1e-5)
+
+
+def test_too_little_memory_is_an_error_that_says_what_to_do(core, loaded, drawn, tmp_path, limited, watched):
+    limited(lambda pictures, recomputed: True)
+    with pytest.raises(core.errors.ReVersionError, match="one picture at a time .* set a smaller size"):
+        learn(core, loaded, drawn, tmp_path, **BATCH)
+
+
+def step(core, loaded, drawn, recompute):
+    """(gradient of one micro-batch, bytes that it kept for the backward pass, pictures)."""
+    task = short_task(core, drawn, accumulation=1)
+    windows = core.host.caption_windows(loaded.clip, task.captions, 1)
+    model, clip = core.host.load_for_training(loaded.model, loaded.clip)
+    generator, kept = torch.Generator().manual_seed(0), {}
+    with core.host.borrowing(model, clip, windows, recompute=recompute) as lent:
+        weights = {p.untyped_storage()._cdata for p in model.model.diffusion_model.parameters()}
+
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                kept[storage._cdata] = storage.nbytes()
+            return tensor
+
+        latents = torch.randn(8, 4, 8, 8, generator=generator)
+        problem = core.run.build_problem(clip, task, latents, torch.zeros_like(latents))
+        cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
+        (draws,) = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
+        features = lent.encode(list(draws.captions), {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})
+        context = features["cross_attn"].detach().requires_grad_()
+        # Instead of the trainer's own hooks, which would hide what is saved.
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = core.trainer.denoising_errors(lent, problem, draws, {"cross_attn": context}).mean()
+        loss.backward()
+    return context.grad, sum(kept.values()), len(draws.captions)
+
+
+def test_recomputed_blocks_give_the_same_gradient_and_keep_less(core, loaded, drawn):
+    plain, kept, _ = step(core, loaded, drawn, recompute=False)
+    again, kept_less, _ = step(core, loaded, drawn, recompute=True)
+    assert torch.allclose(plain, again, rtol=1e-4, atol=1e-9) and plain.abs().max() > 0
+    assert kept_less < 0.5 * kept
+    assert not any("forward" in vars(part) for part in loaded.model.model.diffusion_model.modules())
+
+
+def test_the_need_is_known_beforehand(core, loaded, drawn):
+    from reversion_pack.reversion_core.host.memory import kept_by_unet
+
+    _, kept, pictures = step(core, loaded, drawn, recompute=False)
+    assert pictures * kept_by_unet(loaded.model.model, (4, 8, 8)) == pytest.approx(kept, rel=0.2)
