@@ -1,7 +1,7 @@
 """A slow, literal form of the published training step, to hold the fast one against.
 
-It does what METHOD's equations say, one sample at a time: the relation is a row of the whole embedding table, every
-caption is encoded for every sample, the noised latent is written with alpha-bar, and the sums of the steering loss are
+It does what METHOD's equations say: the relation is a row of the whole embedding table, the caption of every sample is
+encoded, the noised latent is written with alpha-bar, and the sums of the steering loss are
 sums of exponentials. It shares no code with `reversion_core`; of the host it uses the bare networks only.
 """
 
@@ -67,41 +67,43 @@ class Reference:
     def ids(self, key, text):
         return self.tokenizers[key](text)["input_ids"][1:-1]
 
-    def encode(self, caption):
-        """(text features [1, 77, d], pooled features [1, d] of the last encoder) of a caption.
+    def encode(self, captions):
+        """(text features [n, 77, d], pooled features [n, d] of the last encoder) of captions.
 
-        Where it has no `{}` the relation is not in it, as published.
+        Where one has no `{}` the relation is not in it, as published.
         """
         layer, normalised = FEATURES[tuple(self.tables)]
         features, pooled = [], None
         for key, table in self.tables.items():
-            before, slot, after = caption.partition("{}")
-            ids = [START, *self.ids(key, before), *([ROW] if slot else []), *self.ids(key, after), END]
-            length = len(ids)
-            ids += [PAD[key]] * (77 - length)
+            rows, lengths = [], []
+            for caption in captions:
+                before, slot, after = caption.partition("{}")
+                ids = [START, *self.ids(key, before), *([ROW] if slot else []), *self.ids(key, after), END]
+                lengths.append(len(ids))
+                rows.append(ids + [PAD[key]] * (77 - len(ids)))
             last, inner, pooled, _ = self.text[key](
-                embeds=table[torch.tensor([ids])],
-                num_tokens=[length],
+                embeds=table[torch.tensor(rows, device=table.device)],
+                num_tokens=lengths,
                 intermediate_output=layer,
                 final_layer_norm_intermediate=normalised,
             )
             features.append(last if layer is None else inner)
         return torch.cat(features, dim=-1), pooled
 
-    def denoising_loss(self, x0, noise, t, caption, prediction="eps"):
-        """METHOD eq. 1 of one sample: x0, noise [c, h, w] in the model's scale."""
-        abar = alphas_cumprod()[t]
+    def denoising_loss(self, x0, noise, timesteps, captions, prediction="eps"):
+        """METHOD eq. 1 of each sample, [n]: x0, noise [n, c, h, w] in the model's scale, int64 [n], n captions."""
+        abar = alphas_cumprod().to(x0.device)[timesteps][:, None, None, None]
         signal, sigma = abar.sqrt().float(), (1 - abar).sqrt().float()
         x_t = signal * x0 + sigma * noise
-        context, pooled = self.encode(caption)
+        context, pooled = self.encode(captions)
         conditions = {"context": context}
         if "clip_g" in self.tables:
-            height, width = (8 * side for side in x0.shape[1:])
+            height, width = (8 * side for side in x0.shape[2:])
             sizes = [v for number in (height, width, 0, 0, height, width) for v in sinusoids(number)]
-            conditions["y"] = torch.cat([pooled, torch.tensor([sizes])], dim=1)
-        output = self.unet(x_t[None], torch.tensor([float(t)]), **conditions)[0]
+            conditions["y"] = torch.cat([pooled, torch.tensor([sizes] * len(pooled))], dim=1)
+        output = self.unet(x_t, timesteps.float(), **conditions)
         target = noise if prediction == "eps" else signal * noise - sigma * x0
-        return (target - output).square().mean()
+        return (target - output).square().flatten(1).mean(1)
 
     def word(self, key, text):
         """The input embedding of a word, normalised; several tokens are averaged first."""

@@ -55,13 +55,12 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
         losses, steers = [], []
         for draws in batches:
             negatives = words([captions[c] for c in sorted(set(draws.captions))])
-            for i, c in enumerate(draws.captions):
-                x0 = mean[draws.exemplars[i]].clone() + std[draws.exemplars[i]].clone() * draws.posterior[i]
-                t = int(draws.timesteps[i])
-                losses.append(reference.denoising_loss(x0, draws.noise[i], t, captions[c], prediction))
-                positives = [task.steering.basis[p] for p in draws.positives[i].tolist()]
-                steers.append(reference.steering_loss(positives, negatives, 0.07))
-        expected_denoise, expected_steer = torch.stack(losses).mean(), torch.stack(steers).mean()
+            x0 = mean[draws.exemplars].clone() + std[draws.exemplars].clone() * draws.posterior
+            texts = [captions[c] for c in draws.captions]
+            losses.append(reference.denoising_loss(x0, draws.noise, draws.timesteps, texts, prediction))
+            for row in draws.positives.tolist():
+                steers.append(reference.steering_loss([task.steering.basis[p] for p in row], negatives, 0.07))
+        expected_denoise, expected_steer = torch.cat(losses).mean(), torch.stack(steers).mean()
         expected = reference.gradient(expected_denoise + expected_steer)
 
     assert float(denoise) == pytest.approx(float(expected_denoise), rel=1e-5)

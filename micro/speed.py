@@ -1,0 +1,409 @@
+"""`make speed`: a training step beside the published loop and beside the bare networks; what use and import cost.
+
+What is compared runs in turns in one process, memory in a process of its own for each; ratios are of medians.
+Writes build/speed/report.json and prints its table, which docs/speed.md holds.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import psutil
+import torch
+
+from reversion_core.exemplars import Exemplars
+from reversion_core.files import write_whole
+from reversion_core.focal import Focal
+from reversion_core.settings import PRESETS
+from reversion_core.steering import Steering
+from reversion_core.words import entity_words
+
+from . import host, pack, server, world
+
+FOLDER = host.ROOT / "build" / "speed"
+KINDS = ("ours", "published")
+
+
+def exemplars(count=8):
+    rng = np.random.default_rng(4)
+    scenes = [world.arrange("above", *world.random_pair(rng), rng) for _ in range(count)]
+    captions = tuple((f"{scene.pair[0]} {{}} {scene.pair[1]}",) for scene in scenes)
+    return Exemplars(tuple(map(str, range(count))), tuple(map(world.render, scenes)), captions)
+
+
+class Bench:
+    """The miniature as the host loads it, and a training problem at the published setting."""
+
+    def __init__(self, batch_size=2, accumulation=4):
+        host.enter()
+        import comfy.model_management
+        import comfy.sd
+
+        from reversion_core import host as core_host
+        from reversion_core import run, trainer
+
+        self.host, self.run, self.trainer = core_host, run, trainer
+        self.device = comfy.model_management.get_torch_device()
+        path = server.MODELS / server.CHECKPOINT
+        pack.write_checkpoint(path)
+        with torch.inference_mode():
+            self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
+        settings = {"batch_size": batch_size, "accumulation": accumulation}
+        settings = dataclasses.replace(PRESETS["paper"], **settings)
+        self.task = run.Task(exemplars(), settings, Steering(), Focal())
+        self.windows = run.check(self.model, self.clip, self.vae, self.task, "speed")[2]
+        self.pixels = torch.from_numpy(self.task.exemplars.fitted(world.SIDE))
+        with torch.inference_mode():
+            self.mean, self.std = core_host.scaled_posterior(self.model, self.vae, self.pixels)
+        self.model, self.clip = core_host.load_for_training(self.model, self.clip)
+
+    def borrowing(self):
+        return self.host.borrowing(self.model, self.clip, self.windows, self.task.settings.precision)
+
+    def learner(self, lent):
+        problem = self.run.build_problem(self.clip, self.task, self.mean, self.std)
+        initial = {"clip_l": self.host.word_rows(self.clip, "clip_l", [self.task.settings.initial_word]).cpu()}
+        return self.trainer.Learner(lent, problem, self.task.settings, self.task.steering, self.task.focal, initial)
+
+    def synchronise(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+class Published:
+    """The published loop, literally: the whole table is optimised and put back, the VAE runs at every step, a uniform
+    t is drawn and thrown away, all in float32. It takes the same draws as our learner, so that losses can be compared.
+    """
+
+    def __init__(self, bench, learner):
+        sys.path.append(str(host.ROOT / "tests"))
+        from reference import Reference
+
+        self.bench, self.learner = bench, learner
+        start = next(iter(learner.vectors.values()))[0]
+        self.reference = Reference(bench.clip, bench.model, {"clip_l": start.to(bench.device)})
+        self.reference.unet.to(bench.device)
+        self.table = self.reference.tables["clip_l"]
+        self.before = self.table.detach().clone()
+        settings = learner.settings
+        self.optimizer = torch.optim.AdamW([self.table], settings.learning_rate, weight_decay=settings.weight_decay)
+        self.generator, self.epoch = torch.Generator().manual_seed(settings.seed), []
+
+    def update(self):
+        """One update; returns its loss."""
+        task, problem, learner = self.bench.task, self.learner.problem, self.learner
+        batches = self.bench.trainer.draw_update(
+            problem, task.settings, task.steering, learner.cdf, self.epoch, self.generator
+        )
+        total = 0.0
+        for draws in batches:
+            torch.randint(1000, (len(draws.captions),), generator=torch.Generator().manual_seed(0))
+            with torch.inference_mode():
+                self.bench.vae.encode(self.bench.pixels[draws.exemplars])
+            x0 = problem.mean[draws.exemplars] + problem.std[draws.exemplars] * draws.posterior
+            with torch.autograd.graph.allow_mutation_on_saved_tensors():
+                loss = self._loss(draws, x0) / len(batches)
+                loss.backward()
+            total += float(loss.detach())
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            self.table[:-1] = self.before[:-1]
+        return total
+
+    def _loss(self, draws, x0):
+        task, device = self.bench.task, self.bench.device
+        captions = [task.captions[c] for c in draws.captions]
+        denoise = self.reference.denoising_loss(x0.to(device), draws.noise.to(device), draws.timesteps, captions).mean()
+        negatives = entity_words([task.captions[c] for c in sorted(set(draws.captions))])
+        rows = [[task.steering.basis[p] for p in row] for row in draws.positives.tolist()]
+        steer = [self.reference.steering_loss(row, negatives, task.steering.temperature) for row in rows]
+        return denoise + task.steering.weight * torch.stack(steer).mean()
+
+
+class Floor:
+    """The bare networks, same batch and dtype: text encoder, UNet forward, backward to its text features, and through
+    the text encoder."""
+
+    def __init__(self, bench, learner):
+        self.bench, self.learner = bench, learner
+        self.parts = {"text encoder": [], "UNet forward": [], "UNet backward": []}
+
+    def update(self):
+        settings, learner = self.learner.settings, self.learner
+        unet = self.bench.model.model.diffusion_model
+        clock = self._clock()
+        captions = list(range(len(self.bench.task.captions)))
+        features = learner.model.encode(captions, learner.relation)["cross_attn"]
+        leaf = features.detach().requires_grad_()
+        forward = backward = 0.0
+        text = clock()
+        for i in range(settings.accumulation):
+            clock = self._clock()
+            x = torch.zeros(settings.batch_size, *self.bench.mean.shape[1:], device=self.bench.device)
+            rows = [(i * settings.batch_size + j) % len(captions) for j in range(settings.batch_size)]
+            t = torch.full((settings.batch_size,), 500.0, device=self.bench.device)
+            output = unet(x, t, context=leaf[rows], transformer_options=learner.model._options)
+            forward += clock()
+            clock = self._clock()
+            output.square().mean().backward()
+            backward += clock()
+        clock = self._clock()
+        features.backward(leaf.grad)
+        for name, seconds in zip(self.parts, (text + clock(), forward, backward), strict=True):
+            self.parts[name].append(seconds)
+
+    def _clock(self):
+        self.bench.synchronise()
+        began = time.perf_counter()
+
+        def seconds():
+            self.bench.synchronise()
+            return time.perf_counter() - began
+
+        return seconds
+
+
+def steps(rounds):
+    """Seconds of a step by kind, in turns; the floor's parts; the largest relative difference of the losses."""
+    bench = Bench()
+    times, differences = {"ours": [], "published": [], "floor": []}, []
+
+    def timed(kind, update):
+        bench.synchronise()
+        began = time.perf_counter()
+        result = update()
+        bench.synchronise()
+        times[kind].append(time.perf_counter() - began)
+        return result
+
+    with bench.borrowing() as lent:
+        learner = bench.learner(lent)
+    published, floor = Published(bench, learner), Floor(bench, learner)
+    for _ in range(rounds):
+        with bench.borrowing() as learner.model:
+            timed("ours", learner.update)
+            timed("floor", floor.update)
+        loss = timed("published", published.update)
+        differences.append(abs(loss / learner.history[-1]["loss"] - 1))
+    # The first round warms up.
+    parts = {name: statistics.median(values[1:]) for name, values in floor.parts.items()}
+    return {kind: values[1:] for kind, values in times.items()}, parts, max(differences)
+
+
+def by_batch(sizes=(1, 2, 4, 8), rounds=4):
+    """Median seconds of an update with one micro-batch, by its size."""
+    result = {}
+    for size in sizes:
+        bench = Bench(size, 1)
+        with bench.borrowing() as lent:
+            learner, seconds = bench.learner(lent), []
+            for _ in range(rounds + 1):
+                bench.synchronise()
+                began = time.perf_counter()
+                learner.update()
+                bench.synchronise()
+                seconds.append(time.perf_counter() - began)
+        result[str(size)] = statistics.median(seconds[1:])
+    return result
+
+
+@contextlib.contextmanager
+def watching_memory(device, found):
+    """Fill `found` with the peak of memory over what is in use now, in bytes."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield
+        found.append(torch.cuda.max_memory_allocated() - before)
+        return
+    process, stop, peak = psutil.Process(), threading.Event(), [0]
+    before = process.memory_info().rss
+
+    def watch():
+        while not stop.wait(0.002):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    found.append(max(peak[0] - before, 0))
+
+
+def peak_memory(kind, updates=3):
+    """Bytes that weights and a few updates take; called in a process of its own."""
+    bench, found = Bench(), []
+    networks = (bench.model.model.diffusion_model, bench.clip.cond_stage_model, bench.vae.first_stage_model)
+    if kind == "ours":
+        weights = sum(p.nbytes for network in networks for p in network.parameters())
+        with watching_memory(bench.device, found), bench.borrowing() as lent:
+            learner = bench.learner(lent)
+            for _ in range(updates):
+                learner.update()
+    else:
+        weights = sum(4 * p.numel() for network in networks for p in network.parameters())
+        with bench.borrowing() as lent:
+            learner = bench.learner(lent)
+        published = Published(bench, learner)
+        with watching_memory(bench.device, found):
+            for _ in range(updates):
+                published.update()
+    return weights + found[0]
+
+
+def flat_memory(updates):
+    """RSS in bytes after a tenth of the updates and after all of them."""
+    bench, process = Bench(2, 1), psutil.Process()
+    with bench.borrowing() as lent:
+        learner = bench.learner(lent)
+        for _ in range(updates // 10):
+            learner.update()
+        early = process.memory_info().rss
+        for _ in range(updates - updates // 10):
+            learner.update()
+        return early, process.memory_info().rss
+
+
+def use(rounds, sampling_steps=6):
+    """Median seconds of the host's own encode and sample, and of the same with a relation in the prompt."""
+    bench = Bench()
+    import comfy.sample
+
+    vectors = {"clip_l": bench.host.word_rows(bench.clip, "clip_l", ["above"])}
+    latent = torch.zeros(1, *bench.mean.shape[1:])
+    noise = comfy.sample.prepare_noise(latent, 0)
+    times = {"host": [], "relation": []}
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for kind, word in (("host", "above"), ("relation", "<R>")):
+                began = time.perf_counter()
+                clip = bench.host.with_relation(bench.clip, "<R>", vectors) if kind == "relation" else bench.clip
+                positive, negative = (
+                    clip.encode_from_tokens_scheduled(clip.tokenize(text))
+                    for text in (f"red circle {word} blue star", "")
+                )
+                comfy.sample.sample(
+                    bench.model, noise, sampling_steps, 5.0, "euler", "normal", positive, negative, latent,
+                    disable_pbar=True, seed=0,
+                )  # fmt: skip
+                bench.synchronise()
+                times[kind].append(time.perf_counter() - began)
+    return {kind: statistics.median(values[1:]) for kind, values in times.items()}
+
+
+_IMPORT = """
+import sys, time
+from micro import host
+host.enter()
+import importlib.util, execution, server, nodes, comfy_api.latest, comfy.sd
+spec = importlib.util.spec_from_file_location("pack", "__init__.py", submodule_search_locations=["."])
+module = importlib.util.module_from_spec(spec)
+sys.modules["pack"] = module
+began = time.perf_counter()
+spec.loader.exec_module(module)
+import asyncio
+extension = asyncio.run(module.comfy_entrypoint())
+asyncio.run(extension.get_node_list())
+print("seconds", time.perf_counter() - began)
+"""
+
+
+def import_seconds(rounds=3):
+    """Median seconds that the pack adds to the start of a host whose own modules are loaded."""
+    found = []
+    for _ in range(rounds):
+        output = subprocess.run(
+            [sys.executable, "-c", _IMPORT, "--cpu"], cwd=host.ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        found.append(float(output.split("seconds")[-1]))
+    return statistics.median(found)
+
+
+def in_a_process(function, *arguments):
+    """The JSON result of a function of this module in a fresh process."""
+    code = f"import json; from micro import speed; print('result', json.dumps(speed.{function}(*{arguments!r})))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=host.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return json.loads(output.split("result")[-1])
+
+
+def measure(rounds, updates):
+    times, parts, difference = steps(rounds)
+    medians = {kind: statistics.median(values) for kind, values in times.items()}
+    memory = {kind: in_a_process("peak_memory", kind) for kind in KINDS}
+    early, late = in_a_process("flat_memory", updates)
+    used = use(rounds)
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
+        "torch": torch.__version__,
+        "batch": "2 x 4, float32",
+        "rounds": rounds,
+        "ratio_published": medians["published"] / medians["ours"],
+        "peak_memory_ratio": memory["ours"] / memory["published"],
+        "overhead_floor": medians["ours"] / medians["floor"],
+        "use_overhead": used["relation"] / used["host"] - 1,
+        "import_seconds": import_seconds(),
+        "loss_difference": difference,
+        "seconds": medians,
+        "floor_parts": parts,
+        "peak_bytes": memory,
+        "seconds_by_batch": by_batch(),
+        "memory_growth": {"updates": updates, "share": late / early - 1},
+    }
+
+
+def markdown(report):
+    memory = report["memory_growth"]
+    batch = ", ".join(f"{size}: {1000 * seconds:.0f} ms" for size, seconds in report["seconds_by_batch"].items())
+    rows = {
+        "steps a second beside the published loop": f"{report['ratio_published']:.1f} x",
+        "peak memory beside the published loop": f"{report['peak_memory_ratio']:.2f} x",
+        "largest difference of the loss to the published loop's": f"{report['loss_difference']:.1e}",
+        "a whole step beside the bare networks": f"{report['overhead_floor']:.2f} x",
+        "using a relation beside the host's own encode and sample": f"{100 * report['use_overhead']:+.1f}%",
+        "added to the host's start": f"{report['import_seconds']:.3f} s",
+        f"memory from update {memory['updates'] // 10} to {memory['updates']}": f"{100 * memory['share']:+.1f}%",
+        "a step by pictures in it": batch,
+        **{f"of the bare step: {name}": f"{1000 * v:.0f} ms" for name, v in report["floor_parts"].items()},
+    }
+    return "\n".join(
+        [
+            "# Speed",
+            "",
+            f"`make speed` on {report['device']}, torch {report['torch']}; the miniature, {report['batch']}, "
+            f"medians of {report['rounds'] - 1} rounds in turns.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows.items()),
+            "",
+        ]
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--updates", type=int, default=200, help="over which memory is watched")
+    arguments = parser.parse_args()
+    report = measure(arguments.rounds, arguments.updates)
+    write_whole(FOLDER / "report.json", json.dumps(report, indent=1).encode())
+    write_whole(FOLDER / "speed.md", markdown(report).encode())
+    print(markdown(report))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
