@@ -9,16 +9,17 @@ from ..reversion_core.exemplars import PICTURE_SUFFIXES
 from ..reversion_core.relation import SUFFIXES
 
 AUTOSAVE = "reversion-autosave"
+LONGEST_NAME = 200  # what every file system takes, in letters of any script but the widest
 
 
 def confined(root, name, node, input_name):
     """root / name, resolved. Raises a ReVersionError for a name that leads out of the root."""
-    root = Path(root).resolve()
-    path = (root / name.replace("\\", "/")).resolve()
-    if not name.strip() or ":" in name or "\0" in name or not path.is_relative_to(root):
-        raise ReVersionError(
-            node, input_name, f"{name!r} is not inside the host's '{root.name}' folder", "choose a name without '..'"
-        )
+    root, plain = Path(root).resolve(), name.replace("\\", "/")
+    legal = name.strip() and not {":", "\0"} & set(name) and max(map(len, plain.split("/"))) < LONGEST_NAME
+    path = (root / plain).resolve() if legal else root.parent
+    if not path.is_relative_to(root):
+        problem = f"{name[:60]!r} is not inside the host's '{root.name}' folder"
+        raise ReVersionError(node, input_name, problem, "choose a name without '..'")
     return path
 
 

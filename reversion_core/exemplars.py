@@ -143,6 +143,8 @@ def _captions_of(folder, paths, node, input_name):
         raise ReVersionError(
             node, input_name, f"text.json is not valid JSON (line {error.lineno})", "mend that line"
         ) from error
+    except RecursionError as error:
+        raise ReVersionError(node, input_name, "text.json is not valid JSON (too deep)", "write it anew") from error
     if isinstance(described, dict):
         described = {name: [c] if isinstance(c, str) else c for name, c in described.items()}
     if not isinstance(described, dict) or not all(_is_caption_list(c) for c in described.values()):

@@ -91,7 +91,7 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
             node, input_name, f"'{path.name}' holds more than numbers and was not opened", "use a safetensors file"
         ) from error
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        reason = (str(error).splitlines() or ["it is empty"])[0][:120]
+        reason = "it is damaged" if isinstance(error, KeyError) else (str(error).splitlines() or ["it is empty"])[0][:120]
         raise ReVersionError(
             node, input_name, f"'{path.name}' is no relation ({reason})", "choose an embedding of SD 1.x, 2.x or SDXL"
         ) from error
@@ -119,7 +119,7 @@ def _vectors_of(found):
 
 
 def checked_vectors(key, tensor):
-    """float32 [k, d] of an encoder's vectors; raises ValueError for a wrong shape or numbers that are not finite."""
+    """float32 [k, d] of an encoder's vectors; raises ValueError for a wrong shape or numbers that mean no direction."""
     tensor = tensor.detach().float()
     tensor = tensor[None] if tensor.ndim == 1 else tensor
     if tensor.ndim != 2 or not 1 <= len(tensor) <= 75 or tensor.shape[1] != WIDTH_OF_ENCODER[key]:
@@ -127,6 +127,8 @@ def checked_vectors(key, tensor):
         raise ValueError(f"{key} has shape {shape} instead of 1 to 75 vectors of {WIDTH_OF_ENCODER[key]}")
     if not tensor.isfinite().all():
         raise ValueError(f"{key} holds numbers that are not finite")
+    if not tensor.any(dim=1).all():
+        raise ValueError(f"{key} holds a vector of zeros")
     return tensor.clone()
 
 

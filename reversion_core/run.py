@@ -65,8 +65,7 @@ def check(model, clip, vae, task, node):
                 f"'{several[0]}' of the word basis is not one token",
                 "take it out of ReVersion Steering",
             )
-    windows = host.caption_windows(clip, task.prompts, task.settings.vectors)
-    host.check_windows(windows, task.prompts, task.settings.vectors, node)
+    windows = host.caption_windows(clip, task.prompts, task.settings.vectors, node)
     return family, task.exemplars.training_size(native), windows
 
 

@@ -60,6 +60,8 @@ PRESETS = {
 
 def from_preset(preset, node="ReVersion Train", **overrides):
     """The preset's settings with every override that is not 0 or "preset". Raises a ReVersionError for bad values."""
+    if preset not in PRESETS:
+        raise ReVersionError(node, "preset", f"there is no preset {preset!r}", f"choose {', '.join(PRESETS)}")
     given = {name: value for name, value in overrides.items() if value not in (0, "preset") or name == "seed"}
     settings = replace(PRESETS[preset], **given)
     for name, lowest, highest in (
@@ -72,6 +74,9 @@ def from_preset(preset, node="ReVersion Train", **overrides):
         value = getattr(settings, name)
         if not lowest <= value <= highest:
             raise ReVersionError(node, name, f"{value} is out of range", f"give {lowest} to {highest}")
+    for name, options in (("schedule", SCHEDULES), ("norm", NORMS), ("precision", PRECISIONS)):
+        if (value := getattr(settings, name)) not in options:
+            raise ReVersionError(node, name, f"there is no {name} {value!r}", f"choose {', '.join(options)}")
     return settings
 
 

@@ -8,7 +8,6 @@ from .preview import sample
 from .prompts import (
     at_strength,
     caption_windows,
-    check_windows,
     encoder_keys,
     token_ids,
     token_table,
@@ -30,7 +29,6 @@ __all__ = [
     "check_clip",
     "check_fits",
     "check_pair",
-    "check_windows",
     "discrete_sampling",
     "empty_cache",
     "encoder_keys",

@@ -113,28 +113,26 @@ def slerp(start, end, share):
     return direction * (start_norm + share * (end_norm - start_norm)).clamp(min=0)
 
 
-def caption_windows(clip, captions, vectors):
+def caption_windows(clip, captions, vectors, node="ReVersion Train", input_name="exemplars"):
     """The host's tokens of each caption template: encoder name -> first window of 77.
 
-    Where vector i of the relation goes stands the marker (encoder key, i).
+    Where vector i of the relation goes stands the marker (encoder key, i). Raises a ReVersionError for a caption that
+    the host cannot read, or one so long that the relation is cut off.
     """
     markers = {key: [(key, i) for i in range(vectors)] for key in encoder_keys(clip)}
     marked = with_relation(clip, PLACEHOLDER, markers)
-    prompts = (caption.replace(SLOT, PLACEHOLDER) for caption in captions)
-    return [
-        {name: [token for token, _ in first] for name, (first, *_) in marked.tokenize(p, disable_weights=True).items()}
-        for p in prompts
-    ]
-
-
-def check_windows(windows, captions, vectors, node, input_name="exemplars"):
-    """Raises a ReVersionError for a caption so long that the relation is cut off."""
-    for window, caption in zip(windows, captions, strict=True):
-        for tokens in window.values():
-            if sum(isinstance(token, tuple) for token in tokens) < vectors:
-                raise ReVersionError(
-                    node,
-                    input_name,
-                    f"the caption '{caption[:60]}...' is longer than {TOKEN_WINDOW} tokens and its {{}} comes too late",
-                    "shorten it",
-                )
+    windows = []
+    for caption in captions:
+        try:
+            tokens = marked.tokenize(caption.replace(SLOT, PLACEHOLDER), disable_weights=True)
+        except IndexError as error:  # the host's own reading of "embedding:" without a name
+            problem = f"ComfyUI cannot read the caption {caption[:60]!r}"
+            raise ReVersionError(node, input_name, problem, "write a name after embedding:") from error
+        window = {name: [token for token, _ in first] for name, (first, *_) in tokens.items()}
+        if any(sum(isinstance(token, tuple) for token in part) < vectors for part in window.values()):
+            problem = (
+                f"the caption '{caption[:60]}...' is longer than {TOKEN_WINDOW} tokens and its {{}} comes too late"
+            )
+            raise ReVersionError(node, input_name, problem, "shorten it")
+        windows.append(window)
+    return windows

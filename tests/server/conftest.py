@@ -33,7 +33,7 @@ def exemplars(host_server):
     return write_exemplars(host_server.folder / "input" / "inside").name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def probe(host_server):
     """The hashes of weights and random states as they are in the server now."""
 
