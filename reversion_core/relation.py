@@ -91,7 +91,8 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
             node, input_name, f"'{path.name}' holds more than numbers and was not opened", "use a safetensors file"
         ) from error
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        reason = "it is damaged" if isinstance(error, KeyError) else (str(error).splitlines() or ["it is empty"])[0][:120]
+        said = "it is damaged" if isinstance(error, KeyError) else str(error) or "it is empty"
+        reason = said.splitlines()[0][:120]
         raise ReVersionError(
             node, input_name, f"'{path.name}' is no relation ({reason})", "choose an embedding of SD 1.x, 2.x or SDXL"
         ) from error

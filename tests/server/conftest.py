@@ -1,11 +1,8 @@
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from micro import graphs, server, world
+from micro import demo, graphs, server
 
 
 @pytest.fixture(scope="session")
@@ -15,22 +12,10 @@ def host_server(tmp_path_factory):
         yield running
 
 
-def write_exemplars(folder, relation="inside", count=8, seed=4):
-    """Drawn exemplars of a relation with their text.json, as an artist would lay them out."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    captions = {}
-    for i in range(count):
-        scene = world.arrange(relation, *world.random_pair(rng), rng)
-        Image.fromarray(world.render(scene)).save(folder / f"{i}.png")
-        captions[f"{i}.png"] = [f"{scene.subject.entity} {{}} {scene.object.entity}"]
-    (folder / "text.json").write_text(json.dumps(captions))
-    return folder
-
-
 @pytest.fixture(scope="session")
 def exemplars(host_server):
-    return write_exemplars(host_server.folder / "input" / "inside").name
+    demo.write_exemplars(host_server.folder / "input" / "inside", "inside")
+    return "inside"
 
 
 @pytest.fixture(scope="session")

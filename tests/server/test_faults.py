@@ -11,11 +11,10 @@ import struct
 
 import pytest
 import torch
-from conftest import write_exemplars
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from micro import graphs, host
+from micro import demo, graphs, host
 from micro.server import PromptError
 from reversion_core import relation as relation_files
 from reversion_core.files import write_whole
@@ -309,7 +308,8 @@ def test_captions(attempt, host_server, embeddings, kind):
 
 @pytest.mark.parametrize(("count", "expected"), [(0, "has no pictures"), (1, None), (500, None)])
 def test_numbers_of_exemplars(attempt, host_server, count, expected):
-    folder = write_exemplars(host_server.folder / "input" / f"count-{count}", count=count)
+    folder = host_server.folder / "input" / f"count-{count}"
+    demo.write_exemplars(folder, "inside", count)
     graph = graphs.learn(folder.name, **ONE_STEP)
     graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="counted", overwrite=True)
     attempt(graph, expected)
