@@ -30,6 +30,7 @@ from . import demo, host, judge, pack, world
 from .studio import Studio
 
 FOLDER = host.ROOT / "build" / "benchmark"
+PUBLISHED = host.ROOT / "docs" / "benchmark.json"
 RELATIONS = ("inside", "above", "left of", "on", "behind", "beside")
 CAPTIONS = ("full", "coarse")
 MEASURES = ("relation", "entity", "leakage")
@@ -60,15 +61,15 @@ class Method:
 WORDS = {"its own word": None, "and": "and"}
 METHODS = {
     "Textual Inversion": Method(steering=Steering(weight=0.0), focal=Focal(alpha=0.0)),
+    "paper": Method(),
     "without steering": Method(steering=Steering(weight=0.0)),
     "without focal sampling": Method(focal=Focal(alpha=0.0)),
-    "paper": Method(),
+    "balanced": Method(preset="balanced"),
+    "fast": Method({"steps": FAST_STEPS}, preset="fast"),
     "paper + norm control": Method({"norm": "vocabulary"}),
     "paper + swapped negatives": Method({"swap_weight": 0.01}),
     "paper + stratified t": Method({"stratified": True}),
     "paper + 2 vectors": Method({"vectors": 2}),
-    "balanced": Method(preset="balanced"),
-    "fast": Method({"steps": FAST_STEPS}, preset="fast"),
 }
 CURVED = ("Textual Inversion", "paper", "balanced", "fast")
 
@@ -96,8 +97,8 @@ def exemplars(relation, captions="full", count=EXEMPLARS):
 
 
 class Bench:
-    def __init__(self, pairs=PAIRS):
-        self.studio, self.pairs = Studio(), pairs
+    def __init__(self, pairs=PAIRS, curves=True):
+        self.studio, self.pairs, self.curves = Studio(), pairs, curves
 
     def learn(self, method, material, seed, on_step=lambda learner: None):
         """What a method learns from exemplars, a `run.Learned`; an equal earlier run's from disk."""
@@ -108,8 +109,8 @@ class Bench:
         with torch.inference_mode():
             return run.learn_relation(*models, task, keeping, lambda learner, previews: on_step(learner), "benchmark")
 
-    def figures(self, report):
-        """Pictures of the run beside its report, from relations that are learned already."""
+    def figures(self, report, folder):
+        """Pictures of the run in a folder, from relations that are learned already."""
         from . import figures
 
         learned = {}
@@ -118,7 +119,7 @@ class Bench:
             learned[relation] = scenes, self.learn("balanced", material, 0).relation.vectors
         material, _ = exemplars(RELATIONS[0])
         histories = {method: self.learn(method, material, 0).history for method in CURVED}
-        figures.write(self, report, learned, histories, FOLDER)
+        figures.write(self, report, learned, histories, folder)
 
     def score(self, relation, word, vectors, scenes):
         """DESIGN's measures over unseen pairs, a 0/1 a picture."""
@@ -136,7 +137,7 @@ class Bench:
         found = judge.measures(pictures, pairs, relation, shown)
         return {name: values.astype(int).tolist() for name, values in found.items()}, pictures
 
-    def cell(self, section, parts, curves=True):
+    def cell(self, section, parts):
         first, method, relation, seed = parts
         captions, count = (first, EXEMPLARS) if section == "table" else ("full", first)
         material, scenes = exemplars(relation, captions, count)
@@ -151,7 +152,7 @@ class Bench:
         learned = self.learn(method, material, seed, keep)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
         record |= self.score(relation, "<R>", learned.relation.vectors, scenes)
-        if curves and kept and section == "table" and method in CURVED and captions == "full" and seed == 0:
+        if self.curves and kept and section == "table" and method in CURVED and captions == "full" and seed == 0:
             points = {step: self.score(relation, "<R>", vectors, scenes) for step, vectors in kept.items()}
             record["curve"] = [{"step": step, **_means(found)} for step, found in points.items()]
         return record
@@ -220,7 +221,7 @@ def markdown(report):
         "# Benchmark",
         "",
         f"`{about['command']}`, {about['date']}, commit {about['commit']}, {about['hardware']}; "
-        f"ComfyUI {about['host']}, miniature {about['weights']}.",
+        f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
         "",
         f"{about['relations']} relations, seeds {about['seeds']}, {about['exemplars']} exemplars, {about['pairs']} "
         f"held-out pairs a cell, euler, normal, {DRAWING['steps']} steps, cfg {DRAWING['cfg']}. Shares of pictures "
@@ -282,8 +283,30 @@ def write(path, done, details):
         "cells": done,
     }
     write_whole(path, json.dumps(report).encode())
-    path.with_suffix(".md").write_text(markdown(report))
+    write_whole(path.with_suffix(".md"), markdown(report).encode())
     return report
+
+
+def cells_of(path, details):
+    """The cells of an earlier report, unless they are of other weights or another number of pairs."""
+    kept = json.loads(path.read_text()) if path.exists() else {"about": {}}
+    same = all(kept["about"].get(name) == details[name] for name in ("weights", "pairs"))
+    return kept["cells"] if same else {}
+
+
+def fill(bench, done, left, hours, save):
+    """Measure the cells that are left, for so many hours at most; save() is called after each."""
+    began = time.monotonic()
+    for i, cell in enumerate(left, 1):
+        done[json.dumps(cell)] = record = bench.cell(*cell)
+        save()
+        spent = time.monotonic() - began
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in _means(record).items())
+        minutes = spent / i * (len(left) - i) / 60
+        name = " / ".join(map(str, cell[1]))
+        logging.info("%s: %s; %d left, about %.0f min", name, shares, len(left) - i, minutes)
+        if spent > hours * 3600:
+            break
 
 
 def main():
@@ -291,34 +314,24 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="held-out pairs a cell")
     parser.add_argument("--hours", type=float, default=1e9, help="stop after the cell that is under way then")
+    parser.add_argument("--publish", action="store_true", help="write the report and its pictures to docs/")
     arguments = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / ("quick.json" if arguments.quick else "report.json")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    bench, details = Bench(arguments.pairs), about(arguments)
-    kept = json.loads(path.read_text()) if path.exists() else {"about": {}, "cells": {}}
-    # Cells of other weights or another number of pairs say nothing about these.
-    same = all(kept["about"].get(name) == details[name] for name in ("weights", "pairs"))
-    done = kept["cells"] if same else {}
-    left = [cell for cell in cells(arguments.quick) if json.dumps(cell) not in done]
-    began = time.monotonic()
-    for i, cell in enumerate(left):
-        done[json.dumps(cell)] = record = bench.cell(*cell, curves=not arguments.quick)
-        write(path, done, details)
-        spent = time.monotonic() - began
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in _means(record).items())
-        logging.info(
-            "%s: %s; %d left, about %.0f min",
-            " / ".join(map(str, cell[1])),
-            shares,
-            len(left) - i - 1,
-            spent / (i + 1) * (len(left) - i - 1) / 60,
-        )
-        if spent > arguments.hours * 3600:
-            break
-    report = write(path, done, details)
-    if not arguments.quick and len(done) == len(list(cells())):
-        bench.figures(report)
+    bench, details = Bench(arguments.pairs, curves=not arguments.quick), about(arguments)
+    # A fresh clone goes on from the published report.
+    done = cells_of(path if path.exists() or arguments.quick else PUBLISHED, details)
+    wanted = list(cells(arguments.quick))
+    left = [cell for cell in wanted if json.dumps(cell) not in done]
+
+    def save(path=path):
+        details["cells"] = f"{len(done)} of {len(wanted)}"
+        return write(path, done, details)
+
+    fill(bench, done, left, arguments.hours, save)
+    save()
+    if arguments.publish:
+        bench.figures(save(PUBLISHED), PUBLISHED.parent)
     print(path.with_suffix(".md").read_text())  # noqa: T201
 
 
