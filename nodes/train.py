@@ -16,6 +16,7 @@ from . import places
 from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
+MEMORY = ("auto", "low")
 SECONDS_BETWEEN_CHARTS = 2.0
 CHART_SIDE = 640
 
@@ -148,6 +149,15 @@ class ReVersionTrain(io.ComfyNode):
                 FocalSocket.Input(
                     "focal", optional=True, tooltip="ReVersion Focal Sampling. Without it the published value is used."
                 ),
+                io.Combo.Input(
+                    "memory",
+                    options=list(MEMORY),
+                    default=MEMORY[0],
+                    optional=True,
+                    tooltip="auto: less memory, and more time, only where there is too little of it. low: as little as "
+                    "possible from the start, with one picture at a time and gradient checkpointing. The relation is "
+                    "the same up to rounding.",
+                ),
             ],
             outputs=[
                 RelationSocket.Output("relation", tooltip="For ReVersion Save Relation and ReVersion Apply Relation."),
@@ -181,6 +191,7 @@ class ReVersionTrain(io.ComfyNode):
         resume=True,
         steering=None,
         focal=None,
+        memory=MEMORY[0],
     ):
         settings = from_preset(
             preset,
@@ -209,6 +220,7 @@ class ReVersionTrain(io.ComfyNode):
             resume,
             previews,
             prompt,
+            memory == "low",
         )
         learned = run.learn_relation(model, clip, vae, task, keeping, _Display(settings.steps), cls.NAME)
         report = as_image(charts.training_report(learned.history))

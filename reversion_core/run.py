@@ -95,7 +95,8 @@ class Keeping:
     """What a run does beside learning: where it is kept, how often, and which pictures it draws on the way.
 
     every, previews: updates between two saves and two preview pictures, 0 for none but the last save; resume: go on
-    from an equal run that was stopped; prompt: of the previews, with `<R>`.
+    from an equal run that was stopped; prompt: of the previews, with `<R>`; low_memory: as little of it as possible
+    from the start.
     """
 
     folder: object
@@ -104,6 +105,7 @@ class Keeping:
     resume: bool = True
     previews: int = 0
     prompt: str = ""
+    low_memory: bool = False
 
 
 @dataclasses.dataclass(eq=False)
@@ -145,7 +147,7 @@ class _Training:
         self.model, self.clip, self.vae = models
         self.windows, self.task, self.keeping, self.saved, self.node = windows, task, keeping, saved, node
         self.details = details  # what the relation's metadata say of the run
-        self.learner, self.previews, self.recompute = None, [], False
+        self.learner, self.previews, self.recompute = None, [], keeping.low_memory
 
     def run(self, latents, on_progress):
         """Learn to the last step. latents: mean and std of the exemplars' posterior. Returns a Learned."""
@@ -193,6 +195,8 @@ class _Training:
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         problem = build_problem(self.clip, task, *latents)
         self.learner = trainer.Learner(lent, problem, task.settings, task.steering, task.focal, initial)
+        if self.keeping.low_memory:
+            self.learner.at_once = 1
         if self.keeping.resume and (state := self.saved.unfinished()) is not None:
             self.learner.restore(state)
             logging.info("ReVersion: goes on after step %d of an equal run", self.learner.step)

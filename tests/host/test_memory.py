@@ -56,6 +56,14 @@ def test_out_of_memory_learns_the_same_with_less(
     assert torch.allclose(vectors(thrifty), vectors(plain), rtol=1e-3, atol=1e-5)
 
 
+def test_low_memory_begins_where_the_others_end(core, loaded, drawn, tmp_path, limited, watched, caplog):
+    plain = learn(core, loaded, drawn, tmp_path / "plain", **BATCH)
+    limited(lambda pictures, recomputed: pictures > 1 or not recomputed)
+    thrifty = learn(core, loaded, drawn, tmp_path / "thrifty", keep={"low_memory": True}, **BATCH)
+    assert torch.allclose(vectors(thrifty), vectors(plain), rtol=1e-3, atol=1e-5)
+    assert not any("out of memory" in record.getMessage() for record in caplog.records)
+
+
 def test_too_little_memory_is_an_error_that_says_what_to_do(core, loaded, drawn, tmp_path, limited, watched):
     limited(lambda pictures, recomputed: True)
     with pytest.raises(core.errors.ReVersionError, match="one picture at a time .* set a smaller size"):
