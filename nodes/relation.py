@@ -12,6 +12,7 @@ from . import places
 from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"
+FORMATS = tuple(suffix[1:] for suffix in relation_files.SUFFIXES)
 
 
 class ReVersionSaveRelation(io.ComfyNode):
@@ -38,14 +39,25 @@ class ReVersionSaveRelation(io.ComfyNode):
                     default=False,
                     tooltip="Replace another relation of this name. Off: another one is refused.",
                 ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default=FORMATS[0],
+                    optional=True,
+                    tooltip="safetensors: for ComfyUI and most others, with all that is known of the training. pt: for "
+                    "older WebUIs. bin: for diffusers. The last two hold the numbers alone.",
+                ),
             ],
             outputs=[io.String.Output("embedding", tooltip="The text embedding:NAME for a prompt.")],
         )
 
     @classmethod
-    def execute(cls, relation, name, overwrite):
+    def execute(cls, relation, name, overwrite, format=FORMATS[0]):
         name = relation_files.checked_name(name, cls.NAME, "name")
-        path = places.embedding_roots()[0] / f"{name}.safetensors"
+        if format not in FORMATS or (len(relation.vectors) > 1 and format != FORMATS[0]):
+            problem = f"{format!r} cannot hold a relation of {relation.family}"
+            raise ReVersionError(cls.NAME, "format", problem, f"choose {FORMATS[0]}")
+        path = places.embedding_roots()[0] / f"{name}.{format}"
         if not path.exists() or overwrite or not relation_files.same_numbers(relation, path):
             if path.exists() and not overwrite:
                 raise ReVersionError(

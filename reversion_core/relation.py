@@ -1,5 +1,6 @@
 """The Relation: what was learned, and its file."""
 
+import io
 import json
 import pickle
 import re
@@ -12,6 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from .errors import ReVersionError
 from .files import write_whole
+from .words import PLACEHOLDER
 
 FORMAT_VERSION = "1"
 LARGEST_FILE = 64 * 2**20  # bytes; a relation of 75 vectors for SDXL has 0.6 MB
@@ -64,10 +66,29 @@ def checked_name(name, node, input_name):
 
 
 def save(relation, path):
-    """Write a relation as safetensors, whole or not at all. Replaces a file that is there."""
+    """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
+
+    .safetensors: the host's, with the metadata; .pt: A1111's WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`.
+    Raises ValueError for a relation of several text encoders in the last two, which hold one.
+    """
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
-    # Not by safetensors' own save_file, whose files only their owner can read.
-    write_whole(path, safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()}))
+    suffix = Path(path).suffix.lower()
+    if suffix == ".safetensors":
+        # Not by safetensors' own save_file, whose files only their owner can read.
+        data = safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()})
+    else:
+        if len(tensors) > 1:
+            raise ValueError(f"a {suffix} file holds one text encoder's vectors and {relation.family} has two")
+        (vectors,) = tensors.values()
+        word = relation.metadata.get("modelspec.trigger_phrase", PLACEHOLDER)
+        # diffusers reads a single vector of the authors' file without its first dimension.
+        content = {word: vectors[0] if len(vectors) == 1 else vectors}
+        if suffix == ".pt":
+            content = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": Path(path).stem}
+        file = io.BytesIO()
+        torch.save(content, file)
+        data = file.getvalue()
+    write_whole(path, data)
 
 
 def load(path, node="ReVersion Load Relation", input_name="relation"):

@@ -50,12 +50,14 @@ def test_learn_save_apply_and_draw_leave_the_model_as_it_was(host_server, exempl
     assert (pixels(host_server, host_server.run(plain), "after") == before).all()
 
 
-def test_native_embedding_draws_the_same_picture(host_server, exemplars):
-    graph = graphs.learn(exemplars, **SHORT) | saved("native") | {"apply": apply()}
+@pytest.mark.parametrize("suffix", relation.SUFFIXES)
+def test_native_embedding_draws_the_same_picture(host_server, exemplars, suffix):
+    name = f"native-{suffix[1:]}"
+    graph = graphs.learn(exemplars, **SHORT) | saved(name, format=suffix[1:]) | {"apply": apply()}
     graph |= graphs.draw("placeholder", "red circle <R> blue square", 7, clip=("apply", 0), steps=4)
     ours = host_server.run(graph)
     theirs = {"checkpoint": graph["checkpoint"]}
-    theirs |= graphs.draw("embedding", "red circle embedding:native blue square", 7, steps=4)
+    theirs |= graphs.draw("embedding", f"red circle embedding:{name} blue square", 7, steps=4)
     native = host_server.run(theirs)
     assert (pixels(host_server, ours, "placeholder") == pixels(host_server, native, "embedding")).all()
 

@@ -54,6 +54,20 @@ def test_layouts_of_other_programs(tmp_path, content, expected):
     assert all(torch.equal(loaded[key], expected[key]) for key in expected)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("suffix", relation.SUFFIXES)
+def test_every_layout_keeps_the_numbers_bit_for_bit(tmp_path, suffix, count):
+    path = tmp_path / f"r{suffix}"
+    relation.save(relation.Relation({"clip_l": vector(count=count)}), path)
+    assert torch.equal(relation.load(path).vectors["clip_l"], vector(count=count))
+    if suffix != ".safetensors":
+        content = torch.load(path, weights_only=True)
+        tensor = content["string_to_param"]["*"] if suffix == ".pt" else content["<R>"]
+        assert tensor.shape[-1] == 768 and tensor.ndim == (1 if suffix == ".bin" and count == 1 else 2)
+        with pytest.raises(ValueError, match="holds one text encoder's vectors and SDXL has two"):
+            relation.save(relation.Relation({"clip_l": vector(), "clip_g": vector(1280)}), path)
+
+
 def test_code_in_a_pickle_does_not_run(tmp_path):
     for name, write in (("a.bin", torch.save), ("b.pt", lambda data, path: path.write_bytes(pickle.dumps(data)))):
         write({"<R>": Malicious(tmp_path / "ran")}, tmp_path / name)
