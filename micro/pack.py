@@ -79,7 +79,6 @@ def _text(tensors, token_ids):
     result = {
         f"{TEXT}.embeddings.token_embedding.weight": table,
         f"{TEXT}.embeddings.position_embedding.weight": tensors["text.position"],
-        "cond_stage_model.transformer.text_projection.weight": torch.eye(TEXT_WIDTH),
     }
     layers = {n.removeprefix("text.layers."): t for n, t in tensors.items() if n.startswith("text.layers.")}
     template = {n.removeprefix("0."): t for n, t in layers.items() if n.startswith("0.")}

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.exemplars import FITS, Exemplars, read_folder, template
 from . import places
-from .sockets import ExemplarsSocket
+from .sockets import ExemplarsSocket, check_choice
 
 CATEGORY = "ReVersion/learn"
 PREVIEW_SIDE = 512
@@ -77,6 +77,7 @@ class ReVersionLoadExemplars(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder, size, fit):
+        check_choice(fit, FITS, cls.NAME, "fit")
         names, pictures, captions = read_folder(places.exemplar_folder(folder, cls.NAME), cls.NAME)
         exemplars = Exemplars(names, pictures, captions, size, fit)
         lines = [f"{len(names)} exemplars in '{folder}'"]
@@ -117,6 +118,7 @@ class ReVersionExemplars(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, captions, size, fit):
+        check_choice(fit[0], FITS, cls.NAME, "fit")
         batch = [picture for image in images for picture in image]
         pictures = tuple(
             (picture[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy() for picture in batch

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..reversion_core import prompts as prompt_grids
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.prompts import OBJECT, SUBJECT
+from .sockets import check_choice
 
 OWN_LISTS = "my own lists"
 
@@ -60,6 +61,7 @@ class ReVersionPrompts(io.ComfyNode):
     @classmethod
     def execute(cls, template, subjects, objects, preset, limit, order_seed):
         lists = {"subjects": prompt_grids.lines_of(subjects), "objects": prompt_grids.lines_of(objects)}
+        check_choice(preset, (OWN_LISTS, *prompt_grids.benchmark()), cls.NAME, "preset")
         if preset != OWN_LISTS:
             lists = prompt_grids.benchmark()[preset]
         for name, slot in (("subjects", SUBJECT), ("objects", OBJECT)):

@@ -9,7 +9,7 @@ from ..reversion_core import relation as relation_files
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.words import PLACEHOLDER
 from . import places
-from .sockets import RelationSocket
+from .sockets import RelationSocket, check_choice
 
 CATEGORY = "ReVersion/use"
 FORMATS = tuple(suffix[1:] for suffix in relation_files.SUFFIXES)
@@ -54,7 +54,8 @@ class ReVersionSaveRelation(io.ComfyNode):
     @classmethod
     def execute(cls, relation, name, overwrite, format=FORMATS[0]):
         name = relation_files.checked_name(name, cls.NAME, "name")
-        if format not in FORMATS or (len(relation.vectors) > 1 and format != FORMATS[0]):
+        check_choice(format, FORMATS, cls.NAME, "format")
+        if len(relation.vectors) > 1 and format != FORMATS[0]:
             problem = f"{format!r} cannot hold a relation of {relation.family}"
             raise ReVersionError(cls.NAME, "format", problem, f"choose {FORMATS[0]}")
         path = places.embedding_roots()[0] / f"{name}.{format}"

@@ -13,7 +13,7 @@ from ..reversion_core.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, fro
 from ..reversion_core.steering import Steering
 from ..reversion_core.words import PLACEHOLDER, SLOT
 from . import places
-from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
+from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images, check_choice
 
 FROM_PRESET = "preset"
 MEMORY = ("auto", "low")
@@ -193,6 +193,7 @@ class ReVersionTrain(io.ComfyNode):
         focal=None,
         memory=MEMORY[0],
     ):
+        check_choice(memory, MEMORY, cls.NAME, "memory")
         settings = from_preset(
             preset,
             cls.NAME,

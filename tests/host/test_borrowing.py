@@ -95,5 +95,19 @@ def test_the_norm_can_be_kept_at_the_vocabulary_s(core, loaded, drawn, tmp_path)
     assert float(free.relation.vectors["clip_l"].norm()) != pytest.approx(norm, rel=1e-3)
 
 
+def test_a_reloaded_checkpoint_is_known_again(core, loaded):
+    """The host does not initialise what SD 1.x leaves out of its checkpoints."""
+    unet, text = loaded.model.model.diffusion_model, loaded.clip.cond_stage_model
+    transformer, found = text.clip_l.transformer, [core.host.fingerprint(unet, text)]
+    for weight in (transformer.text_projection.weight, transformer.text_model.final_layer_norm.weight):
+        kept = weight.clone()
+        with torch.inference_mode():
+            weight.add_(1)
+            found.append(core.host.fingerprint(unet, text))
+            weight.copy_(kept)
+    before, left_out, changed = found
+    assert left_out == before != changed
+
+
 def test_weight_decay_is_off_unless_it_is_published(core):
     assert core.settings.PRESETS["balanced"].weight_decay == core.settings.PRESETS["fast"].weight_decay == 0

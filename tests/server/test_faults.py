@@ -329,7 +329,9 @@ def test_numbers_of_exemplars(attempt, host_server, count, expected):
         {"training_seed": -1},
         {"preset": "best"},
         {"schedule": "\u732b"},
-        {"norm": ""},
+        {"norm": "loud"},
+        {"precision": "int4"},
+        {"memory": "none"},
         {"initial_word": "two words"},
         {"initial_word": "embedding:sound"},
         {"preview_prompt": "no placeholder", "previews": 1},
@@ -340,6 +342,21 @@ def test_settings(attempt, exemplars, inputs):
     graph = graphs.learn(exemplars, **{**ONE_STEP, **inputs})
     graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="settings", overwrite=True)
     attempt(graph, next(iter(inputs)))
+
+
+def test_choices_that_a_node_does_not_have(attempt, host_server, exemplars, embeddings):
+    prompts = graphs.node(
+        "ReVersionPrompts", template="a", subjects="a", objects="b", preset="in between", limit=0, order_seed=0
+    )
+    attempt({"prompts": prompts, "shown": graphs.node("PreviewAny", source=["prompts", 0])}, "input 'preset'")
+    graph = shown(exemplars)
+    graph["exemplars"]["inputs"]["fit"] = "squash"
+    attempt(graph, "input 'fit'")
+    graph = load_relation("sound.safetensors")
+    graph["save"] = graphs.node(
+        "ReVersionSaveRelation", relation=["load", 0], name="other", overwrite=True, format="exe"
+    )
+    attempt(graph, "input 'format'")
 
 
 @pytest.mark.parametrize(

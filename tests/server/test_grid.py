@@ -1,13 +1,16 @@
 """A grid of prompts in one queue, through the real server."""
 
+import csv
 import json
 
 import numpy as np
+import psutil
 import pytest
+import tiny_clip
 from PIL import Image
 from test_training import SHORT, _ran_nodes, apply
 
-from micro import graphs
+from micro import graphs, server
 from micro.server import PromptError
 from reversion_core import prompts
 
@@ -50,6 +53,28 @@ def test_a_hundred_prompts_are_saved_under_their_names_and_the_relation_is_learn
     assert "train" not in _ran_nodes(host_server, graph)
 
 
+def test_memory_stays_flat_over_more_prompts(host_server, exemplars):
+    # After the hundred before.
+    process = psutil.Process(host_server.process.pid)
+    before = process.memory_info().rss
+    host_server.run(grid_graph(exemplars, preset="on", limit=30))
+    assert process.memory_info().rss < 1.05 * before
+
+
+def test_a_queue_cancelled_in_the_middle_goes_on_without_learning_again(host_server, exemplars):
+    graph = grid_graph(exemplars, preset="on", limit=10)
+    folder = host_server.folder / "output"
+    with host_server.following(graph, "grid-sample") as (job, progress):
+        for _ in range(3):
+            next(progress)
+        host_server.post("interrupt")
+        assert server.failure(host_server.wait(job, 60)) == "interrupted"
+    log = len(host_server.log.read_text())
+    images = host_server.run(graph)["grid"]["images"]
+    assert len(images) == 10 and all((folder / image["subfolder"] / image["filename"]).exists() for image in images)
+    assert "learned before" in host_server.log.read_text()[log:] or "train" not in _ran_nodes(host_server, graph)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -64,6 +89,23 @@ def test_a_grid_that_says_nothing_is_refused(host_server, exemplars, given, sent
     with pytest.raises(PromptError) as caught:
         host_server.run(grid_graph(exemplars, **given))
     assert sentence in str(caught.value)
+
+
+def test_scores_of_a_grid_make_a_table(host_server, exemplars):
+    tiny_clip.write(host_server.folder / "models" / "clip_vision" / "tiny")
+    graph = grid_graph(exemplars, subjects="red circle\nblue star", objects="green heart")
+    graph["score"] = graphs.node(
+        "ReVersionScore", images=["grid-picture", 0], prompts=["prompts", 0], phrase="inside", clip_folder="tiny",
+        placeholder="<R>", name="grid",
+    )  # fmt: skip
+    (table,) = host_server.run(graph)["score"]["text"]
+    with (host_server.folder / "output" / "reversion" / "grid.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prompt"] for row in rows] == ["red circle <R> green heart", "blue star <R> green heart", "mean"]
+    for name in ("entity_score", "relation_score"):
+        values = [float(row[name]) for row in rows]
+        assert values[2] == pytest.approx(sum(values[:2]) / 2, abs=1e-4) and values[2] != 0
+    assert rows[0]["entity_score"] in table
 
 
 def test_inspecting_a_relation_names_its_nearest_words(host_server, exemplars):

@@ -1,0 +1,236 @@
+"""A workflow in the making: nodes with the sockets and widgets that a running host tells of, laid out for reading."""
+
+import re
+import uuid
+from dataclasses import dataclass, field
+
+from . import graphs, host
+
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+MODEL = {
+    "name": CHECKPOINT,
+    "url": f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}",
+    "directory": "checkpoints",
+}
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+NOTE = {"input": {"required": {"text": ["STRING", {"multiline": True}]}}, "output": [], "output_name": []}
+NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
+TITLE, GAP, WIDTH = 30, 50, 340
+# Room below the widgets for what a node shows when it has run.
+SHOWN = {
+    "LoadImage": 220,
+    "LossGraphNode": 260,
+    "PreviewAny": 200,
+    "PreviewImage": 320,
+    "ReVersionInspect": 260,
+    "ReVersionSaveRelation": 80,
+    "ReVersionTrain": 340,
+    "SaveImage": 320,
+}
+
+
+@dataclass(eq=False)
+class Node:
+    """A node of a sheet; `node[i]` is its output i, for where the type alone does not tell which."""
+
+    id: int
+    type: str
+    info: dict
+    title: str | None
+    values: dict = field(default_factory=dict)
+    sources: dict = field(default_factory=dict)
+    box: tuple = ()
+
+    def __getitem__(self, output):
+        return self, output
+
+    def inputs(self):
+        """(name, type, options) of each input, in the host's order."""
+        for section in ("required", "optional"):
+            for name, (kind, *options) in self.info["input"].get(section, {}).items():
+                yield name, "COMBO" if isinstance(kind, list) else kind, options[0] if options else {}
+
+    def widgets(self):
+        """Options of each widget by name, in the host's order."""
+        return {name: o for name, kind, o in self.inputs() if kind in WIDGETS and not o.get("forceInput")}
+
+    def value(self, name):
+        options = self.widgets()[name]
+        if name in self.values or "default" in options:
+            return self.values.get(name, options.get("default"))
+        return options["options"][0] if "options" in options else ""
+
+    def widget_values(self):
+        """As the page keeps them: with what it adds beside a seed and a picture to upload."""
+        values = []
+        for name, options in self.widgets().items():
+            values.append(self.value(name))
+            if options.get("control_after_generate"):
+                values.append("fixed")
+            if options.get("image_upload"):
+                values.append("image")
+        return values
+
+    def sockets(self):
+        """(name, type) of each input without a widget, then of each widget that a link feeds."""
+        widgets = self.widgets()
+        places = [(name, kind) for name, kind, _ in self.inputs() if name not in widgets or name in self.sources]
+        return sorted(places, key=lambda place: place[0] in widgets)
+
+    def height(self):
+        widgets = self.widgets()
+        sockets = sum(name not in widgets for name, _ in self.sockets())
+        rows = 24 * max(sockets, len(self.info["output"])) + 26 * (len(self.widget_values()) - len(widgets))
+        return 20 + rows + sum(100 if o.get("multiline") else 26 for o in widgets.values()) + SHOWN.get(self.type, 0)
+
+
+class Sheet:
+    """A workflow in the making: groups from left to right, in each a note above columns of nodes."""
+
+    def __init__(self, info, version):
+        self.info, self.version, self.nodes, self.groups = info, version, [], []
+
+    def group(self, title, note):
+        """Begin a group; what is added next goes into its first column."""
+        text = Node(len(self.nodes) + 1, "MarkdownNote", NOTE, title, {"text": note})
+        self.nodes.append(text)
+        self.groups.append((text, [[]]))
+
+    def column(self):
+        self.groups[-1][1].append([])
+
+    def add(self, kind, title=None, **given):
+        """given: widget values, and nodes, of which the first output of the right type is linked."""
+        node = Node(len(self.nodes) + 1, kind, self.info[kind], title)
+        types = {name: socket for name, socket, _ in node.inputs()}
+        if unknown := given.keys() - types.keys():
+            raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
+        for name, value in given.items():
+            if isinstance(value, Node):
+                value = value[value.info["output"].index(types[name])]
+            (node.sources if isinstance(value, tuple) else node.values)[name] = value
+        self.nodes.append(node)
+        self.groups[-1][1][-1].append(node)
+        return node
+
+    def prompt(self):
+        """The graph in the host's API format."""
+        return {
+            str(node.id): graphs.node(
+                node.type,
+                **{name: node.value(name) for name in node.widgets()},
+                **{name: [str(source.id), output] for name, (source, output) in node.sources.items()},
+            )
+            for node in self.nodes
+            if node.info is not NOTE
+        }
+
+    def workflow(self, name):
+        """The graph as the page saves it, format 0.4."""
+        groups = self._lay_out()
+        links = [
+            [node, slot, *node.sources[name], kind]
+            for node in self.nodes
+            for slot, (name, kind) in enumerate(node.sockets())
+            if name in node.sources
+        ]
+        links = [[i, a.id, out, b.id, slot, kind] for i, (b, slot, a, out, kind) in enumerate(links, 1)]
+        order = execution_order(self.nodes, links)
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"reversion/{name}")),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(links),
+            "nodes": [self._saved(node, links, order.index(node.id)) for node in self.nodes],
+            "links": links,
+            "groups": groups,
+            "config": {},
+            "extra": {},
+            "version": 0.4,
+        }
+
+    def _lay_out(self):
+        """Give each node its box; returns the groups' frames."""
+        frames, x = [], 0
+        deepest = max(note_height(note, len(columns)) for note, columns in self.groups)
+        for number, (note, columns) in enumerate(self.groups, 1):
+            width = len(columns) * (WIDTH + GAP) - GAP
+            note.box = (x, 0, width, deepest)
+            bottom = deepest
+            for i, column in enumerate(columns):
+                y = deepest + GAP + TITLE
+                for node in column:
+                    node.box = (x + i * (WIDTH + GAP), y, WIDTH, node.height())
+                    bottom = max(bottom, y + node.height())
+                    y += node.height() + GAP + TITLE
+            frames.append(
+                {
+                    "id": number,
+                    "title": note.title,
+                    "bounding": [x - 20, -TITLE - 50, width + 40, bottom + TITLE + 70],
+                    "color": "#3f789e",
+                    "font_size": 24,
+                    "flags": {},
+                }
+            )
+            x += width + 2 * GAP
+        return frames
+
+    def _saved(self, node, links, order):
+        widgets, own = node.widgets(), node.info.get("python_module", "").startswith("custom_nodes.")
+        into = {slot: link for link, _, _, target, slot, _ in links if target == node.id}
+        inputs = [
+            {
+                "name": name,
+                "type": kind,
+                **({"widget": {"name": name}} if name in widgets else {}),
+                "link": into.get(slot),
+            }
+            for slot, (name, kind) in enumerate(node.sockets())
+        ]
+        outputs = [
+            {"name": name, "type": kind, "links": [link[0] for link in links if link[1:3] == [node.id, slot]]}
+            for slot, (name, kind) in enumerate(zip(node.info["output_name"], node.info["output"], strict=True))
+        ]
+        properties = {}
+        if node.info is not NOTE:
+            project = (host.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+            name, version = (re.search(f'^{key} = "(.+)"', project, re.M)[1] for key in ("name", "version"))
+            pack = {"cnr_id": name, "ver": version}
+            core = {"cnr_id": "comfy-core", "ver": self.version}
+            properties = {"Node name for S&R": node.type, **(pack if own else core)}
+        if node.type == "CheckpointLoaderSimple":
+            properties["models"] = [MODEL]
+        return {
+            "id": node.id,
+            "type": node.type,
+            "pos": node.box[:2],
+            "size": node.box[2:],
+            "flags": {},
+            "order": order,
+            "mode": 0,
+            "inputs": inputs,
+            "outputs": outputs,
+            **({"title": node.title} if node.title else {}),
+            "properties": properties,
+            "widgets_values": node.widget_values(),
+            **(NOTE_COLOURS if node.info is NOTE else {}),
+        }
+
+
+def note_height(note, columns):
+    letters = columns * (WIDTH + GAP) // 8
+    lines = sum(1 + len(line) // letters for line in note.values["text"].splitlines())
+    return 40 + 24 * lines
+
+
+def execution_order(nodes, links):
+    """Ids of the nodes in the order that the page gives them: sources first, then whatever has all its inputs."""
+    waiting = {node.id: sum(link[3] == node.id for link in links) for node in nodes}
+    order = [node for node, count in waiting.items() if count == 0]
+    for node in order:
+        for link in sorted((link for link in links if link[1] == node), key=lambda link: (link[2], link[0])):
+            waiting[link[3]] -= 1
+            if waiting[link[3]] == 0:
+                order.append(link[3])
+    return order
