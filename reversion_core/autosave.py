@@ -48,11 +48,15 @@ class Autosave:
         """(Relation, history) of an equal run that went to its end, or None."""
         if not (self.relation.exists() and self.log.exists()):
             return None
-        learned = relation.load(self.relation)
-        if json.loads(learned.metadata.get("reversion.steps_done", "0")) != self.steps:
+        try:
+            learned = relation.load(self.relation)
+            with self.log.open(newline="", encoding="utf-8") as file:
+                history = [{name: float(row[name]) for name in RECORD} for row in csv.DictReader(file)]
+        except (ReVersionError, OSError, KeyError, TypeError, ValueError) as error:
+            logging.warning("ReVersion: the finished run %s cannot be read (%s); it is learned anew", self.log, error)
             return None
-        with self.log.open(newline="") as file:
-            return learned, [{name: float(row[name]) for name in RECORD} for row in csv.DictReader(file)]
+        done = json.loads(learned.metadata.get("reversion.steps_done", "0"))
+        return (learned, history) if done == self.steps == len(history) else None
 
     def unfinished(self):
         """The state to go on from: of this run, or of an equal one with fewer steps. None where there is none."""

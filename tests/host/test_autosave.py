@@ -89,6 +89,16 @@ def test_a_damaged_state_is_left_alone(core, loaded, drawn, tmp_path, caplog):
     assert seen == [None, 1, 2, 3] and "cannot be read" in caplog.text
 
 
+@pytest.mark.parametrize("file", ["kept/*.safetensors", "logs/*.csv"])
+def test_a_damaged_result_does_not_stand_in_the_way(core, loaded, drawn, tmp_path, file):
+    first = learn(core, loaded, drawn, tmp_path)
+    (damaged,) = tmp_path.glob(file)
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    again = learn(core, loaded, drawn, tmp_path)
+    assert torch.equal(vectors(again), vectors(first)) and again.history == first.history
+    assert core.relation.load(next(tmp_path.glob("kept/*"))).metadata["reversion.steps_done"] == "2"
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(core, loaded, drawn, tmp_path, monkeypatch):
     def full(self, data):
         raise OSError(28, os.strerror(28))
