@@ -1,0 +1,67 @@
+"""The arithmetic of the benchmark's report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from micro import benchmark
+
+
+def record(relation, entity=1, leakage=0, **more):
+    return {"relation": [relation] * 10, "entity": [entity] * 10, "leakage": [leakage] * 10, **more}
+
+
+def key(*cell):
+    return json.dumps(cell)
+
+
+def test_intervals_are_those_of_the_mean():
+    samples = [np.arange(100) < 30, np.arange(100) < 50]
+    found = benchmark.interval(samples)
+    assert found["mean"] == pytest.approx(0.4)
+    # Of the mean of two independent hundreds: 1.96 standard errors.
+    half = 1.96 * ((0.3 * 0.7 + 0.5 * 0.5) / 100) ** 0.5 / 2
+    assert found["low"] == pytest.approx(0.4 - half, abs=0.01) and found["high"] == pytest.approx(0.4 + half, abs=0.01)
+    assert benchmark.interval([[1, 1], [1]]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_every_asked_cell_is_there_once():
+    cells = [key(*cell) for cell in benchmark.cells()]
+    assert len(cells) == len(set(cells))
+    tables = [parts for section, parts in benchmark.cells() if section == "table"]
+    assert {parts[2] for parts in tables} == set(benchmark.RELATIONS) and len(benchmark.RELATIONS) >= 6
+    for method in benchmark.METHODS:
+        given = [parts for parts in tables if parts[1] == method]
+        assert {parts[0] for parts in given} == set(benchmark.CAPTIONS)
+        assert {parts[3] for parts in given} == set(benchmark.SEEDS)
+    assert not any("swapped" in parts[1] and parts[2] == "beside" for parts in tables)
+    assert {parts[0] for section, parts in benchmark.cells() if section == "exemplars"} == set(benchmark.COUNTS)
+
+
+def test_summary_keeps_methods_and_captions_apart():
+    done = {
+        key("table", ["full", "its own word", "on", 0]): record(1),
+        key("table", ["full", "paper", "on", 0]): record(1),
+        key("table", ["full", "paper", "above", 1]): record(0),
+        key("table", ["full", "paper + 2 vectors", "on", 0]): record(0, entity=0),
+        key("table", ["coarse", "paper", "on", 0]): record(0, leakage=1),
+        key("exemplars", [8, "balanced", "on", 0]): record(1),
+    }
+    found = benchmark.summary(done)
+    assert found["full"]["paper"]["relation"]["mean"] == 0.5 and found["full"]["paper"]["pictures"] == 20
+    assert found["full"]["paper + 2 vectors"]["entity"]["mean"] == 0
+    assert found["coarse"]["paper"]["leakage"]["mean"] == 1 and found["coarse"]["paper"]["pictures"] == 10
+    assert found["coarse"]["its own word"] == found["full"]["its own word"]
+    assert benchmark.by_count(done)["8"]["relation"]["mean"] == 1
+
+
+def test_the_step_from_which_the_accuracy_stays():
+    def curve(*values):
+        return [{"step": 10 * (i + 1), "relation": value} for i, value in enumerate(values)]
+
+    done = {
+        key("table", ["full", "paper", "on", 0]): record(1, curve=curve(0.0, 0.97, 0.5, 0.96, 1.0)),
+        key("table", ["full", "paper", "above", 0]): record(1, curve=curve(0.2, 0.99, 0.5, 0.98, 1.0)),
+    }
+    assert benchmark.steps_to_final(done)["paper"]["reached_at"] == 40
