@@ -8,15 +8,21 @@ ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | 
 PYTHON := $(ENV)/bin/python
 export COMFYUI_PATH
 
-.PHONY: setup demo test ui lint benchmark clean
+.PHONY: setup demo test browser ui lint benchmark speed clean
 
 setup: $(ENV)/.ready
 
 demo: setup
 	$(PYTHON) -m micro.demo
 
-test: setup
+test: setup browser
 	$(PYTHON) -m pytest -c tests/pytest.ini tests
+
+# Chromium for the tests of the real web page, where there is none.
+browser:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	    { apt-get update -q && apt-get install -qy chromium; } || \
+	    { echo "The tests of the web page need Chromium: install it, for example with 'apt-get install chromium'."; false; }
 
 ui: setup
 	$(PYTHON) -m micro.server
@@ -24,6 +30,9 @@ ui: setup
 # QUICK=1 for a few cells in under ten minutes.
 benchmark: setup
 	$(PYTHON) -m micro.benchmark $(if $(QUICK),--quick)
+
+speed: setup
+	$(PYTHON) -m micro.speed
 
 lint: .venv/.tools
 	.venv/bin/ruff check .

@@ -1,0 +1,134 @@
+"""The commands `run` and `table`."""
+
+import argparse
+import csv
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from .client import checked_url
+from .errors import FleetError
+from .local import Installation
+
+MEGABYTE = 2**20
+
+
+def run(arguments):
+    """Run a workflow for every row of a table; returns 0 where every job succeeded, else 1."""
+    from tqdm import tqdm
+
+    from . import driver, workflow
+    from .jobs import Jobs, read_table
+    from .results import Results
+
+    data, rows = workflow.read(arguments.workflow), read_table(arguments.table)
+    on_canvas = workflow.is_canvas(data)
+    jobs = None if on_canvas else Jobs(workflow.from_api(data), rows)
+    urls, installation = [checked_url(text) for text in arguments.host], _installation(arguments)
+    hosts = {}
+    with Results(arguments.out) as results:
+        try:
+            gpus = driver.connect(arguments.cluster)
+            for name, given in _hosts(arguments, urls, installation, gpus).items():
+                hosts[name] = driver.actor(patience=arguments.patience, limit=arguments.limit * MEGABYTE, **given)
+            if on_canvas:
+                schemas = driver.first_schemas(hosts, workflow.classes(data), tqdm.write)
+                jobs = Jobs(workflow.from_canvas(data, schemas), rows)
+            done = results.done()
+            first = {id_: i for i, id_ in reversed(list(enumerate(jobs.ids)))}
+            todo = sorted(i for id_, i in first.items() if id_ not in done)
+            tqdm.write(f"{len(rows)} rows, {len(first)} jobs, {len(first) - len(todo)} of them done before")
+            with tqdm(total=len(todo), unit="job", smoothing=0.05) as bar:
+                return 1 if driver.Run(hosts, jobs, todo, results, bar).finish() else 0
+        finally:
+            driver.stop(list(hosts.values()))
+
+
+def _installation(arguments):
+    """The ComfyUI that hosts are started from, or None where none are."""
+    if not (arguments.local or arguments.cluster):
+        if not arguments.host:
+            raise FleetError("say where to run: --host URL, --local N or --cluster ADDRESS")
+        return None
+    comfyui = arguments.comfyui or os.environ.get("COMFYUI_PATH")
+    if not comfyui or not (arguments.cluster or Path(comfyui, "main.py").is_file()):
+        raise FleetError("to start hosts, say with --comfyui or COMFYUI_PATH where a ComfyUI is installed")
+    options = tuple(shlex.split(arguments.options))
+    return Installation(comfyui, arguments.base or comfyui, options, os.environ.get("OMP_NUM_THREADS"))
+
+
+def _hosts(arguments, urls, installation, gpus):
+    """Name -> what its actor is given."""
+    hosts = {url: {"url": url} for url in urls}
+    count = arguments.local or (gpus if arguments.cluster else 0)
+    if installation and not count:
+        raise FleetError("the cluster has no GPU; say with --local how many hosts it is to start")
+    if gpus and count > gpus:
+        raise FleetError(f"there are {gpus} GPUs for {count} hosts")
+    for i in range(count):
+        folder = None if arguments.cluster else str(Path(arguments.out, "hosts", str(i)).resolve())
+        gpu = min(gpus, 1)
+        given = installation if gpu else replace(installation, options=("--cpu", *installation.options))
+        hosts[f"local {i}"] = {"installation": given, "folder": folder, "gpus": gpu}
+    return hosts
+
+
+def table(arguments):
+    """Write a ready table to standard output; returns 0."""
+    from . import tables
+
+    if arguments.which == "benchmark":
+        rows = tables.benchmark(arguments.relation, arguments.seeds, arguments.template, arguments.file)
+    else:
+        rows = tables.folders(arguments.folders)
+    writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m fleet", description="A workflow over many hosts; see README.md.")
+    commands = parser.add_subparsers(required=True)
+    running = commands.add_parser("run", help="run a workflow for every row of a table")
+    running.set_defaults(command=run)
+    running.add_argument("workflow", help="saved workflow, or API format")
+    running.add_argument("table", help=".csv, or .jsonl with an object a line; its columns name inputs")
+    running.add_argument("--out", required=True, help="folder of the results; the same one goes on where it was")
+    running.add_argument("--host", action="append", default=[], help="a running ComfyUI: http://name:8188; repeatable")
+    running.add_argument("--local", type=int, default=0, help="how many ComfyUIs to start, one a GPU where there are")
+    running.add_argument("--cluster", help="address of a Ray cluster that starts them instead; 'auto' on its head")
+    running.add_argument("--comfyui", help="folder of main.py for --local and --cluster; default: COMFYUI_PATH")
+    running.add_argument("--base", help="their --base-directory: models, custom nodes, input; default: --comfyui")
+    running.add_argument("--options", default="", help="more options of theirs, in one string")
+    running.add_argument("--patience", type=float, default=120, help="seconds to wait for a host (%(default)s)")
+    running.add_argument("--limit", type=int, default=512, help="megabytes fetched for a job at most (%(default)s)")
+    tables = commands.add_parser("table", help="write a ready table")
+    tables.set_defaults(command=table)
+    which = tables.add_subparsers(dest="which", required=True)
+    benchmark = which.add_parser("benchmark", help="a relation's 100 prompts of the ReVersion Benchmark, with seeds")
+    benchmark.add_argument("--relation", required=True)
+    benchmark.add_argument("--seeds", type=int, default=10)
+    benchmark.add_argument("--template", default="{subject} <R> {object}")
+    benchmark.add_argument("--file", help="the relation's file, for a column 'relation'")
+    folders = which.add_parser("folders", help="one relation a folder of the hosts' input folder")
+    folders.add_argument("folders", nargs="+")
+    return parser
+
+
+def main(words=None):
+    arguments = _parser().parse_args(words)
+    try:
+        return arguments.command(arguments)
+    except FleetError as error:
+        print(f"fleet: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("fleet: stopped; the same command goes on", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+class FleetError(RuntimeError):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+class HostError(FleetError):
+    """A host cannot be used."""
+
+
+class HostLost(RuntimeError):
+    """A host died or cannot be reached; what it was doing belongs to another, or to it once it is back."""
+
+
+class JobFailed(RuntimeError):
+    """A host refused a job or failed at it; the message is the host's own."""

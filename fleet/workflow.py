@@ -1,0 +1,159 @@
+"""A workflow file, of either format, as the graph that a host's /prompt takes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import FleetError
+
+MUTED, BYPASSED = 2, 4
+ONLY_ON_CANVAS = frozenset(("Note", "MarkdownNote", "Reroute", "PrimitiveNode"))
+AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
+UPLOADS = ("image_upload", "video_upload", "audio_upload", "animated_image_upload")
+FITTING = {
+    "INT": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "FLOAT": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "STRING": lambda value: isinstance(value, str),
+    "BOOLEAN": lambda value: isinstance(value, bool),
+    "COMBO": lambda value: True,
+}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """graph: node id -> {"class_type", "inputs"}; titles: node id -> what its title bar says."""
+
+    graph: dict
+    titles: dict
+
+
+def read(path):
+    """The parsed file. Raises FleetError where it is not a workflow that can be run."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FleetError(f"{path}: cannot be read as a workflow ({error})") from error
+    if is_canvas(data):
+        subgraphs = {subgraph["id"] for subgraph in (data.get("definitions") or {}).get("subgraphs", ())}
+        if any(node["type"] in subgraphs for node in data["nodes"]):
+            raise FleetError(f"{path}: it has subgraphs; unpack them, or export the workflow in API format")
+        if data.get("version") != 0.4:
+            raise FleetError(
+                f"{path}: it has version {data.get('version')} of the format, not 0.4; export it in API format"
+            )
+    elif not (isinstance(data, dict) and data and all(_is_api_node(node) for node in data.values())):
+        raise FleetError(f"{path}: it is neither a saved workflow nor one in API format")
+    return data
+
+
+def is_canvas(data):
+    """Whether a parsed file is what the frontend saves, as against API format."""
+    return isinstance(data, dict) and isinstance(data.get("nodes"), list)
+
+
+def _is_api_node(node):
+    return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
+
+
+def classes(data):
+    """The classes of the nodes that would run."""
+    if not is_canvas(data):
+        return sorted({node["class_type"] for node in data.values()})
+    return sorted({node["type"] for node in data["nodes"] if _runs(node)})
+
+
+def _runs(node):
+    return node["type"] not in ONLY_ON_CANVAS and node.get("mode", 0) not in (MUTED, BYPASSED)
+
+
+def from_api(data):
+    graph = {id_: {"class_type": node["class_type"], "inputs": node["inputs"]} for id_, node in data.items()}
+    return Workflow(graph, {id_: node.get("_meta", {}).get("title", node["class_type"]) for id_, node in data.items()})
+
+
+def from_canvas(data, schemas):
+    """A saved workflow of version 0.4.
+
+    schemas: class -> its entry of the host's /object_info. Raises FleetError where the values stored with a node do
+    not fit its schema: they are stored by position, and a guess could put them in the wrong places.
+    """
+    nodes = {node["id"]: node for node in data["nodes"]}
+    links = {link[0]: (link[1], link[2]) for link in data["links"]}
+    graph, titles = {}, {}
+    for node in filter(_runs, data["nodes"]):
+        sockets = node.get("inputs") or ()
+        linked = {socket["name"]: _source(nodes, links, socket["link"]) for socket in sockets}
+        linked = {name: value for name, value in linked.items() if value is not None}
+        inputs = _widget_values(node, schemas[node["type"]]["input"], linked) | linked
+        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+        titles[str(node["id"])] = node.get("title") or node["type"]
+    return Workflow(graph, titles)
+
+
+def _source(nodes, links, link):
+    """What arrives over a link: [node id, output], a primitive's value, or None where nothing does."""
+    while link is not None and link in links:
+        id_, output = links[link]
+        node = nodes[id_]
+        if node.get("mode") == MUTED:
+            return None
+        if node["type"] == "PrimitiveNode":
+            return node["widgets_values"][0]
+        if node["type"] == "Reroute":
+            link = node["inputs"][0]["link"]
+        elif node.get("mode") == BYPASSED:
+            link = _passed_through(node, output)
+        else:
+            return [str(id_), output]
+    return None
+
+
+def _passed_through(node, output):
+    """The link that a bypassed node passes to an output: of the input at the same place, else the first that fits."""
+    wanted, sockets = node["outputs"][output]["type"], node.get("inputs") or []
+    for socket in [*sockets[output : output + 1], *sockets]:
+        if wanted in (socket["type"], "*") or socket["type"] == "*":
+            return socket["link"]
+    return None
+
+
+def _widget_values(node, schema, linked):
+    """Input name -> the value that is stored for it."""
+    stored = node.get("widgets_values") or []
+    sections = [[(name, *_widget(spec)) for name, spec in schema.get(s, {}).items()] for s in ("required", "optional")]
+    if isinstance(stored, dict):
+        names = {name for section in sections for name, kind, _ in section if kind}
+        return {name: value for name, value in stored.items() if name in names}
+    values, rest = {}, list(stored)
+    for section in sections:
+        for name, kind, options in section:
+            if not kind:
+                continue
+            if not rest and "default" in options:  # the input is newer than the workflow
+                values[name] = options["default"]
+                continue
+            if not rest or not (name in linked or FITTING[kind](rest[0])):
+                raise _misfit(node, f"nothing that fits its input '{name}'")
+            values[name] = rest.pop(0)
+            randomised = options.get("control_after_generate", name in ("seed", "noise_seed"))
+            if randomised and rest and rest[0] in AFTER_GENERATE:
+                rest.pop(0)
+        if rest and any(options.get(upload) for _, _, options in section for upload in UPLOADS):
+            rest.pop(0)  # the upload button
+    if rest:
+        raise _misfit(node, f"{len(rest)} values more than its inputs take")
+    return values
+
+
+def _widget(spec):
+    """(kind, options) of an input in a schema; kind None where it is a socket only."""
+    options = spec[1] if len(spec) > 1 else {}
+    kind = "COMBO" if isinstance(spec[0], list) else options.get("widgetType", spec[0])
+    return (None if options.get("forceInput") or kind not in FITTING else kind), options
+
+
+def _misfit(node, what):
+    title = node.get("title") or node["type"]
+    return FleetError(
+        f"node {node['id']} ({title}): the workflow stores {what}, as this host has it; export it in API format"
+    )
