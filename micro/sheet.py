@@ -16,14 +16,12 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTE = {"input": {"required": {"text": ["STRING", {"multiline": True}]}}, "output": [], "output_name": []}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 TITLE, GAP, WIDTH = 30, 50, 340
-# Room below the widgets for what a node shows when it has run.
+# Room for what a node shows when it has run.
 SHOWN = {
     "LoadImage": 220,
     "LossGraphNode": 260,
     "PreviewAny": 200,
     "PreviewImage": 320,
-    "ReVersionInspect": 260,
-    "ReVersionSaveRelation": 80,
     "ReVersionTrain": 340,
     "SaveImage": 320,
 }
@@ -39,6 +37,7 @@ class Node:
     title: str | None
     values: dict = field(default_factory=dict)
     sources: dict = field(default_factory=dict)
+    room: int = 0
     box: tuple = ()
 
     def __getitem__(self, output):
@@ -81,7 +80,7 @@ class Node:
         widgets = self.widgets()
         sockets = sum(name not in widgets for name, _ in self.sockets())
         rows = 24 * max(sockets, len(self.info["output"])) + 26 * (len(self.widget_values()) - len(widgets))
-        return 20 + rows + sum(100 if o.get("multiline") else 26 for o in widgets.values()) + SHOWN.get(self.type, 0)
+        return 20 + rows + sum(100 if o.get("multiline") else 26 for o in widgets.values()) + self.room
 
 
 class Sheet:
@@ -99,9 +98,13 @@ class Sheet:
     def column(self):
         self.groups[-1][1].append([])
 
-    def add(self, kind, title=None, **given):
-        """given: widget values, and nodes, of which the first output of the right type is linked."""
-        node = Node(len(self.nodes) + 1, kind, self.info[kind], title)
+    def add(self, kind, title=None, room=None, **given):
+        """given: widget values, and nodes, of which the first output of the right type is linked.
+
+        room: below the widgets, for what the node shows when it has run.
+        """
+        room = SHOWN.get(kind, 0) if room is None else room
+        node = Node(len(self.nodes) + 1, kind, self.info[kind], title, room=room)
         types = {name: socket for name, socket, _ in node.inputs()}
         if unknown := given.keys() - types.keys():
             raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
@@ -118,7 +121,7 @@ class Sheet:
         return {
             str(node.id): graphs.node(
                 node.type,
-                **{name: node.value(name) for name in node.widgets()},
+                **{name: node.value(name) for name in node.widgets() if name not in node.sources},
                 **{name: [str(source.id), output] for name, (source, output) in node.sources.items()},
             )
             for node in self.nodes
@@ -145,7 +148,7 @@ class Sheet:
             "links": links,
             "groups": groups,
             "config": {},
-            "extra": {},
+            "extra": {"ds": view(groups)},
             "version": 0.4,
         }
 
@@ -218,10 +221,18 @@ class Sheet:
         }
 
 
+def view(frames):
+    """Scale and offset at which the page opens the workflow: all of it, on a large screen."""
+    right = max(x + width for x, _, width, _ in (frame["bounding"] for frame in frames))
+    bottom = max(y + height for _, y, _, height in (frame["bounding"] for frame in frames))
+    scale = round(min(0.8, 1700 / right, 850 / bottom), 3)
+    return {"scale": scale, "offset": [round(100 / scale), round(120 / scale) + 80]}
+
+
 def note_height(note, columns):
-    letters = columns * (WIDTH + GAP) // 8
+    letters = columns * (WIDTH + GAP) // 7
     lines = sum(1 + len(line) // letters for line in note.values["text"].splitlines())
-    return 40 + 24 * lines
+    return 40 + 18 * lines
 
 
 def execution_order(nodes, links):

@@ -20,15 +20,17 @@ NAME = "my-relation"  # of the folder with exemplars, and of the relation that i
 IMAGES = tuple(f"exemplar-{i}.png" for i in (1, 2, 3, 4))
 
 # What the miniature needs to draw well, for the pictures only.
-SMALL = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64, "preset": "fast"}
-KNOWN_WORDS = {
+SMALL = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64}
+INSTEAD = {
+    "balanced": "fast",
     ", on the beach": "",
-    "hamburger": "red circle",
-    "cat": "green star",
+    "hamburger": "green star",
+    "cat": "black triangle",
     "canvas": "blue square",
     "stone": "orange heart",
 }
 CARD = 512
+CHART = 640  # the room for a report, which is twice as high as wide
 
 MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
 LEARN_NOTE = """\
@@ -63,7 +65,7 @@ def learn_a_relation(sheet):
         "**Previews:** the first caption drawn with `<R>`, every 100 steps, from the same noise. Do they come to "
         "show the relation?",
     )
-    sheet.add("PreviewImage", "Report", images=train[2])
+    sheet.add("PreviewImage", "Report", room=CHART, images=train[2])
     sheet.add("PreviewImage", "Previews", images=train[3])
     sheet.group(
         "5  Keep it",
@@ -73,6 +75,7 @@ def learn_a_relation(sheet):
     sheet.add("ReVersionSaveRelation", relation=train, name=NAME)
     inspect = sheet.add("ReVersionInspect", relation=train, clip=checkpoint)
     sheet.column()
+    sheet.add("PreviewAny", "Words near <R>", source=inspect[0])
     sheet.add("PreviewImage", "Where <R> lies", images=inspect)
 
 
@@ -191,7 +194,7 @@ def exemplars_from_images(sheet):
     train = train_group(sheet, checkpoint, exemplars, number=4)
     sheet.group("5  Keep it", SAVE_NOTE)
     sheet.add("ReVersionSaveRelation", relation=train, name=f"{NAME}-from-images")
-    sheet.add("PreviewImage", "Report", images=train[2])
+    sheet.add("PreviewImage", "Report", room=CHART, images=train[2])
 
 
 def model_group(sheet):
@@ -294,26 +297,26 @@ def in_small(prompt, captions):
             if name in given:
                 value = given[name]
             elif isinstance(value, str):
-                for word, known in KNOWN_WORDS.items():
+                for word, known in INSTEAD.items():
                     value = value.replace(word, known)
             node["inputs"][name] = value
     return prompt
 
 
 def card(images):
-    """The drawings in a grid, and below them the first chart."""
+    """The drawings in a grid, and below them the top of the first chart."""
     drawings = [image for image in images if image.width <= SMALL["width"]]
     columns = math.ceil(math.sqrt(len(drawings)))
     side = CARD // columns
     charts = [image for image in images if image not in drawings][:1]
-    height = side * math.ceil(len(drawings) / columns) + sum(CARD * c.height // c.width for c in charts)
-    picture = Image.new("RGB", (CARD, height), "white")
+    rows = side * math.ceil(len(drawings) / columns)
+    picture = Image.new("RGB", (CARD, rows + CARD // 2 * len(charts)), "white")
     for i, drawing in enumerate(drawings):
         tile = drawing.resize((side, side), Image.Resampling.NEAREST)
         picture.paste(tile, (i % columns * side, i // columns * side))
     for chart in charts:
-        chart = chart.resize((CARD, CARD * chart.height // chart.width), Image.Resampling.LANCZOS)
-        picture.paste(chart, (0, height - chart.height))
+        top = chart.crop((0, 0, chart.width, chart.width // 2))
+        picture.paste(top.resize((CARD, CARD // 2), Image.Resampling.LANCZOS), (0, rows))
     return picture
 
 

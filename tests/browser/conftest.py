@@ -1,0 +1,54 @@
+"""The real frontend in a headless Chromium, on a real server. FRONTEND_ROOT takes another frontend than the host's."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from playwright.sync_api import sync_playwright
+
+from micro import server, workflows
+from reversion_core.relation import Relation, save
+
+RENDERINGS = {"classic": False, "vue": True}
+READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types.ReVersionTrain)"
+
+
+@pytest.fixture(scope="session")
+def host_server(tmp_path_factory):
+    root = os.environ.get("FRONTEND_ROOT")
+    options = ["--cpu", *(["--front-end-root", root] if root else [])]
+    with server.Server(tmp_path_factory.mktemp("host"), *options) as running:
+        workflows.write_inputs(running.folder / "input")
+        relation = Relation({"clip_l": torch.full((1, 768), 0.01)})
+        save(relation, running.folder / "models" / "embeddings" / f"{workflows.NAME}.safetensors")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for found in map(shutil.which, names) if found), None)
+    assert path, "there is no chromium: `make browser` installs it"
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module", params=RENDERINGS)
+def page(host_server, browser, request):
+    """The page, opened anew for each way to render nodes; `page.rendering` says which."""
+    host_server.post(
+        "settings",
+        {
+            "Comfy.TutorialCompleted": True,
+            "Comfy.Workflow.ShowMissingModelsWarning": False,
+            "Comfy.VueNodes.Enabled": RENDERINGS[request.param],
+            "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+        },
+    )
+    page = browser.new_page(viewport={"width": 2400, "height": 1350})
+    page.rendering = request.param
+    page.goto(f"http://127.0.0.1:{host_server.port}/")
+    page.wait_for_function(READY, timeout=120_000)
+    yield page
+    page.close()

@@ -1,0 +1,93 @@
+"""Every shipped workflow in the real page: opens whole, keeps what it says, runs to success on the miniature."""
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from micro import host, server, workflows
+
+SCREENSHOTS = host.ROOT / "build" / "browser"
+# For the time it takes; what is run is otherwise the workflow as it opened.
+QUICK = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "accumulation": 1, "previews": 0, "overwrite": True}
+
+SET_WIDGETS = """values => {
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? [])
+            if (widget.name in values) widget.value = values[widget.name]
+}"""
+MISSING = """() => app.graph.nodes
+    .filter(node => !LiteGraph.registered_node_types[node.type] || node.has_errors).map(node => node.type)"""
+TOO_SMALL = "() => app.graph.nodes.filter(node => node.size[1] < node.computeSize()[1]).map(node => node.type)"
+BOXES = """() => [...document.querySelectorAll('[data-node-id]')].map(element => {
+    const box = element.getBoundingClientRect()
+    return [box.left, box.top, box.right, box.bottom]
+})"""
+SELECT_TRAIN = "() => app.canvas.selectNode(app.graph.nodes.find(node => node.type === 'ReVersionTrain'))"
+
+
+def opened(page, name):
+    """Open a workflow from the pack's templates; returns it as the file has it and as the page saves it."""
+    saved = page.evaluate(f"fetch('/api/workflow_templates/{server.PACK}/{name}.json').then(r => r.json())")
+    page.evaluate("workflow => app.loadGraphData(workflow)", saved)
+    return saved, page.evaluate("() => app.graph.serialize()")
+
+
+def kept(workflow):
+    """What a round trip through the page must not change."""
+    nodes = [
+        (n["id"], n["type"], n["order"], n.get("title"), n.get("widgets_values") or [], n["properties"])
+        for n in workflow["nodes"]
+    ]
+    return nodes, sorted(map(tuple, workflow["links"])), [group["title"] for group in workflow["groups"]]
+
+
+def pictures(host_server, entry):
+    for output in entry["outputs"].values():
+        for image in output.get("images", []):
+            yield image, np.asarray(Image.open(host_server.picture(image)).convert("RGB"))
+
+
+@pytest.mark.parametrize("name", workflows.WORKFLOWS)
+def test_a_workflow_opens_whole_and_runs(page, host_server, name):
+    saved, again = opened(page, name)
+    assert kept(again) == kept(saved)
+    drawn = len(saved["nodes"]) if page.rendering == "vue" else 0
+    page.wait_for_function(f"document.querySelectorAll('[data-node-id]').length === {drawn}")
+    boxes = page.evaluate(BOXES)
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+    page.evaluate(SET_WIDGETS, {"ckpt_name": server.CHECKPOINT})
+    assert page.evaluate(MISSING) == [] and page.evaluate(TOO_SMALL) == []
+    page.evaluate(SET_WIDGETS, QUICK)
+    prompt, client = page.evaluate("async () => [(await app.graphToPrompt()).output, app.api.clientId]")
+    assert all(node["class_type"] for node in prompt.values())
+    entry = host_server.wait(host_server.queue(prompt, client))
+    assert entry["status"]["status_str"] == "success", server.failure(entry)
+    shown = list(pictures(host_server, entry))
+    assert shown and all(pixels.std() > 0 for _, pixels in shown)
+    page.wait_for_timeout(500)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}-{page.rendering}.png")
+
+
+def test_the_templates_show_up(page):
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(server.PACK, exact=True).first.click()
+    for name in workflows.WORKFLOWS:
+        dialog.locator(f"img[alt='{name}'][src*='{name}.jpg']").first.wait_for()
+    page.screenshot(path=SCREENSHOTS / f"templates-{page.rendering}.png")
+    dialog.get_by_text("2_use_a_relation", exact=True).first.click()
+    dialog.wait_for(state="hidden")
+    page.wait_for_function("!!app.graph.nodes.find(node => node.type === 'ReVersionLoadRelation')")
+
+
+def test_a_help_page_shows_up(page):
+    opened(page, "1_learn_a_relation")
+    page.evaluate(SELECT_TRAIN)
+    page.get_by_test_id("info-button").first.click()
+    page.locator(".node-help-content").get_by_text("Learns the relation that the exemplars share").wait_for()
+    page.screenshot(path=SCREENSHOTS / f"help-{page.rendering}.png")
