@@ -227,6 +227,10 @@ def markdown(report):
         f"held-out pairs a cell, euler, normal, {DRAWING['steps']} steps, cfg {DRAWING['cfg']}. Shares of pictures "
         "with bootstrap 95% intervals (pictures drawn anew within each relation and seed).",
     ]
+    measured, wanted = about["cells"].split(" of ")
+    if measured != wanted:
+        lines += ["", "Not all cells are measured yet: rows with fewer pictures are of fewer relations or seeds, and"]
+        lines += ["cannot be compared with the others."]
     for captions, methods in report["summary"].items():
         lines += ["", f"## {captions.capitalize()} captions", ""]
         lines += ["| | relation | entities | leakage | pictures |", "|---|---|---|---|---|"]
