@@ -18,8 +18,7 @@ NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 TITLE, GAP, WIDTH = 30, 50, 340
 # Room for what a node shows when it has run.
 SHOWN = {
-    "LoadImage": 220,
-    "LossGraphNode": 260,
+    "LoadImage": 320,
     "PreviewAny": 200,
     "PreviewImage": 320,
     "ReVersionTrain": 340,
@@ -87,7 +86,10 @@ class Sheet:
     """A workflow in the making: groups from left to right, in each a note above columns of nodes."""
 
     def __init__(self, info, version):
-        self.info, self.version, self.nodes, self.groups = info, version, [], []
+        self.info, self.nodes, self.groups = info, [], []
+        project = (host.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        name, own_version = (re.search(f'^{key} = "(.+)"', project, re.M)[1] for key in ("name", "version"))
+        self.core, self.pack = {"cnr_id": "comfy-core", "ver": version}, {"cnr_id": name, "ver": own_version}
 
     def group(self, title, note):
         """Begin a group; what is added next goes into its first column."""
@@ -132,12 +134,12 @@ class Sheet:
         """The graph as the page saves it, format 0.4."""
         groups = self._lay_out()
         links = [
-            [node, slot, *node.sources[name], kind]
+            (*node.sources[name], node, slot)
             for node in self.nodes
-            for slot, (name, kind) in enumerate(node.sockets())
+            for slot, (name, _) in enumerate(node.sockets())
             if name in node.sources
         ]
-        links = [[i, a.id, out, b.id, slot, kind] for i, (b, slot, a, out, kind) in enumerate(links, 1)]
+        links = [[i, a.id, out, b.id, slot, a.info["output"][out]] for i, (a, out, b, slot) in enumerate(links, 1)]
         order = execution_order(self.nodes, links)
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"reversion/{name}")),
@@ -197,11 +199,7 @@ class Sheet:
         ]
         properties = {}
         if node.info is not NOTE:
-            project = (host.ROOT / "pyproject.toml").read_text(encoding="utf-8")
-            name, version = (re.search(f'^{key} = "(.+)"', project, re.M)[1] for key in ("name", "version"))
-            pack = {"cnr_id": name, "ver": version}
-            core = {"cnr_id": "comfy-core", "ver": self.version}
-            properties = {"Node name for S&R": node.type, **(pack if own else core)}
+            properties = {"Node name for S&R": node.type, **(self.pack if own else self.core)}
         if node.type == "CheckpointLoaderSimple":
             properties["models"] = [MODEL]
         return {

@@ -274,9 +274,9 @@ WORKFLOWS = {
 }
 
 
-def write_inputs(folder, relation="above"):
+def write_inputs(folder):
     """Put drawn exemplars where the workflows look for them, in the host's input folder; returns their captions."""
-    demo.write_exemplars(folder / NAME, relation)
+    demo.write_exemplars(folder / NAME, "above")
     for i, name in enumerate(IMAGES):
         shutil.copy(folder / NAME / f"{i}.png", folder / name)
     captions = json.loads((folder / NAME / "text.json").read_text())

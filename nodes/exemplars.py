@@ -54,8 +54,12 @@ class ReVersionLoadExemplars(io.ComfyNode):
             ],
             outputs=[
                 ExemplarsSocket.Output("exemplars_out", display_name="exemplars", tooltip="For ReVersion Train."),
-                io.Image.Output("pictures", tooltip="The pictures as the model will see them."),
-                io.String.Output("report", tooltip="What was found: each picture with its captions."),
+                io.Image.Output(
+                    "pictures", display_name="pictures", tooltip="The pictures as the model will see them."
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="What was found: each picture with its captions."
+                ),
             ],
         )
 

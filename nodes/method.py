@@ -112,7 +112,7 @@ class ReVersionFocalSampling(io.ComfyNode):
             ],
             outputs=[
                 FocalSocket.Output("focal_out", display_name="focal", tooltip="For ReVersion Train."),
-                io.Image.Output("chart", tooltip="How often each timestep is drawn."),
+                io.Image.Output("chart", display_name="chart", tooltip="How often each timestep is drawn."),
             ],
         )
 

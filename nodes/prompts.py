@@ -51,9 +51,14 @@ class ReVersionPrompts(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output("prompts", is_output_list=True, tooltip="For CLIP Text Encode."),
                 io.String.Output(
-                    "names", is_output_list=True, tooltip="A file name for each prompt: for Save Image's prefix."
+                    "prompts", display_name="prompts", is_output_list=True, tooltip="For CLIP Text Encode."
+                ),
+                io.String.Output(
+                    "names",
+                    display_name="names",
+                    is_output_list=True,
+                    tooltip="A file name for each prompt: for Save Image's prefix.",
                 ),
             ],
         )

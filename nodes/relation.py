@@ -48,7 +48,9 @@ class ReVersionSaveRelation(io.ComfyNode):
                     "older WebUIs. bin: for diffusers. The last two hold the numbers alone.",
                 ),
             ],
-            outputs=[io.String.Output("embedding", tooltip="The text embedding:NAME for a prompt.")],
+            outputs=[
+                io.String.Output("embedding", display_name="embedding", tooltip="The text embedding:NAME for a prompt.")
+            ],
         )
 
     @classmethod
@@ -92,7 +94,7 @@ class ReVersionLoadRelation(io.ComfyNode):
             ],
             outputs=[
                 RelationSocket.Output("relation_out", display_name="relation", tooltip="For ReVersion Apply Relation."),
-                io.String.Output("about", tooltip="What the file says about itself."),
+                io.String.Output("about", display_name="about", tooltip="What the file says about itself."),
             ],
         )
 

@@ -32,7 +32,7 @@ class ReVersionFocalScheduler(io.ComfyNode):
                     "denoise", 1.0, "Under 1 for image to image: how much of the picture is made anew.", step=0.01
                 ),
             ],
-            outputs=[io.Sigmas.Output("sigmas", tooltip="For SamplerCustomAdvanced.")],
+            outputs=[io.Sigmas.Output("sigmas", display_name="sigmas", tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod
@@ -69,7 +69,7 @@ class ReVersionFocalGuider(io.ComfyNode):
                     "0: the relation guides alike at all noise levels. 1: most at high noise, hardly at low.",
                 ),
             ],
-            outputs=[io.Guider.Output("guider", tooltip="For SamplerCustomAdvanced.")],
+            outputs=[io.Guider.Output("guider", display_name="guider", tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod

@@ -42,8 +42,10 @@ class ReVersionInspect(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output("report", tooltip="Nearest words with their cosine, and the norms."),
-                io.Image.Output("picture", tooltip="The relation among the words (PCA)."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="Nearest words with their cosine, and the norms."
+                ),
+                io.Image.Output("picture", display_name="picture", tooltip="The relation among the words (PCA)."),
             ],
         )
 
@@ -114,9 +116,15 @@ class ReVersionScore(io.ComfyNode):
                 io.String.Input("name", default="scores", tooltip="The table's file in output/reversion: NAME.csv."),
             ],
             outputs=[
-                io.String.Output("table", tooltip="A line for each picture, and the means."),
-                io.Float.Output("entity_score", tooltip="Mean cosine of the pictures with 'A, B'."),
-                io.Float.Output("relation_score", tooltip="Mean cosine with the asked phrase minus the swapped."),
+                io.String.Output("table", display_name="table", tooltip="A line for each picture, and the means."),
+                io.Float.Output(
+                    "entity_score", display_name="entity_score", tooltip="Mean cosine of the pictures with 'A, B'."
+                ),
+                io.Float.Output(
+                    "relation_score",
+                    display_name="relation_score",
+                    tooltip="Mean cosine with the asked phrase minus the swapped.",
+                ),
             ],
         )
 

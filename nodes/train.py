@@ -160,10 +160,20 @@ class ReVersionTrain(io.ComfyNode):
                 ),
             ],
             outputs=[
-                RelationSocket.Output("relation", tooltip="For ReVersion Save Relation and ReVersion Apply Relation."),
-                io.LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
-                io.Image.Output("report", tooltip="Loss, norm and similarity to prepositions over the steps."),
-                io.Image.Output("samples", tooltip="The previews, in order; the report again where there are none."),
+                RelationSocket.Output(
+                    "relation",
+                    display_name="relation",
+                    tooltip="For ReVersion Save Relation and ReVersion Apply Relation.",
+                ),
+                io.LossMap.Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
+                io.Image.Output(
+                    "report", display_name="report", tooltip="Loss, norm and similarity to prepositions over the steps."
+                ),
+                io.Image.Output(
+                    "samples",
+                    display_name="samples",
+                    tooltip="The previews, in order; the report again where there are none.",
+                ),
             ],
         )
 

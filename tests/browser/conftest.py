@@ -14,7 +14,7 @@ RENDERINGS = {"classic": False, "vue": True}
 READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types.ReVersionTrain)"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host_server(tmp_path_factory):
     root = os.environ.get("FRONTEND_ROOT")
     options = ["--cpu", *(["--front-end-root", root] if root else [])]
@@ -25,7 +25,7 @@ def host_server(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for found in map(shutil.which, names) if found), None)

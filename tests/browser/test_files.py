@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -22,6 +23,7 @@ def written(host_server):
     return {name: workflows.as_text(of_name.workflow(name)) for name, of_name in sheets.items()}
 
 
+@pytest.mark.skipif(bool(os.environ.get("COMFYUI_PATH")), reason="another host's own nodes may have more widgets")
 def test_they_are_what_the_builder_writes(written):
     assert [path.stem for path in FILES] == list(written)
     for path in FILES:

@@ -25,6 +25,8 @@ def test_everything_has_a_tooltip(schemas):
     for schema in schemas.values():
         assert schema.description and schema.display_name.startswith("ReVersion ")
         assert all(port.tooltip for port in [*schema.inputs, *schema.outputs]), schema.node_id
+        # An output without one is shown by its type, so that two pictures could not be told apart.
+        assert all(port.display_name for port in schema.outputs), schema.node_id
 
 
 def test_every_node_has_a_help_page_that_says_what_the_tooltips_say(schemas):

@@ -5,20 +5,20 @@ import pytest
 from micro import demo, graphs, server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host_server(tmp_path_factory):
     probe = Path(__file__).with_name("reversion_probe")
     with server.Server(tmp_path_factory.mktemp("host"), "--cpu", more_nodes=[probe]) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def exemplars(host_server):
     demo.write_exemplars(host_server.folder / "input" / "inside", "inside")
     return "inside"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def probe(host_server):
     """The hashes of weights and random states as they are in the server now."""
 
