@@ -3,10 +3,10 @@ import hashlib
 import torch
 from comfy_api.latest import io
 
-from ..reversion_core.errors import ReVersionError
+from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.exemplars import FITS, Exemplars, read_folder, template
 from . import places
-from .sockets import ExemplarsSocket, check_choice
+from .sockets import ExemplarsSocket
 
 CATEGORY = "ReVersion/learn"
 PREVIEW_SIDE = 512

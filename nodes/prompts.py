@@ -3,9 +3,8 @@
 from comfy_api.latest import io
 
 from ..reversion_core import prompts as prompt_grids
-from ..reversion_core.errors import ReVersionError
+from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompts import OBJECT, SUBJECT
-from .sockets import check_choice
 
 OWN_LISTS = "my own lists"
 

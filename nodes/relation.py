@@ -6,10 +6,10 @@ from comfy_api.latest import io, ui
 
 from ..reversion_core import host
 from ..reversion_core import relation as relation_files
-from ..reversion_core.errors import ReVersionError
+from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.words import PLACEHOLDER
 from . import places
-from .sockets import RelationSocket, check_choice
+from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"
 FORMATS = tuple(suffix[1:] for suffix in relation_files.SUFFIXES)

@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..reversion_core.errors import ReVersionError
-
 ExemplarsSocket = io.Custom("REVERSION_EXEMPLARS")
 SteeringSocket = io.Custom("REVERSION_STEERING")
 FocalSocket = io.Custom("REVERSION_FOCAL")
@@ -15,13 +13,6 @@ RelationSocket = io.Custom("REVERSION_RELATION")
 def share_input(name, default, tooltip, step=0.05):
     """A Float widget from 0 to 1."""
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, round=False, tooltip=tooltip)
-
-
-def check_choice(value, options, node, input_name):
-    """Raises a ReVersionError for a value that a combo does not have: the host lets any through in API prompts."""
-    if value not in options:
-        problem = f"there is no {input_name} {str(value)[:60]!r}"
-        raise ReVersionError(node, input_name, problem, f"choose {', '.join(options)}")
 
 
 def as_image(picture):

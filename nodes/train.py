@@ -7,13 +7,13 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..reversion_core import charts, run
-from ..reversion_core.errors import ReVersionError
+from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.focal import Focal
 from ..reversion_core.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from ..reversion_core.steering import Steering
 from ..reversion_core.words import PLACEHOLDER, SLOT
 from . import places
-from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images, check_choice
+from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
 MEMORY = ("auto", "low")

@@ -3,3 +3,10 @@ class ReVersionError(ValueError):
 
     def __init__(self, node, input_name, problem, cure):
         super().__init__(f"{node}, input '{input_name}': {problem}; {cure}.")
+
+
+def check_choice(value, options, node, input_name):
+    """Raises a ReVersionError for a value that is not among the names: the host lets any through in API prompts."""
+    if value not in options:
+        problem = f"there is no {input_name} {str(value)[:60]!r}"
+        raise ReVersionError(node, input_name, problem, f"choose {', '.join(options)}")

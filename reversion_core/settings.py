@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 
-from .errors import ReVersionError
+from .errors import ReVersionError, check_choice
 
 SCHEDULES = ("constant", "linear", "cosine")
 NORMS = ("free", "vocabulary")
@@ -60,8 +60,7 @@ PRESETS = {
 
 def from_preset(preset, node="ReVersion Train", **overrides):
     """The preset's settings with every override that is not 0 or "preset". Raises a ReVersionError for bad values."""
-    if preset not in PRESETS:
-        raise ReVersionError(node, "preset", f"there is no preset {preset!r}", f"choose {', '.join(PRESETS)}")
+    check_choice(preset, PRESETS, node, "preset")
     given = {name: value for name, value in overrides.items() if value not in (0, "preset") or name == "seed"}
     settings = replace(PRESETS[preset], **given)
     for name, lowest, highest in (
@@ -75,8 +74,7 @@ def from_preset(preset, node="ReVersion Train", **overrides):
         if not lowest <= value <= highest:
             raise ReVersionError(node, name, f"{value} is out of range", f"give {lowest} to {highest}")
     for name, options in (("schedule", SCHEDULES), ("norm", NORMS), ("precision", PRECISIONS)):
-        if (value := getattr(settings, name)) not in options:
-            raise ReVersionError(node, name, f"there is no {name} {value!r}", f"choose {', '.join(options)}")
+        check_choice(getattr(settings, name), options, node, name)
     return settings
 
 
