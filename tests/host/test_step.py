@@ -71,10 +71,11 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
         assert float((relation[key].grad[0] - gradient).norm() / gradient.norm()) < 1e-5
 
 
-def test_gradient_of_the_relation_agrees_with_finite_differences(core, loaded, drawn):
-    task = short_task(core, drawn, accumulation=1)
-    windows = core.host.caption_windows(loaded.clip, task.captions, 1)
-    model, clip = core.host.load_for_training(loaded.model, loaded.clip)
+@pytest.mark.parametrize("family", ["SD 1.x", "SD 2.x", "SDXL"])
+def test_gradient_of_the_relation_agrees_with_finite_differences(core, of_family, drawn, family):
+    task, given = short_task(core, drawn, accumulation=1), of_family(family)
+    windows = core.host.caption_windows(given.clip, task.captions, 1)
+    model, clip = core.host.load_for_training(given.model, given.clip)
     generator = torch.Generator().manual_seed(0)
     with core.host.borrowing(model, clip, windows) as borrowed:
         problem = core.run.build_problem(
@@ -82,20 +83,23 @@ def test_gradient_of_the_relation_agrees_with_finite_differences(core, loaded, d
         )
         cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
         batches = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
-        start = core.host.word_rows(clip, "clip_l", ["and"])
-        direction = torch.nn.functional.normalize(torch.randn(1, 768, generator=generator))
+        start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
 
-        def loss_and_gradient(vector):
-            relation = {"clip_l": torch.nn.Parameter(vector.clone())}
+        def loss_and_gradient(vectors):
+            relation = {key: torch.nn.Parameter(vector.clone()) for key, vector in vectors.items()}
             losses = core.trainer.accumulate_gradient(
                 borrowed, problem, task.settings, task.steering, relation, batches
             )
-            return float(losses[0].double() + losses[1].double()), relation["clip_l"].grad
+            return float(losses[0].double() + losses[1].double()), {key: v.grad for key, v in relation.items()}
 
         _, gradient = loss_and_gradient(start)
-        step = 1e-2
-        above, below = (loss_and_gradient(start + sign * step * direction)[0] for sign in (1, -1))
-    assert float((gradient * direction).sum()) == pytest.approx((above - below) / (2 * step), rel=0.02)
+        # Each text encoder of the family by itself.
+        for key, vector in start.items():
+            direction = torch.nn.functional.normalize(torch.randn(vector.shape, generator=generator))
+            step = 1e-2 * float(vector.norm())
+            above, below = (loss_and_gradient(start | {key: vector + sign * step * direction})[0] for sign in (1, -1))
+            slope = (above - below) / (2 * step)
+            assert float((gradient[key] * direction).sum()) == pytest.approx(slope, rel=0.02)
 
 
 def test_two_encoders_worth_of_vectors_all_get_a_gradient(core, loaded, drawn):
