@@ -65,14 +65,12 @@ class ReVersionLoadExemplars(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder):
-        try:
-            places.exemplar_folder(folder, cls.NAME)
-        except ReVersionError as error:
-            return str(error)
-        return True
+        return places.validation(places.exemplar_folder, folder, cls.NAME)
 
     @classmethod
     def fingerprint_inputs(cls, folder, size, fit):
+        if folder is None:  # it comes from another node, and is not known yet
+            return float("nan")
         digest = hashlib.sha256()
         for path in sorted(places.exemplar_folder(folder, cls.NAME).iterdir()):
             status = path.stat()

@@ -23,6 +23,19 @@ def confined(root, name, node, input_name):
     return path
 
 
+def validation(find, name, *arguments):
+    """The host's answer to a name before anything runs: True, or why `find` refuses it.
+
+    A name that comes from another node is None until then, and is looked at when it is there.
+    """
+    try:
+        if name is not None:
+            find(name, *arguments)
+    except ReVersionError as error:
+        return str(error)
+    return True
+
+
 def picture_folders():
     """Folders under the host's input/ that hold pictures, as forward-slash paths; two levels deep."""
     root = Path(folder_paths.get_input_directory())
@@ -75,10 +88,14 @@ def relation_names():
     return sorted(names)
 
 
+def confined_relation(name, node):
+    """Raises a ReVersionError for a name that leads out of the embeddings folders."""
+    return [confined(root, name, node, "relation") for root in embedding_roots()]
+
+
 def relation_file(name, node):
     """The file of a relation in any of the embeddings folders. Raises a ReVersionError where there is none."""
-    candidates = [confined(root, name, node, "relation") for root in embedding_roots()]
-    for path in candidates:
+    for path in confined_relation(name, node):
         for file in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)):
             if file.is_file() and file.suffix.lower() in SUFFIXES:
                 return file

@@ -2,13 +2,14 @@
 
 import re
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..reversion_core import host
 from ..reversion_core import relation as relation_files
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.words import PLACEHOLDER
 from . import places
+from .display import show_text
 from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"
@@ -27,6 +28,7 @@ class ReVersionSaveRelation(io.ComfyNode):
             description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME "
             "in any prompt of this and other programs.",
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 RelationSocket.Input("relation", tooltip="From ReVersion Train."),
                 io.String.Input(
@@ -54,6 +56,11 @@ class ReVersionSaveRelation(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name):
+        # A name that no file can have is refused before a training runs for it.
+        return places.validation(relation_files.checked_name, name, cls.NAME, "name")
+
+    @classmethod
     def execute(cls, relation, name, overwrite, format=FORMATS[0]):
         name = relation_files.checked_name(name, cls.NAME, "name")
         check_choice(format, FORMATS, cls.NAME, "format")
@@ -72,7 +79,7 @@ class ReVersionSaveRelation(io.ComfyNode):
             title = {"modelspec.title": name}
             relation_files.save(relation_files.Relation(relation.vectors, {**relation.metadata, **title}), path)
         text = f"embedding:{name}"
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        return io.NodeOutput(text, ui=show_text(cls, text))
 
 
 class ReVersionLoadRelation(io.ComfyNode):
@@ -100,15 +107,12 @@ class ReVersionLoadRelation(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, relation):
-        try:
-            for root in places.embedding_roots():
-                places.confined(root, relation, cls.NAME, "relation")
-        except ReVersionError as error:
-            return str(error)
-        return True
+        return places.validation(places.confined_relation, relation, cls.NAME)
 
     @classmethod
     def fingerprint_inputs(cls, relation):
+        if relation is None:  # it comes from another node, and is not known yet
+            return float("nan")
         status = places.relation_file(relation, cls.NAME).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..reversion_core import charts, host, inspection, scoring
 from ..reversion_core import relation as relation_files
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.words import INITIAL_WORD, PLACEHOLDER, PREPOSITIONS, split_words
 from . import places
+from .display import show_text
 from .sockets import RelationSocket, as_image
 
 CATEGORY = "ReVersion/tools"
@@ -30,6 +31,7 @@ class ReVersionInspect(io.ComfyNode):
             description="Shows which words a relation is like, how long its vectors are beside a word's, and where it "
             "lies among prepositions and entities.",
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
                 io.Clip.Input("clip", tooltip="The CLIP of the checkpoint that the relation was learned with."),
@@ -58,7 +60,7 @@ class ReVersionInspect(io.ComfyNode):
             lines += cls._nearest_words(clip, key, vectors, words)
             pictures.append(as_image(cls._among_words(clip, key, vectors, split_words(entities))))
         report = "\n".join(lines)
-        return io.NodeOutput(report, torch.cat(pictures), ui=ui.PreviewText(report))
+        return io.NodeOutput(report, torch.cat(pictures), ui=show_text(cls, report))
 
     @classmethod
     def _nearest_words(cls, clip, key, vectors, count):
@@ -98,6 +100,7 @@ class ReVersionScore(io.ComfyNode):
             "alone say little.",
             is_input_list=True,
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Image.Input("images", tooltip="The pictures: one or a batch for each prompt."),
                 io.String.Input("prompts", force_input=True, tooltip="The prompts of the pictures, in their order."),
@@ -130,11 +133,8 @@ class ReVersionScore(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, clip_folder):
-        try:
-            places.clip_folder(clip_folder[0] if isinstance(clip_folder, list) else clip_folder, cls.NAME)
-        except ReVersionError as error:
-            return str(error)
-        return True
+        name = clip_folder[0] if isinstance(clip_folder, list) else clip_folder
+        return places.validation(places.clip_folder, name, cls.NAME)
 
     @classmethod
     def execute(cls, images, prompts, phrase, clip_folder, placeholder, name):
@@ -157,7 +157,7 @@ class ReVersionScore(io.ComfyNode):
         rows.append(("mean", *(f"{mean:.4f}" for mean in means)))
         cls._write(Path(folder_paths.get_output_directory()) / "reversion" / f"{name}.csv", rows)
         table = "\n".join(f"{e}  {r}  {prompt}" for prompt, e, r in rows)
-        return io.NodeOutput(f"entity  relation\n{table}", *means, ui=ui.PreviewText(table))
+        return io.NodeOutput(f"entity  relation\n{table}", *means, ui=show_text(cls, table))
 
     @classmethod
     def _write(cls, path, rows):

@@ -8,8 +8,11 @@ import csv
 import io
 import json
 import logging
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
@@ -75,6 +78,26 @@ class Autosave:
         except OSError as error:
             logging.warning("ReVersion: could not save the relation so far (%s); the training goes on", error)
 
+    def keep_preview(self, step, prompt, picture):
+        """Save a preview, uint8 [h, w, 3], beside the log. A full disk is reported and does not stop the training."""
+        data = io.BytesIO()
+        Image.fromarray(picture).save(data, "PNG")
+        try:
+            name = f"run-{self.key}-{self.steps}-{_short(prompt)}-{step:06}.png"
+            write_whole(self.log_folder / name, data.getvalue())
+        except OSError as error:
+            logging.warning("ReVersion: could not save a preview (%s); the training goes on", error)
+
+    def previews(self, steps, prompt):
+        """The kept previews of a prompt after these updates, of this run or one it may have gone on from, in order."""
+        kept = {}
+        for path in self.log_folder.glob(f"run-{self.key}-*-{_short(prompt)}-*.png"):
+            total, step = (int(path.stem.split("-")[i]) for i in (2, 4))
+            if total <= self.steps and total >= kept.get(step, (0,))[0]:
+                kept[step] = total, path
+        pictures = (_picture(kept[step][1]) for step in steps if step in kept)
+        return [picture for picture in pictures if picture is not None]
+
     def changes(self):
         """Why this run starts anew: the inputs that differ from those of the latest run, or "" where there is none."""
         states = sorted(self.log_folder.glob("run-*.state.safetensors"), key=lambda path: path.stat().st_mtime)
@@ -89,6 +112,18 @@ def _read(path):
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         logging.warning("ReVersion: the saved state %s cannot be read (%s); it is left alone", path, error)
+        return None
+
+
+def _short(text):
+    return sha256(text.encode()).hexdigest()[:8]
+
+
+def _picture(path):
+    try:
+        return np.asarray(Image.open(path).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        logging.warning("ReVersion: the preview %s cannot be read (%s); it is left out", path, error)
         return None
 
 

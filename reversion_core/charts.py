@@ -50,7 +50,7 @@ def smoothed(values, share=0.95):
 
 
 def training_report(history):
-    """Loss, norm and similarity of a run, one chart below the other: PIL image. history: a record per update."""
+    """Loss, norm and similarity of a run, two charts a row: PIL image. history: a record per update."""
     column = {name: [record[name] for record in history] for name in ("denoise", "steer", "norm", "similarity")}
     charts = [
         line_chart("denoising loss", {"raw": column["denoise"], "smoothed": smoothed(column["denoise"])}, "step"),
@@ -58,9 +58,10 @@ def training_report(history):
         line_chart("norm of R", {"norm": column["norm"]}, "step"),
         line_chart("mean cosine of R with the word basis", {"similarity": column["similarity"]}, "step"),
     ]
-    sheet = Image.new("RGB", (charts[0].width, sum(c.height for c in charts)), PAPER)
+    width, height = charts[0].size
+    sheet = Image.new("RGB", (2 * width, 2 * height), PAPER)
     for i, chart in enumerate(charts):
-        sheet.paste(chart, (0, i * chart.height))
+        sheet.paste(chart, (i % 2 * width, i // 2 * height))
     return sheet
 
 

@@ -134,7 +134,12 @@ def learn_relation(model, clip, vae, task, keeping, on_progress, node):
     saved = autosave.Autosave(keeping.folder, keeping.log_folder, parts, key, task.settings.steps)
     if (finished := saved.finished()) is not None:
         logging.info("ReVersion: this relation was learned before, taken from %s", saved.relation)
-        return Learned(*finished, [])
+        stops = _preview_steps(task.settings.steps, keeping.previews)
+        previews = saved.previews(stops, keeping.prompt)
+        if stops and not previews:
+            previews = [host.sample(model, clip, vae, finished[0].vectors, keeping.prompt, side, task.settings.seed)]
+            saved.keep_preview(stops[-1], keeping.prompt, previews[0])
+        return Learned(*finished, previews)
     saved.check_writable(node)
     details = _details(task, family, base, side)
     return _Training((model, clip, vae), windows, task, keeping, saved, details, node).run((mean, std), on_progress)
@@ -147,6 +152,7 @@ class _Training:
         self.model, self.clip, self.vae = models
         self.windows, self.task, self.keeping, self.saved, self.node = windows, task, keeping, saved, node
         self.details = details  # what the relation's metadata say of the run
+        self.stops = _preview_steps(task.settings.steps, keeping.previews)
         self.learner, self.previews, self.recompute = None, [], keeping.low_memory
 
     def run(self, latents, on_progress):
@@ -179,7 +185,8 @@ class _Training:
                 if self.learner is None:
                     self._start(lent, latents)
                 learner, learner.model = self.learner, lent
-                for step in range(learner.step + 1, _next_stop(learner.step, settings.steps, keeping.previews) + 1):
+                stop = next((step for step in self.stops if step > learner.step), settings.steps)
+                for step in range(learner.step + 1, stop + 1):
                     learner.update()
                     if keeping.every and step % keeping.every == 0:
                         self.saved.keep(learner, self._relation())
@@ -199,6 +206,8 @@ class _Training:
             self.learner.at_once = 1
         if self.keeping.resume and (state := self.saved.unfinished()) is not None:
             self.learner.restore(state)
+            done = [step for step in self.stops if step <= self.learner.step]
+            self.previews = self.saved.previews(done, self.keeping.prompt)
             logging.info("ReVersion: goes on after step %d of an equal run", self.learner.step)
         elif changed := self.saved.changes():
             logging.info("ReVersion: starts anew; since the latest run these changed: %s", changed)
@@ -226,6 +235,7 @@ class _Training:
         models, vectors = (self.model, self.clip, self.vae), self.learner.vectors
         side, seed = self.details["training_size"], self.task.settings.seed
         self.previews.append(host.sample(*models, vectors, self.keeping.prompt, side, seed))
+        self.saved.keep_preview(self.learner.step, self.keeping.prompt, self.previews[-1])
         self.model, self.clip = host.load_for_training(self.model, self.clip)
 
     def _kept(self):
@@ -239,9 +249,9 @@ class _Training:
         return relation.Relation(self.learner.vectors, metadata)
 
 
-def _next_stop(step, steps, previews):
-    """The update before which the model goes back to the host for a preview, or the last."""
-    return min(steps, (step // previews + 1) * previews) if previews else steps
+def _preview_steps(steps, every):
+    """The updates after which a preview is drawn: every so many, and the last."""
+    return [*range(every, steps, every), steps] if every else []
 
 
 def _hash(data):

@@ -26,6 +26,7 @@ BOXES = """() => [...document.querySelectorAll('[data-node-id]')].map(element =>
     return [box.left, box.top, box.right, box.bottom]
 })"""
 CARD_WIDTH = "name => document.querySelector(`[role=dialog] img[alt='${name}']`)?.naturalWidth >= 512"
+TEXTS = "type => app.graph.nodes.find(node => node.type === type).widgets.map(widget => String(widget.value)).join()"
 SELECT_TRAIN = "() => app.canvas.selectNode(app.graph.nodes.find(node => node.type === 'ReVersionTrain'))"
 
 
@@ -43,6 +44,16 @@ def kept(workflow):
         for n in workflow["nodes"]
     ]
     return nodes, sorted(map(tuple, workflow["links"])), [group["title"] for group in workflow["groups"]]
+
+
+def run(page, host_server, widgets):
+    """Set widgets of the open workflow and run it to success; returns its entry in the host's history."""
+    page.evaluate(SET_WIDGETS, widgets)
+    prompt, client = page.evaluate("async () => [(await app.graphToPrompt()).output, app.api.clientId]")
+    assert all(node["class_type"] for node in prompt.values())
+    entry = host_server.wait(host_server.queue(prompt, client))
+    assert entry["status"]["status_str"] == "success", server.failure(entry)
+    return entry
 
 
 def pictures(host_server, entry):
@@ -65,16 +76,20 @@ def test_a_workflow_opens_whole_and_runs(page, host_server, name):
     loader["widgets_values"] = [server.CHECKPOINT]
     page.evaluate(LOAD, again)
     assert page.evaluate(MISSING) == [] and page.evaluate(TOO_SMALL) == []
-    page.evaluate(SET_WIDGETS, QUICK)
-    prompt, client = page.evaluate("async () => [(await app.graphToPrompt()).output, app.api.clientId]")
-    assert all(node["class_type"] for node in prompt.values())
-    entry = host_server.wait(host_server.queue(prompt, client))
-    assert entry["status"]["status_str"] == "success", server.failure(entry)
+    entry = run(page, host_server, QUICK)
     shown = list(pictures(host_server, entry))
     assert shown and all(pixels.std() > 0 for pixels in shown)
     page.wait_for_timeout(500)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}-{page.rendering}.png")
+
+
+def test_texts_show_on_their_nodes(page, host_server):
+    opened(page, "1_learn_a_relation")
+    name = f"text-{page.rendering}"
+    run(page, host_server, {**QUICK, "name": name, "ckpt_name": server.CHECKPOINT, "words": 3})
+    page.wait_for_function(f"({TEXTS})('ReVersionSaveRelation').includes('embedding:{name}')")
+    page.wait_for_function(f"({TEXTS})('ReVersionInspect').includes('nearest words:')")
 
 
 def test_the_templates_show_up(page):

@@ -31,6 +31,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(core, loaded, drawn, tmp_path):
     assert torch.equal(vectors(resumed), vectors(unbroken)) and resumed.history == unbroken.history
 
 
+def test_a_stopped_run_keeps_its_previews(core, loaded, drawn, tmp_path):
+    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    unbroken = learn(core, loaded, drawn, tmp_path / "unbroken", keep=keep, steps=5)
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(3), keep, steps=5)
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep, steps=5)
+    assert len(unbroken.previews) == 3
+    assert all((a == b).all() for a, b in zip(resumed.previews, unbroken.previews, strict=True))
+
+
 def test_without_resume_it_starts_anew(core, loaded, drawn, tmp_path):
     seen = Seen()
     with pytest.raises(Stop):

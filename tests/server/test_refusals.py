@@ -185,3 +185,24 @@ def test_names_that_cannot_be_saved(host_server, embeddings, name):
     }
     with pytest.raises(PromptError, match="ReVersion Save Relation, input 'name'"):
         host_server.run(graph)
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_the_training(host_server, exemplars):
+    graph = graphs.learn(exemplars, steps=500, training_seed=77)
+    graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="a<b", overwrite=True)
+    with pytest.raises(PromptError, match="ReVersion Save Relation, input 'name': the name 'a<b' has other"):
+        host_server.queue(graph)
+
+
+def test_a_name_may_come_from_another_node(host_server, embeddings):
+    vectors = torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.02
+    relation_files.save(relation_files.Relation({"clip_l": vectors}), embeddings / "given.safetensors")
+    graph = {
+        "load": graphs.node("ReVersionLoadRelation", relation="given.safetensors"),
+        "name": graphs.node("PrimitiveString", value="from-a-node"),
+        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name=["name", 0], overwrite=True),
+    }
+    assert host_server.run(graph)["save"]["text"] == ["embedding:from-a-node"]
+    graph["name"]["inputs"]["value"] = "a<b"
+    with pytest.raises(PromptError, match="input 'name': the name 'a<b'"):
+        host_server.run(graph)

@@ -3,6 +3,7 @@
 import shutil
 
 import torch
+from PIL import Image
 from test_training import saved, vectors
 
 from micro import graphs, server
@@ -47,3 +48,22 @@ def test_previews_change_with_the_relation(host_server, exemplars):
     graph["samples"] = graphs.node("SaveImage", images=["train", 3], filename_prefix="samples")
     first, last = host_server.run(graph)["samples"]["images"]
     assert host_server.picture(first).read_bytes() != host_server.picture(last).read_bytes()
+
+
+def test_previews_are_kept_with_what_was_learned(host_server, exemplars):
+    given = {**TRAIN, "steps": 4, "learning_rate": 0.1, "previews": 2, "training_seed": 9}
+    prompt = "red circle <R> blue star"
+
+    def samples(**changed):
+        graph = graphs.learn(exemplars, **{**given, "preview_prompt": prompt, **changed})
+        graph["samples"] = graphs.node("SaveImage", images=["train", 3], filename_prefix="kept")
+        return [
+            Image.open(host_server.picture(image)).tobytes() for image in host_server.run(graph)["samples"]["images"]
+        ]
+
+    learned = samples()
+    # Another node setting makes the host run the trainer again, which finds the finished run.
+    assert samples(autosave=3) == learned and len(learned) == 2
+    # Another prompt is drawn with what was learned.
+    (other,) = samples(preview_prompt="green square <R> blue star")
+    assert other not in learned
