@@ -14,7 +14,7 @@ from reversion_core.files import write_whole
 from . import benchmark, demo, host
 
 PATH = host.ROOT / "build" / "benchmark" / "sampling.json"
-CFG, STEPS = 4.0, 20
+CFG, STEPS = benchmark.DRAWING["cfg"], benchmark.DRAWING["steps"]
 
 
 def settings():
@@ -22,9 +22,9 @@ def settings():
     for steps in (4, 6, 8, 12, 20, 50):
         for alpha in (0.0, 0.5, 1.0):
             yield ("scheduler", f"{steps} steps", f"alpha {alpha:g}"), {"steps": steps, "alpha": alpha}
-    for strength in (2.0, 4.0, 6.0, 8.0, 12.0):
+    for share in (0.5, 1.0, 1.5, 2.0, 3.0):
         for alpha in (0.0, 0.5, 1.0):
-            yield ("guider", f"strength {strength:g}", f"alpha {alpha:g}"), {"guidance": (strength, alpha)}
+            yield ("guider", f"strength {share:g} x cfg", f"alpha {alpha:g}"), {"guidance": (share * CFG, alpha)}
     for strength in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
         yield ("relation strength", f"{strength:g}", "all"), {"relation_strength": strength}
 
