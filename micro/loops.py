@@ -11,8 +11,9 @@ from . import host
 
 
 class Published:
-    """The published loop, literally: the whole table is optimised and put back, the VAE runs at every step, a uniform
-    t is drawn and thrown away, all in float32. It takes the same draws as our learner, so that losses can be compared.
+    """The published loop, literally: the whole table is optimised, and put back after each micro-batch, the VAE runs
+    at every step, a uniform t is drawn and thrown away, all in float32. It takes the same draws as our learner, so
+    that losses can be compared.
     """
 
     def __init__(self, bench, learner):
@@ -45,10 +46,11 @@ class Published:
                 loss = self._loss(draws, x0) / len(batches)
                 loss.backward()
             total += float(loss.detach())
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        with torch.no_grad():
-            self.table[:-1] = self.before[:-1]
+            if draws is batches[-1]:
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            with torch.no_grad():
+                self.table[:-1] = self.before[:-1]
         return total
 
     def _loss(self, draws, x0):
