@@ -160,7 +160,7 @@ def focal_sampling(sheet):
     guider = {"relation": relation, "plain": plain, "negative": negative, "cfg": 7.5, "strength": 10.0}
     focal = {
         "guider": sheet.add("ReVersionFocalGuider", model=checkpoint, **guider),
-        "sigmas": sheet.add("ReVersionFocalScheduler", model=checkpoint, steps=20),
+        "sigmas": sheet.add("ReVersionFocalScheduler", model=checkpoint, steps=20, alpha=0.5),
     }
     sampled(sheet, checkpoint, "focal", **focal, **shared)
 

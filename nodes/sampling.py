@@ -8,9 +8,9 @@ from .sockets import share_input
 CATEGORY = "ReVersion/use"
 
 
-def _scale_input(name, lowest, tooltip):
+def _scale_input(name, default, lowest, tooltip):
     """A guidance scale, as the host's samplers have them."""
-    return io.Float.Input(name, default=7.5, min=lowest, max=100.0, step=0.1, round=0.01, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=lowest, max=100.0, step=0.1, round=0.01, tooltip=tooltip)
 
 
 class ReVersionFocalScheduler(io.ComfyNode):
@@ -27,7 +27,7 @@ class ReVersionFocalScheduler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model that will sample: its noise levels are used."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps in all."),
-                share_input("alpha", 0.5, "0: the host's 'normal' schedule. 1: the most steps at high noise."),
+                share_input("alpha", 0.0, "0: the host's 'normal' schedule. 1: the most steps at high noise."),
                 share_input(
                     "denoise", 1.0, "Under 1 for image to image: how much of the picture is made anew.", step=0.01
                 ),
@@ -56,9 +56,10 @@ class ReVersionFocalGuider(io.ComfyNode):
                 io.Conditioning.Input("relation", tooltip="The prompt with the relation: 'cat <R> stone'."),
                 io.Conditioning.Input("plain", tooltip="The same prompt with a plain word: 'cat and stone'."),
                 io.Conditioning.Input("negative", tooltip="What the picture should not be; may be an empty prompt."),
-                _scale_input("cfg", 0.1, "How strongly the plain prompt guides, as in KSampler."),
+                _scale_input("cfg", 7.5, 0.1, "How strongly the plain prompt guides, as in KSampler."),
                 _scale_input(
                     "strength",
+                    11.0,
                     0.0,
                     "How strongly the relation guides. The same as cfg: as if the relation prompt stood alone. "
                     "More: the relation is insisted on, without more of everything else. 0: the plain prompt.",
