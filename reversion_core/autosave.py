@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import logging
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -91,10 +92,11 @@ class Autosave:
     def previews(self, steps, prompt):
         """The kept previews of a prompt after these updates, of this run or one it may have gone on from, in order."""
         kept = {}
-        for path in self.log_folder.glob(f"run-{self.key}-*-{_short(prompt)}-*.png"):
-            total, step = (int(path.stem.split("-")[i]) for i in (2, 4))
-            if total <= self.steps and total >= kept.get(step, (0,))[0]:
-                kept[step] = total, path
+        pattern = re.compile(rf"run-{self.key}-(\d+)-{_short(prompt)}-(\d+)\.png")
+        for match in filter(None, (pattern.fullmatch(path.name) for path in self.log_folder.glob("run-*.png"))):
+            total, step = map(int, match.groups())
+            if kept.get(step, (0,))[0] <= total <= self.steps:
+                kept[step] = total, self.log_folder / match[0]
         pictures = (_picture(kept[step][1]) for step in steps if step in kept)
         return [picture for picture in pictures if picture is not None]
 
