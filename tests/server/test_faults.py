@@ -96,8 +96,10 @@ def embeddings(host_server):
     ],
 )
 def test_names_of_relations_to_save(attempt, embeddings, name):
-    graph = load_relation("sound.safetensors")
-    graph["save"] = graphs.node("ReVersionSaveRelation", relation=["load", 0], name=name, overwrite=True)
+    graph = {
+        "load": graphs.node("ReVersionLoadRelation", relation="sound.safetensors"),
+        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name=name, overwrite=True),
+    }
     before = sorted(embeddings.parent.parent.rglob("*"))
     attempt(graph, "ReVersion Save Relation, input 'name'")
     assert sorted(embeddings.parent.parent.rglob("*")) == before
