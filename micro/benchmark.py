@@ -102,23 +102,14 @@ class Bench:
     def __init__(self, pairs=PAIRS, curves=True):
         self.studio, self.pairs, self.curves = Studio(), pairs, curves
 
-    def learn(self, method, material, seed, on_step=None):
-        """What a method learns from exemplars, a `run.Learned`; an equal earlier run's from disk.
-
-        on_step(learner): called after each update, of a run of its own.
-        """
+    def learn(self, method, material, seed, on_step=lambda learner: None, folder=FOLDER):
+        """What a method learns from exemplars, a `run.Learned`; an equal earlier run's where the folder has one."""
         run, given = self.studio.run, METHODS[method]
         task = run.Task(material, given.train_settings(seed), given.steering, given.focal)
+        keeping = run.Keeping(folder / "relations", folder / "logs")
         models = self.studio.model, self.studio.clip, self.studio.vae
-        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-            folder = Path(folder) if on_step else FOLDER
-            keeping = run.Keeping(folder / "relations", folder / "logs")
-
-            def look(learner, previews):
-                if on_step and learner:
-                    on_step(learner)
-
-            return run.learn_relation(*models, task, keeping, look, "benchmark")
+        with torch.inference_mode():
+            return run.learn_relation(*models, task, keeping, lambda learner, previews: on_step(learner), "benchmark")
 
     def figures(self, report, folder):
         """Pictures of the run in a folder, from relations that are learned already."""
@@ -154,19 +145,21 @@ class Bench:
         material, scenes = exemplars(relation, captions, count)
         if method in WORDS:
             return self.score(relation, WORDS[method] or relation, None, scenes)
-        kept, steps, began = {}, METHODS[method].train_settings(seed).steps, time.monotonic()
+        kept, began = {}, time.monotonic()
 
         def keep(learner):
-            if learner.step in CURVE:
+            if learner and learner.step in CURVE:
                 kept[learner.step] = learner.vectors
 
         curved = self.curves and section == "table" and method in CURVED and captions == "full" and seed == 0
-        learned = self.learn(method, material, seed, keep if curved else None)
+        with tempfile.TemporaryDirectory() as anew:  # only a run of its own has its steps looked at
+            learned = self.learn(method, material, seed, keep, Path(anew) if curved else FOLDER)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
         record |= self.score(relation, "<R>", learned.relation.vectors, scenes)
         if curved:
             points = {step: self.score(relation, "<R>", vectors, scenes) for step, vectors in kept.items()}
-            record["curve"] = [{"step": step, **_means(found)} for step, found in (points | {steps: record}).items()]
+            points[len(learned.history)] = record
+            record["curve"] = [{"step": step, **_means(found)} for step, found in points.items()]
         return record
 
 

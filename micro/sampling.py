@@ -50,11 +50,9 @@ def markdown(done, pairs):
         "# Sampling",
         "",
         f"`python -m micro.sampling --pairs {pairs}`, on the miniature: relation accuracy (bootstrap",
+        f"95% interval) / entity accuracy in %, over {len(benchmark.RELATIONS)} relations learned with the preset",
+        f"balanced and {pairs} unseen pairs each; euler, cfg {CFG:g}, {STEPS} steps but where given.",
     ]
-    lines += [
-        f"95% interval) / entity accuracy in %, over {len(benchmark.RELATIONS)} relations learned with the preset"
-    ]
-    lines += [f"balanced and {pairs} unseen pairs each; euler, cfg {CFG:g}, {STEPS} steps but where given."]
     tables = {}
     for (table, row, column), result in done:
         tables.setdefault(table, {}).setdefault(row, {})[column] = result

@@ -132,17 +132,13 @@ def learn_relation(model, clip, vae, task, keeping, on_progress, node):
     parts["latents"] = _hash(mean.numpy().tobytes())
     key = _hash(json.dumps(parts).encode())
     saved = autosave.Autosave(keeping.folder, keeping.log_folder, parts, key, task.settings.steps)
+    details = _details(task, family, base, side)
+    training = _Training((model, clip, vae), windows, task, keeping, saved, details, node)
     if (finished := saved.finished()) is not None:
         logging.info("ReVersion: this relation was learned before, taken from %s", saved.relation)
-        stops = _preview_steps(task.settings.steps, keeping.previews)
-        previews = saved.previews(stops, keeping.prompt)
-        if stops and not previews:
-            previews = [host.sample(model, clip, vae, finished[0].vectors, keeping.prompt, side, task.settings.seed)]
-            saved.keep_preview(stops[-1], keeping.prompt, previews[0])
-        return Learned(*finished, previews)
+        return Learned(*finished, training.previews_of_finished(finished[0].vectors))
     saved.check_writable(node)
-    details = _details(task, family, base, side)
-    return _Training((model, clip, vae), windows, task, keeping, saved, details, node).run((mean, std), on_progress)
+    return training.run((mean, std), on_progress)
 
 
 class _Training:
@@ -164,7 +160,8 @@ class _Training:
                 if not self._learn_on(latents, on_progress):
                     self._use_less_memory()
                 elif self.keeping.previews:
-                    self._preview()
+                    self._preview(self.learner.vectors, self.learner.step)
+                    self.model, self.clip = host.load_for_training(self.model, self.clip)
                     on_progress(self.learner, self.previews)
         except trainer.NotFiniteError as error:
             raise ReVersionError(
@@ -230,13 +227,18 @@ class _Training:
                 "set a smaller size where they are loaded, close other programs or use precision auto",
             )
 
-    def _preview(self):
+    def previews_of_finished(self, vectors):
+        """The previews that were kept with an equal run; where there are none, one drawn now."""
+        self.previews = self.saved.previews(self.stops, self.keeping.prompt)
+        if self.stops and not self.previews:
+            self._preview(vectors, self.stops[-1])
+        return self.previews
+
+    def _preview(self, vectors, step):
         """One more preview; outside the borrowing, so that the host may move its models about to decode it."""
-        models, vectors = (self.model, self.clip, self.vae), self.learner.vectors
-        side, seed = self.details["training_size"], self.task.settings.seed
-        self.previews.append(host.sample(*models, vectors, self.keeping.prompt, side, seed))
-        self.saved.keep_preview(self.learner.step, self.keeping.prompt, self.previews[-1])
-        self.model, self.clip = host.load_for_training(self.model, self.clip)
+        prompt, side, seed = self.keeping.prompt, self.details["training_size"], self.task.settings.seed
+        self.previews.append(host.sample(self.model, self.clip, self.vae, vectors, prompt, side, seed))
+        self.saved.keep_preview(step, prompt, self.previews[-1])
 
     def _kept(self):
         step = self.learner.step if self.learner else 0
