@@ -68,6 +68,7 @@ METHODS = {
     "without focal sampling": Method(focal=Focal(alpha=0.0)),
     "balanced": Method(preset="balanced"),
     "fast": Method({"steps": FAST_STEPS}, preset="fast"),
+    "balanced in bf16": Method({"precision": "bf16"}, preset="balanced"),
     "paper + norm control": Method({"norm": "vocabulary"}),
     "paper + swapped negatives": Method({"swap_weight": 0.01}),
     "paper + stratified t": Method({"stratified": True}),

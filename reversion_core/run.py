@@ -153,8 +153,9 @@ class _Training:
 
     def run(self, latents, on_progress):
         """Learn to the last step. latents: mean and std of the exemplars' posterior. Returns a Learned."""
-        steps = self.task.settings.steps
-        host.tell_memory(self.model, latents[0].shape[1:], self.task.settings.batch_size)
+        settings = self.task.settings
+        steps = settings.steps
+        host.tell_memory(self.model, latents[0].shape[1:], settings.batch_size, settings.precision)
         try:
             while self.learner is None or self.learner.step < steps:
                 if not self._learn_on(latents, on_progress):

@@ -7,7 +7,7 @@ from .errors import ReVersionError, check_choice
 
 SCHEDULES = ("constant", "linear", "cosine")
 NORMS = ("free", "vocabulary")
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import hashlib
 import comfy.model_management
 import torch
 
+# What a run computes in; None: what the host chose.
+COMPUTE_DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 def alias(tensor, dtype=None):
     """A normal tensor without gradient over the storage of a parameter or buffer, cast only where dtype asks for it."""

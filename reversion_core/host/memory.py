@@ -1,7 +1,6 @@
 """The memory of a training step: what it needs, and how it needs less."""
 
 import contextlib
-import functools
 import logging
 
 import comfy.ldm.modules.attention
@@ -9,7 +8,7 @@ import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
 import torch
 
-from .borrowing import borrowed, training_mode
+from .borrowing import COMPUTE_DTYPES, borrowed, training_mode
 
 _BLOCKS = (
     comfy.ldm.modules.diffusionmodules.openaimodel.ResBlock,
@@ -84,15 +83,15 @@ class _MetaAttention(torch.autograd.Function):
         return output
 
 
-def kept_by_unet(base_model, shape):
-    """Bytes that autograd keeps of one picture, latents [c, h, w], on its way through the UNet.
+def kept_by_unet(base_model, shape, precision="auto"):
+    """Bytes that autograd keeps of one picture, latents [c, h, w], on its way through the UNet in a precision.
 
     The way is gone on torch's meta device, which knows sizes and computes nothing.
     """
     unet, sizes = base_model.diffusion_model, {}
     config = base_model.model_config.unet_config
-
-    dtype = base_model.manual_cast_dtype or base_model.get_dtype()
+    wanted = COMPUTE_DTYPES[precision]
+    dtype = wanted or base_model.manual_cast_dtype or base_model.get_dtype()
 
     def empty(*size, **kwargs):
         return torch.empty(1, *size, dtype=dtype, device="meta", **kwargs)
@@ -102,7 +101,10 @@ def kept_by_unet(base_model, shape):
         sizes[storage._cdata] = storage.nbytes()
         return tensor
 
-    with training_mode(), borrowed([(unet, functools.partial(torch.empty_like, device="meta"))]):
+    def weight_of_size(tensor):
+        return torch.empty_like(tensor, device="meta", dtype=wanted if tensor.is_floating_point() else None)
+
+    with training_mode(), borrowed([(unet, weight_of_size)]):
         weights = {weight.untyped_storage()._cdata for weight in (*unet.parameters(), *unet.buffers())}
         context = empty(77, config["context_dim"], requires_grad=True)
         y = empty(config["adm_in_channels"]) if config.get("adm_in_channels") else None
@@ -112,9 +114,9 @@ def kept_by_unet(base_model, shape):
     return sum(size for storage, size in sizes.items() if storage not in weights)
 
 
-def tell_memory(model, shape, pictures):
+def tell_memory(model, shape, pictures, precision):
     """Log what a training step needs beside the loaded models, and what is free."""
-    needed = pictures * kept_by_unet(model.model, shape)
+    needed = pictures * kept_by_unet(model.model, shape, precision)
     free = comfy.model_management.get_free_memory(model.load_device)
     logging.info(
         "ReVersion: %d pictures at once need about %.1f GB beside the models; %.1f GB are free%s",

@@ -9,9 +9,9 @@ import comfy.sampler_helpers
 import comfy.samplers
 import torch
 
-from .borrowing import alias, borrowed, training_mode
+from .borrowing import COMPUTE_DTYPES, alias, borrowed, training_mode
 from .memory import recomputing
-from .prompts import encoder_keys, vocabulary_norm
+from .prompts import encoder_keys, token_table, vocabulary_norm
 
 # Where the host's tokenizers put the tokens of an encoder.
 _WINDOW_OF = {"clip_l": "l", "clip_g": "g", "clip_h": "h"}
@@ -106,17 +106,23 @@ def _live(token, relation):
 def borrowing(model, clip, windows, precision="auto", recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
-    precision: "auto" computes in the dtypes that the host chose; "fp32" in temporary float32 copies of the weights;
-    recompute: trade time for memory, see `memory.recomputing`.
+    precision: "auto" computes in the dtypes that the host chose; "fp32" and "bf16" in temporary copies of the weights,
+    text features and losses being float32 in any case; recompute: trade time for memory, see `memory.recomputing`.
     """
     unet, text = model.model.diffusion_model, clip.cond_stage_model
-    full = torch.float32 if precision == "fp32" else None
-    # The host holds the text encoder in half precision and casts it at every call: cast it once instead.
-    once = partial(alias, dtype=torch.float32)
+    dtype = COMPUTE_DTYPES[precision]
+    tables = {id(token_table(clip, key)) for key in encoder_keys(clip)}
+
+    def once(weight):
+        # The host computes the text encoder in float32 and casts what it holds, mostly half precision, at every call:
+        # cast it once instead. Of the token tables it casts only the rows that it looks up.
+        return alias(weight, None if id(weight) in tables else dtype or torch.float32)
+
     with (
         training_mode(),
-        borrowed([(unet, partial(alias, dtype=full)), (model.model.model_sampling, alias), (text, once)]),
-        _computing_in(model.model, full),
+        borrowed([(unet, partial(alias, dtype=dtype)), (model.model.model_sampling, alias), (text, once)]),
+        _computing_in(model.model, dtype),
+        _encoding_in(clip, dtype),
         recomputing(unet) if recompute else contextlib.nullcontext(),
     ):
         yield HostModel(model, clip, windows)
@@ -132,3 +138,23 @@ def _computing_in(base_model, dtype):
         yield
     finally:
         base_model.diffusion_model.dtype, base_model.manual_cast_dtype = before
+
+
+@contextlib.contextmanager
+def _encoding_in(clip, dtype):
+    """Let the layers of the text encoders compute in a dtype: the host hands them float32; None changes nothing."""
+
+    def cast(_, args, kwargs):
+        return [_to(dtype, value) for value in args], {name: _to(dtype, value) for name, value in kwargs.items()}
+
+    encoders = [getattr(clip.cond_stage_model, key).transformer.text_model.encoder for key in encoder_keys(clip)]
+    hooks = [e.register_forward_pre_hook(cast, with_kwargs=True) for e in encoders] if dtype is not None else []
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _to(dtype, value):
+    return value.to(dtype) if torch.is_tensor(value) else value

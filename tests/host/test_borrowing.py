@@ -25,6 +25,28 @@ def test_so_does_training_in_fp32(core, loaded, drawn, tmp_path, watched):
     learn(core, loaded, drawn, tmp_path, precision="fp32")
 
 
+def test_so_does_training_in_bf16_which_computes_in_it_and_learns_nearly_the_same(
+    core, loaded, drawn, tmp_path, watched
+):
+    networks = {
+        "UNet": loaded.model.model.diffusion_model.out,
+        "text encoder": loaded.clip.cond_stage_model.clip_l.transformer.text_model.encoder.layers[0],
+    }
+    computed = {name: set() for name in networks}
+    hooks = [
+        part.register_forward_hook(lambda _, args, output, name=name: computed[name].add(output.dtype))
+        for name, part in networks.items()
+    ]
+    quick = learn(core, loaded, drawn, tmp_path / "bf16", steps=4, precision="bf16").relation.vectors["clip_l"]
+    for hook in hooks:
+        hook.remove()
+    assert computed == {name: {torch.bfloat16} for name in networks}
+    exact = learn(core, loaded, drawn, tmp_path / "fp32", steps=4, precision="fp32").relation.vectors["clip_l"]
+    start = core.host.word_rows(loaded.clip, "clip_l", ["and"])
+    assert quick.dtype == torch.float32 and not torch.equal(quick, exact)
+    assert torch.cosine_similarity(quick - start, exact - start) > 0.9
+
+
 def test_so_does_a_stop_in_the_middle_and_what_was_learned_is_kept(core, loaded, drawn, tmp_path, watched):
     with pytest.raises(Stop):
         learn(core, loaded, drawn, tmp_path, stop_at(1))
