@@ -65,3 +65,21 @@ def test_the_step_from_which_the_accuracy_stays():
         key("table", ["full", "paper", "above", 0]): record(1, curve=curve(0.2, 0.99, 0.5, 0.98, 1.0)),
     }
     assert benchmark.steps_to_final(done)["paper"]["reached_at"] == 40
+
+
+def test_differences_are_taken_picture_by_picture():
+    shared = {"entity": [1, 0] * 5, "leakage": [0] * 10}
+    done = {
+        key("table", ["full", "its own word", "on", 0]): record(1),
+        key("table", ["full", "Textual Inversion", "on", 0]): {"relation": [0] * 10, **shared},
+        key("table", ["full", "paper", "on", 0]): {"relation": [1] * 10, **shared},
+        key("table", ["full", "paper", "above", 0]): record(0),
+        key("table", ["coarse", "paper", "on", 0]): record(0),
+    }
+    exactly = {"full": {"paper": {"relation": 1.0, "entity": 0.0, "leakage": 0.0}}}
+    for bound in ("mean", "low", "high"):
+        found = {
+            captions: {method: {name: row[name][bound] for name in row} for method, row in methods.items()}
+            for captions, methods in benchmark.differences(done).items()
+        }
+        assert found == exactly
