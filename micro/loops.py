@@ -72,6 +72,10 @@ class Floor:
         self.parts = {"text encoder": [], "UNet forward": [], "UNet backward": []}
 
     def update(self):
+        with self.learner.model.recording():
+            self._update()
+
+    def _update(self):
         settings, learner = self.learner.settings, self.learner
         unet = self.bench.model.model.diffusion_model
         clock = self._clock()

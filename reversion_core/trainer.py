@@ -124,32 +124,34 @@ def accumulate_gradient(model, problem, settings, steering, relation, batches, a
     over the micro-batches, goes through the text encoder once. at_once: samples that go through the UNet together,
     a micro-batch unless it is given; the gradient is the same up to rounding.
     """
-    drawn = {caption for draws in batches for caption in draws.captions}
-    distinct = sorted(drawn.union(problem.swapped[c] for c in drawn) if settings.swap_weight else drawn)
-    features = model.encode(distinct, relation)
-    leaves = {name: f.detach().requires_grad_() for name, f in features.items()}
-    row = {caption: i for i, caption in enumerate(distinct)}
-    denoise = 0.0
-    count = sum(len(draws.captions) for draws in batches)
-    for piece in (piece for draws in batches for piece in draws.split(at_once or len(draws.captions))):
+    with model.recording():
+        drawn = {caption for draws in batches for caption in draws.captions}
+        distinct = sorted(drawn.union(problem.swapped[c] for c in drawn) if settings.swap_weight else drawn)
+        features = model.encode(distinct, relation)
+        leaves = {name: f.detach().requires_grad_() for name, f in features.items()}
+        row = {caption: i for i, caption in enumerate(distinct)}
+        denoise = 0.0
+        count = sum(len(draws.captions) for draws in batches)
+        for piece in (piece for draws in batches for piece in draws.split(at_once or len(draws.captions))):
 
-        def errors(captions, piece=piece):
-            rows = [row[c] for c in captions]
-            return denoising_errors(model, problem, piece, {name: leaf[rows] for name, leaf in leaves.items()})
+            def errors(captions, piece=piece):
+                rows = [row[c] for c in captions]
+                return denoising_errors(model, problem, piece, {name: leaf[rows] for name, leaf in leaves.items()})
 
-        share = len(piece.captions) / count
-        right = errors(piece.captions)
-        loss = settings.denoise_weight * right.mean()
-        if settings.swap_weight:
-            wrong = errors([problem.swapped[c] for c in piece.captions])
-            loss = loss + settings.swap_weight * swap_loss(right, wrong)
-        (share * loss).backward()
-        denoise += share * right.detach().mean()
-    steer = torch.stack([steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]).mean()
-    used = [name for name, leaf in leaves.items() if leaf.grad is not None]
-    torch.autograd.backward(
-        [*(features[name] for name in used), steering.weight * steer], [*(leaves[name].grad for name in used), None]
-    )
+            share = len(piece.captions) / count
+            right = errors(piece.captions)
+            loss = settings.denoise_weight * right.mean()
+            if settings.swap_weight:
+                wrong = errors([problem.swapped[c] for c in piece.captions])
+                loss = loss + settings.swap_weight * swap_loss(right, wrong)
+            (share * loss).backward()
+            denoise += share * right.detach().mean()
+        steers = [steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]
+        steer = torch.stack(steers).mean()
+        used = [name for name, leaf in leaves.items() if leaf.grad is not None]
+        torch.autograd.backward(
+            [*(features[name] for name in used), steering.weight * steer], [*(leaves[name].grad for name in used), None]
+        )
     return denoise, steer.detach()
 
 

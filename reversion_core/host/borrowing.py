@@ -47,12 +47,7 @@ def training_mode():
     if before is not None:
         management.in_training = True
     try:
-        # CLIP adds its residuals in place, which autograd allows only under this.
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autograd.graph.allow_mutation_on_saved_tensors(),
-        ):
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         if before is not None:

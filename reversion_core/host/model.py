@@ -44,6 +44,14 @@ class HostModel:
         """Encoder key -> mean L2 norm of its vocabulary, a scalar tensor."""
         return {key: vocabulary_norm(self._clip, key) for key in encoder_keys(self._clip)}
 
+    @staticmethod
+    def recording():
+        """The context of a forward pass and its backward pass: the host's networks add to tensors in place.
+
+        Enter it anew for each update: what torch notes of every tensor is freed only when it is left.
+        """
+        return torch.autograd.graph.allow_mutation_on_saved_tensors()
+
     def encode(self, captions, relation):
         """Text features of some captions (by number) with the live R.
 

@@ -1,5 +1,7 @@
 """Less memory for the same relation: smaller micro-batches, then recomputed blocks, then a clear error."""
 
+import gc
+
 import pytest
 import torch
 from test_step import short_task
@@ -76,7 +78,7 @@ def step(core, loaded, drawn, recompute):
     windows = core.host.caption_windows(loaded.clip, task.captions, 1)
     model, clip = core.host.load_for_training(loaded.model, loaded.clip)
     generator, kept = torch.Generator().manual_seed(0), {}
-    with core.host.borrowing(model, clip, windows, recompute=recompute) as lent:
+    with core.host.borrowing(model, clip, windows, recompute=recompute) as lent, lent.recording():
         weights = {p.untyped_storage()._cdata for p in model.model.diffusion_model.parameters()}
 
         def note(tensor):
@@ -111,3 +113,15 @@ def test_the_need_is_known_beforehand(core, loaded, drawn):
 
     _, kept, pictures = step(core, loaded, drawn, recompute=False)
     assert pictures * kept_by_unet(loaded.model.model, (4, 8, 8)) == pytest.approx(kept, rel=0.2)
+
+
+def test_nothing_piles_up_over_the_updates(core, loaded, drawn, tmp_path):
+    objects = []
+
+    def count(learner, previews):
+        if learner:
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+
+    learn(core, loaded, drawn, tmp_path, count, steps=12)
+    assert objects[-1] - objects[3] < 5 * (len(objects) - 4)
