@@ -1,5 +1,6 @@
 """The trainer on a model that is simple enough to know the answer: what the published setting gets wrong, and more."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -17,6 +18,7 @@ class Plain:
     """Features are R (times -1 for swapped captions); the prediction is their mean, scaled by `answer`."""
 
     timesteps = 1000
+    recording = staticmethod(contextlib.nullcontext)
 
     def __init__(self, answer=1.0):
         self.answer = answer
