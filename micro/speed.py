@@ -331,6 +331,11 @@ def markdown(report):
             "alike and hold its activations, so that what is saved on the VAE and the embedding table counts for less "
             "than on pictures of 512 x 512. `auto` computes as ComfyUI loaded the model, in float32 on a CPU.",
             "",
+            *(
+                []
+                if torch.cuda.is_available()
+                else ["Not measured: a GPU, its memory, fp16, and a full-size Stable Diffusion.", ""]
+            ),
         ]
     )
 
