@@ -17,25 +17,28 @@ from .studio import Studio
 FOLDER = host.ROOT / "build" / "micro"
 
 
-def measure(running, relation, pairs, steps, cfg):
-    """Pictures of every pair in a relation, by the relation's own word, and {relation, entity accuracy} of them."""
+def measure(running, relation, pairs, **drawing):
+    """Pictures of every pair in a relation, by the relation's own word, and {relation, entity accuracy} of them.
+
+    drawing: of `graphs.draw`.
+    """
     graph = {"checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT)}
     for i, (subject, object_) in enumerate(pairs):
-        graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, steps=steps, cfg=cfg)
+        graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, **drawing)
     outputs = running.run(graph, 3600)
     pictures = [demo.read(running, outputs, f"e{i}") for i in range(len(pairs))]
     found = judge.measures(pictures, pairs, relation)
     return pictures, {name: float(found[name].mean()) for name in ("relation", "entity")}
 
 
-def own_words(count, steps, cfg):
+def own_words(count, **drawing):
     """(table of accuracies, sample sheet uint8 [h, w, 3]) on `count` held-out pairs a relation."""
     table, rows = {}, []
     with server.Server(FOLDER / "host") as running:
         for number, relation in enumerate(world.RELATIONS):
             rng = np.random.default_rng((8, number))
             pairs = [world.random_pair(rng, held_out_pairs=True) for _ in range(count)]
-            pictures, table[relation] = measure(running, relation, pairs, steps, cfg)
+            pictures, table[relation] = measure(running, relation, pairs, **drawing)
             rows.append(np.concatenate(pictures[:10], axis=1))
             print(relation, table[relation], flush=True)  # noqa: T201
     table["mean"] = {key: float(np.mean([row[key] for row in table.values()])) for key in ("relation", "entity")}
@@ -70,9 +73,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=25, help="a relation")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--cfg", type=float, default=2.5)
+    parser.add_argument("--sampler", default="dpmpp_2m_sde")
+    parser.add_argument("--scheduler", default="karras")
     arguments = parser.parse_args()
-    table, sheet = own_words(arguments.pairs, arguments.steps, arguments.cfg)
+    drawing = {name: value for name, value in vars(arguments).items() if name != "pairs"}
+    table, sheet = own_words(arguments.pairs, **drawing)
     Image.fromarray(sheet).save(FOLDER / "samples.png")
     report = {**vars(arguments), "accuracy": table, "psnr": reconstruction(), "judge": judged()}
     (FOLDER / "accuracy.json").write_text(json.dumps(report, indent=1))

@@ -40,7 +40,7 @@ def learn(folder, **train):
     }
 
 
-def draw(name, prompt, seed, clip=("checkpoint", 1), steps=20, cfg=4.0, count=1):
+def draw(name, prompt, seed, clip=("checkpoint", 1), steps=20, cfg=4.0, count=1, sampler="euler", scheduler="normal"):
     """Host nodes that sample 64 x 64 pictures of a prompt and save them under `name`; the last id is `name`."""
     return {
         f"{name}-text": node("CLIPTextEncode", text=prompt, clip=list(clip)),
@@ -52,8 +52,8 @@ def draw(name, prompt, seed, clip=("checkpoint", 1), steps=20, cfg=4.0, count=1)
             seed=seed,
             steps=steps,
             cfg=cfg,
-            sampler_name="euler",
-            scheduler="normal",
+            sampler_name=sampler,
+            scheduler=scheduler,
             positive=[f"{name}-text", 0],
             negative=["no-text", 0],
             latent_image=[f"{name}-latent", 0],

@@ -133,8 +133,8 @@ class ReVersionScore(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, clip_folder):
-        name = clip_folder[0] if isinstance(clip_folder, list) else clip_folder
-        return places.validation(places.clip_folder, name, cls.NAME)
+        # One a picture, as all inputs of this node; (None,) for what comes from another node.
+        return places.validation(places.clip_folder, clip_folder[0], cls.NAME)
 
     @classmethod
     def execute(cls, images, prompts, phrase, clip_folder, placeholder, name):

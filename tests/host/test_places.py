@@ -33,3 +33,20 @@ def test_a_missing_relation_is_named_with_its_node(reversion, core, second_root)
 
     with pytest.raises(core.errors.ReVersionError, match=r"ReVersion Load Relation, input 'relation': .*'studio/lost'"):
         ReVersionLoadRelation.execute("studio/lost")
+
+
+def test_a_name_that_another_node_gives_is_looked_at_when_it_is_there(reversion, core):
+    from reversion_pack.nodes.exemplars import ReVersionLoadExemplars
+    from reversion_pack.nodes.relation import ReVersionLoadRelation
+    from reversion_pack.nodes.tools import ReVersionScore
+
+    # As the host calls them while the name is not known yet. The fingerprint equals no other: nothing stale is used.
+    assert ReVersionLoadExemplars.validate_inputs(folder=None) is True
+    assert ReVersionLoadRelation.validate_inputs(relation=None) is True
+    assert ReVersionScore.validate_inputs(clip_folder=(None,)) is True
+    for fingerprint in (
+        ReVersionLoadExemplars.fingerprint_inputs(folder=None, size=0, fit="crop"),
+        ReVersionLoadRelation.fingerprint_inputs(relation=None),
+    ):
+        assert fingerprint != fingerprint
+    assert "there is no CLIP folder 'lost'" in ReVersionScore.validate_inputs(clip_folder=["lost"])
