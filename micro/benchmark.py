@@ -42,8 +42,12 @@ SEEDS = (0, 1)
 STEPS, FAST_STEPS = 60, 24
 CURVE = (5, 10, 15, 20, 30, 45)  # and the last
 COUNTS = (1, 2, 4, 8)
-# Of the host's sampler; twice as many steps and a higher scale are no better on the miniature.
-DRAWING = {"steps": 10, "cfg": 2.5}
+# Of the host's KSampler, by section. With euler, twice as many steps and a higher scale are no better on the miniature;
+# a sampler that adds noise on the way mends more of what it drew wrong.
+DRAWING = {
+    "table": {"steps": 10, "cfg": 2.5},
+    "stochastic": {"steps": 20, "cfg": 2.5, "sampler": "dpmpp_2m_sde", "scheduler": "karras"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,7 @@ METHODS = {
     "paper + 2 vectors": Method({"vectors": 2}),
 }
 CURVED = ("Textual Inversion", "paper", "balanced", "fast")
+STOCHASTIC = (*CURVED, "paper + swapped negatives")
 
 
 def cells(quick=False):
@@ -84,12 +89,22 @@ def cells(quick=False):
         yield "table", ("full", word, relation, 0)
     methods = ("Textual Inversion", "balanced") if quick else METHODS
     for seed, captions, method, relation in itertools.product(seeds, CAPTIONS, methods, relations):
-        if "swapped" not in method or relation not in world.SYMMETRIC:
+        if _directed(method, relation):
             yield "table", (captions, method, relation, seed)
     if quick:
         return
+    for relation in relations:
+        yield "stochastic", ("full", "its own word", relation, 0)
+    for seed, method, relation in itertools.product(seeds, STOCHASTIC, relations):
+        if _directed(method, relation):
+            yield "stochastic", ("full", method, relation, seed)
     for count, relation in itertools.product(COUNTS, relations):
         yield "exemplars", (count, "balanced", relation, 0)
+
+
+def _directed(method, relation):
+    """Whether the method has a meaning for the relation: entities are swapped only where that says something else."""
+    return "swapped" not in method or relation not in world.SYMMETRIC
 
 
 def exemplars(relation, captions="full", count=EXEMPLARS):
@@ -124,9 +139,9 @@ class Bench:
         histories = {method: self.learn(method, material, 0).history for method in CURVED}
         figures.write(self, report, learned, histories, folder)
 
-    def score(self, relation, word, vectors, scenes):
+    def score(self, relation, word, vectors, scenes, **drawing):
         """DESIGN's measures over unseen pairs, a 0/1 a picture."""
-        return self.measure(relation, word, demo.unseen_pairs(self.pairs, scenes), vectors, scenes)[0]
+        return self.measure(relation, word, demo.unseen_pairs(self.pairs, scenes), vectors, scenes, **drawing)[0]
 
     def measure(self, relation, word, pairs, vectors, scenes, **drawing):
         """(DESIGN's measures of each picture as 0/1, the pictures) of pairs in a relation, said with a word.
@@ -135,17 +150,18 @@ class Bench:
         """
         clip = self.studio.host.with_relation(self.studio.clip, "<R>", vectors) if vectors else None
         prompts = [f"{subject} {word} {object_}" for subject, object_ in pairs]
-        pictures = self.studio.draw(prompts, range(100, 100 + len(pairs)), clip, **{**DRAWING, **drawing})
+        pictures = self.studio.draw(prompts, range(100, 100 + len(pairs)), clip, **{**DRAWING["table"], **drawing})
         shown = {entity for scene in scenes for entity in scene.pair}
         found = judge.measures(pictures, pairs, relation, shown)
         return {name: values.astype(int).tolist() for name, values in found.items()}, pictures
 
     def cell(self, section, parts):
         first, method, relation, seed = parts
-        captions, count = (first, EXEMPLARS) if section == "table" else ("full", first)
+        captions, count = ("full", first) if section == "exemplars" else (first, EXEMPLARS)
         material, scenes = exemplars(relation, captions, count)
+        drawing = DRAWING.get(section, {})
         if method in WORDS:
-            return self.score(relation, WORDS[method] or relation, None, scenes)
+            return self.score(relation, WORDS[method] or relation, None, scenes, **drawing)
         kept, began = {}, time.monotonic()
 
         def keep(learner):
@@ -156,7 +172,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as anew:  # only a run of its own has its steps looked at
             learned = self.learn(method, material, seed, keep, Path(anew) if curved else FOLDER)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
-        record |= self.score(relation, "<R>", learned.relation.vectors, scenes)
+        record |= self.score(relation, "<R>", learned.relation.vectors, scenes, **drawing)
         if curved:
             points = {step: self.score(relation, "<R>", vectors, scenes) for step, vectors in kept.items()}
             points[len(learned.history)] = record
@@ -178,13 +194,13 @@ def interval(samples, draws=2000, seed=0):
     return {"mean": float(np.concatenate(samples).mean()), "low": float(low), "high": float(high)}
 
 
-def summary(done):
-    """Captions -> method -> measure -> mean, low, high; the words, which have no captions, stand under both."""
+def summary(done, section="table", conditions=CAPTIONS):
+    """Captions -> method -> measure -> mean, low, high; the words, which have no captions, stand under all."""
     result = {}
-    for captions in CAPTIONS:
+    for captions in conditions:
         for method in (*WORDS, *METHODS):
             prefix = json.dumps(["full" if method in WORDS else captions, method])[1:-1]
-            records = [r for key, r in done.items() if key.startswith(f'["table", [{prefix},')]
+            records = [r for key, r in done.items() if key.startswith(f'["{section}", [{prefix},')]
             if records:
                 result.setdefault(captions, {})[method] = {
                     name: interval([r[name] for r in records]) for name in MEASURES
@@ -192,16 +208,16 @@ def summary(done):
     return result
 
 
-def differences(done, base="Textual Inversion"):
+def differences(done, section="table", base="Textual Inversion"):
     """Captions -> method -> measure -> mean, low, high of the difference to the base method, picture by picture.
 
     Both learned from the same exemplars with the same seed and drew the same pairs from the same noise.
     """
     found = {}
     for key, record in done.items():
-        section, (captions, method, *rest) = json.loads(key)
-        beside = done.get(json.dumps([section, [captions, base, *rest]]))
-        if method in METHODS and method != base and beside:
+        of, (captions, method, *rest) = json.loads(key)
+        beside = done.get(json.dumps([of, [captions, base, *rest]]))
+        if of == section and method in METHODS and method != base and beside:
             found.setdefault(captions, {}).setdefault(method, []).append((record, beside))
     return {
         captions: {
@@ -242,7 +258,7 @@ def by_count(done):
 
 def markdown(report):
     """The report as the Markdown of docs/benchmark.md."""
-    about = report["about"]
+    about, drawing = report["about"], DRAWING["table"]
     lines = [
         "# Benchmark",
         "",
@@ -250,7 +266,7 @@ def markdown(report):
         f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
         "",
         f"{about['relations']} relations, seeds {about['seeds']}, {about['exemplars']} exemplars, {about['pairs']} "
-        f"held-out pairs a cell, euler, normal, {DRAWING['steps']} steps, cfg {DRAWING['cfg']}. Shares of pictures "
+        f"held-out pairs a cell, euler, normal, {drawing['steps']} steps, cfg {drawing['cfg']}. Shares of pictures "
         "with bootstrap 95% intervals (pictures drawn anew within each relation and seed).",
     ]
     measured, wanted = about["cells"].split(" of ")
@@ -258,22 +274,19 @@ def markdown(report):
         lines += ["", "Not all cells are measured yet: rows with fewer pictures are of fewer relations or seeds, and"]
         lines += ["cannot be compared with the others."]
     for captions, methods in report["summary"].items():
-        lines += ["", f"## {captions.capitalize()} captions", ""]
-        lines += ["| | relation | entities | leakage | pictures |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {method} | {' | '.join(_percent(row[name]) for name in MEASURES)} | {row['pictures']} |"
-            for method, row in methods.items()
-        ]
+        lines += ["", f"## {captions.capitalize()} captions", "", *_shares(methods)]
     if report["differences"]:
         lines += ["", "## Beside Textual Inversion", "", "Points more or less, picture by picture: the same exemplars,"]
         lines += ["seeds, pairs and noise. An interval without 0 is a difference that chance seldom makes, though of"]
         lines += ["so many intervals some leave out 0 by chance alone."]
-        lines += ["", "| captions | | relation | entities | leakage |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {captions} | {method} | {' | '.join(_points(row[name]) for name in MEASURES)} |"
-            for captions, methods in report["differences"].items()
-            for method, row in methods.items()
-        ]
+        lines += _beside(report["differences"])
+    if report["stochastic"]["summary"]:
+        drawing = DRAWING["stochastic"]
+        lines += ["", "## With a stochastic sampler", "", "The same relations and pairs, full captions, drawn with"]
+        lines += [f"{drawing['sampler']}, {drawing['scheduler']}, {drawing['steps']} steps, cfg {drawing['cfg']}:"]
+        lines += ["it mends on the way what it drew wrong, so that less of what is counted is the sampler's."]
+        lines += ["", *_shares(report["stochastic"]["summary"]["full"])]
+        lines += _beside(report["stochastic"]["differences"])
     if report["steps"]:
         lines += ["", "## Relation accuracy against training steps", ""]
         steps = sorted({step for row in report["steps"].values() for step in row["steps"]}, key=int)
@@ -286,6 +299,21 @@ def markdown(report):
         lines += ["| exemplars | relation | entities | leakage |", "|---|---|---|---|"]
         lines += [f"| {n} | {' | '.join(_percent(r[m]) for m in MEASURES)} |" for n, r in report["exemplars"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _shares(methods):
+    return ["| | relation | entities | leakage | pictures |", "|---|---|---|---|---|"] + [
+        f"| {method} | {' | '.join(_percent(row[name]) for name in MEASURES)} | {row['pictures']} |"
+        for method, row in methods.items()
+    ]
+
+
+def _beside(of_captions):
+    return ["", "| captions | | relation | entities | leakage |", "|---|---|---|---|---|"] + [
+        f"| {captions} | {method} | {' | '.join(_points(row[name]) for name in MEASURES)} |"
+        for captions, methods in of_captions.items()
+        for method, row in methods.items()
+    ]
 
 
 def _percent(row):
@@ -323,6 +351,11 @@ def write(path, done, details):
         "about": details,
         "summary": summary(done),
         "differences": differences(done),
+        "stochastic": {
+            "drawing": DRAWING["stochastic"],
+            "summary": summary(done, "stochastic", ("full",)),
+            "differences": differences(done, "stochastic"),
+        },
         "steps": steps_to_final(done),
         "exemplars": by_count(done),
         "cells": done,

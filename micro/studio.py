@@ -1,6 +1,7 @@
 """The miniature in the host's own classes, in this process: many prompts in one batch, for measuring.
 
-The pictures are those of the host's CLIP Text Encode, KSampler (euler, normal) and VAE Decode with the same seeds.
+The pictures are those of the host's CLIP Text Encode, KSampler (by default euler, normal) and VAE Decode with the same
+seeds; a stochastic sampler adds noise of its own, the same for the same place in a batch.
 """
 
 import torch
@@ -36,10 +37,13 @@ class Studio:
         return torch.cat([clip.encode_from_tokens(clip.tokenize(prompt)) for prompt in prompts])
 
     @torch.inference_mode()
-    def draw(self, prompts, seeds, clip=None, steps=20, cfg=4.0, alpha=0.0, guidance=None):
+    def draw(
+        self, prompts, seeds, clip=None, steps=20, cfg=4.0, alpha=0.0, guidance=None, sampler="euler", scheduler=None
+    ):
         """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed.
 
-        alpha: of the focal scheduler; guidance: (plain prompts, strength, alpha) of the focal guider, or None.
+        alpha: of the focal scheduler, which a scheduler of the host's takes the place of; guidance: (plain prompts,
+        strength, alpha) of the focal guider, or None.
         """
         import comfy.sample
         import comfy.samplers
@@ -56,8 +60,12 @@ class Studio:
             guider.set_conds(positive, [[self.encode(plain, clip), {}]], negative)
             guider.set_focus(strength, guider_alpha)
         guider.set_cfg(cfg)
-        sigmas = self.host.focal_sigmas(self.model.get_model_object("model_sampling"), steps, alpha)
-        sampler = comfy.samplers.sampler_object("euler")
+        levels = self.model.get_model_object("model_sampling")
+        if scheduler is None:
+            sigmas = self.host.focal_sigmas(levels, steps, alpha)
+        else:
+            sigmas = comfy.samplers.calculate_sigmas(levels, scheduler, steps)
+        sampler = comfy.samplers.sampler_object(sampler)
         samples = guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
         return (self.vae.decode(samples).clamp(0, 1) * 255).byte().cpu().numpy()
 

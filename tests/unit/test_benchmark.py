@@ -46,6 +46,7 @@ def test_summary_keeps_methods_and_captions_apart():
         key("table", ["full", "paper", "above", 1]): record(0),
         key("table", ["full", "paper + 2 vectors", "on", 0]): record(0, entity=0),
         key("table", ["coarse", "paper", "on", 0]): record(0, leakage=1),
+        key("stochastic", ["full", "paper", "on", 0]): record(0.2),
         key("exemplars", [8, "balanced", "on", 0]): record(1),
     }
     found = benchmark.summary(done)
@@ -53,6 +54,9 @@ def test_summary_keeps_methods_and_captions_apart():
     assert found["full"]["paper + 2 vectors"]["entity"]["mean"] == 0
     assert found["coarse"]["paper"]["leakage"]["mean"] == 1 and found["coarse"]["paper"]["pictures"] == 10
     assert found["coarse"]["its own word"] == found["full"]["its own word"]
+    found = benchmark.summary(done, "stochastic", ("full",))
+    assert list(found) == ["full"] and list(found["full"]) == ["paper"]
+    assert found["full"]["paper"]["relation"]["mean"] == pytest.approx(0.2)
     assert benchmark.by_count(done)["8"]["relation"]["mean"] == 1
 
 
@@ -75,6 +79,8 @@ def test_differences_are_taken_picture_by_picture():
         key("table", ["full", "paper", "on", 0]): {"relation": [1] * 10, **shared},
         key("table", ["full", "paper", "above", 0]): record(0),
         key("table", ["coarse", "paper", "on", 0]): record(0),
+        key("stochastic", ["full", "Textual Inversion", "on", 0]): record(1),
+        key("stochastic", ["full", "paper", "on", 0]): record(1),
     }
     exactly = {"full": {"paper": {"relation": 1.0, "entity": 0.0, "leakage": 0.0}}}
     for bound in ("mean", "low", "high"):
@@ -83,3 +89,5 @@ def test_differences_are_taken_picture_by_picture():
             for captions, methods in benchmark.differences(done).items()
         }
         assert found == exactly
+    found = benchmark.differences(done, "stochastic")
+    assert found["full"]["paper"]["relation"]["mean"] == 0
