@@ -42,12 +42,10 @@ SEEDS = (0, 1)
 STEPS, FAST_STEPS = 60, 24
 CURVE = (5, 10, 15, 20, 30, 45)  # and the last
 COUNTS = (1, 2, 4, 8)
-# Of the host's KSampler, by section. With euler, twice as many steps and a higher scale are no better on the miniature;
-# a sampler that adds noise on the way mends more of what it drew wrong.
-DRAWING = {
-    "table": {"steps": 10, "cfg": 2.5},
-    "stochastic": {"steps": 20, "cfg": 2.5, "sampler": "dpmpp_2m_sde", "scheduler": "karras"},
-}
+# Of the host's KSampler. With euler, twice as many steps and a higher scale are no better on the miniature; a sampler
+# that adds noise on the way mends more of what it drew wrong.
+PLAIN = {"steps": 10, "cfg": 2.5}
+MENDING = {"steps": 20, "cfg": 2.5, "sampler": "dpmpp_2m_sde", "scheduler": "karras"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +78,8 @@ METHODS = {
 }
 CURVED = ("Textual Inversion", "paper", "balanced", "fast")
 STOCHASTIC = (*CURVED, "paper + swapped negatives")
+# The question of the whole, asked with four times the pictures, of pairs and noise that no other section has.
+DECIDING, DECIDING_PAIRS = ("Textual Inversion", "balanced"), 100
 
 
 def cells(quick=False):
@@ -93,11 +93,12 @@ def cells(quick=False):
             yield "table", (captions, method, relation, seed)
     if quick:
         return
-    for relation in relations:
-        yield "stochastic", ("full", "its own word", relation, 0)
-    for seed, method, relation in itertools.product(seeds, STOCHASTIC, relations):
-        if _directed(method, relation):
-            yield "stochastic", ("full", method, relation, seed)
+    for section, methods in (("stochastic", STOCHASTIC), ("deciding", DECIDING)):
+        for relation in relations:
+            yield section, ("full", "its own word", relation, 0)
+        for seed, method, relation in itertools.product(seeds, methods, relations):
+            if _directed(method, relation):
+                yield section, ("full", method, relation, seed)
     for count, relation in itertools.product(COUNTS, relations):
         yield "exemplars", (count, "balanced", relation, 0)
 
@@ -139,18 +140,23 @@ class Bench:
         histories = {method: self.learn(method, material, 0).history for method in CURVED}
         figures.write(self, report, learned, histories, folder)
 
-    def score(self, relation, word, vectors, scenes, **drawing):
-        """DESIGN's measures over unseen pairs, a 0/1 a picture."""
-        return self.measure(relation, word, demo.unseen_pairs(self.pairs, scenes), vectors, scenes, **drawing)[0]
+    def score(self, section, relation, word, vectors, scenes):
+        """DESIGN's measures over the unseen pairs of a section, a 0/1 a picture."""
+        pairs, first_seed = demo.unseen_pairs(self.pairs, scenes), 100
+        if section == "deciding":
+            pairs, first_seed = demo.unseen_pairs(self.pairs + DECIDING_PAIRS, scenes)[self.pairs :], 1000
+        drawing = MENDING if section in ("stochastic", "deciding") else PLAIN
+        return self.measure(relation, word, pairs, vectors, scenes, first_seed, **drawing)[0]
 
-    def measure(self, relation, word, pairs, vectors, scenes, **drawing):
+    def measure(self, relation, word, pairs, vectors, scenes, first_seed=100, **drawing):
         """(DESIGN's measures of each picture as 0/1, the pictures) of pairs in a relation, said with a word.
 
         vectors: of the word where it is "<R>", else None; drawing: of `Studio.draw`.
         """
         clip = self.studio.host.with_relation(self.studio.clip, "<R>", vectors) if vectors else None
         prompts = [f"{subject} {word} {object_}" for subject, object_ in pairs]
-        pictures = self.studio.draw(prompts, range(100, 100 + len(pairs)), clip, **{**DRAWING["table"], **drawing})
+        seeds = range(first_seed, first_seed + len(pairs))
+        pictures = self.studio.draw(prompts, seeds, clip, **{**PLAIN, **drawing})
         shown = {entity for scene in scenes for entity in scene.pair}
         found = judge.measures(pictures, pairs, relation, shown)
         return {name: values.astype(int).tolist() for name, values in found.items()}, pictures
@@ -159,9 +165,8 @@ class Bench:
         first, method, relation, seed = parts
         captions, count = ("full", first) if section == "exemplars" else (first, EXEMPLARS)
         material, scenes = exemplars(relation, captions, count)
-        drawing = DRAWING.get(section, {})
         if method in WORDS:
-            return self.score(relation, WORDS[method] or relation, None, scenes, **drawing)
+            return self.score(section, relation, WORDS[method] or relation, None, scenes)
         kept, began = {}, time.monotonic()
 
         def keep(learner):
@@ -172,9 +177,9 @@ class Bench:
         with tempfile.TemporaryDirectory() as anew:  # only a run of its own has its steps looked at
             learned = self.learn(method, material, seed, keep, Path(anew) if curved else FOLDER)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
-        record |= self.score(relation, "<R>", learned.relation.vectors, scenes, **drawing)
+        record |= self.score(section, relation, "<R>", learned.relation.vectors, scenes)
         if curved:
-            points = {step: self.score(relation, "<R>", vectors, scenes) for step, vectors in kept.items()}
+            points = {step: self.score(section, relation, "<R>", vectors, scenes) for step, vectors in kept.items()}
             points[len(learned.history)] = record
             record["curve"] = [{"step": step, **_means(found)} for step, found in points.items()]
         return record
@@ -258,7 +263,7 @@ def by_count(done):
 
 def markdown(report):
     """The report as the Markdown of docs/benchmark.md."""
-    about, drawing = report["about"], DRAWING["table"]
+    about = report["about"]
     lines = [
         "# Benchmark",
         "",
@@ -266,7 +271,7 @@ def markdown(report):
         f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
         "",
         f"{about['relations']} relations, seeds {about['seeds']}, {about['exemplars']} exemplars, {about['pairs']} "
-        f"held-out pairs a cell, euler, normal, {drawing['steps']} steps, cfg {drawing['cfg']}. Shares of pictures "
+        f"held-out pairs a cell, euler, normal, {PLAIN['steps']} steps, cfg {PLAIN['cfg']}. Shares of pictures "
         "with bootstrap 95% intervals (pictures drawn anew within each relation and seed).",
     ]
     measured, wanted = about["cells"].split(" of ")
@@ -281,12 +286,14 @@ def markdown(report):
         lines += ["so many intervals some leave out 0 by chance alone."]
         lines += _beside(report["differences"])
     if report["stochastic"]["summary"]:
-        drawing = DRAWING["stochastic"]
         lines += ["", "## With a stochastic sampler", "", "The same relations and pairs, full captions, drawn with"]
-        lines += [f"{drawing['sampler']}, {drawing['scheduler']}, {drawing['steps']} steps, cfg {drawing['cfg']}:"]
+        lines += [f"{MENDING['sampler']}, {MENDING['scheduler']}, {MENDING['steps']} steps, cfg {MENDING['cfg']}:"]
         lines += ["it mends on the way what it drew wrong, so that less of what is counted is the sampler's."]
-        lines += ["", *_shares(report["stochastic"]["summary"]["full"])]
-        lines += _beside(report["stochastic"]["differences"])
+        lines += _section(report["stochastic"])
+    if report["deciding"]["summary"]:
+        lines += ["", "## The question of the whole, with more pictures", "", "Drawn as in the section before, with"]
+        lines += [f"{DECIDING_PAIRS} pairs a cell and noise that no other section has:"]
+        lines += _section(report["deciding"])
     if report["steps"]:
         lines += ["", "## Relation accuracy against training steps", ""]
         steps = sorted({step for row in report["steps"].values() for step in row["steps"]}, key=int)
@@ -299,6 +306,10 @@ def markdown(report):
         lines += ["| exemplars | relation | entities | leakage |", "|---|---|---|---|"]
         lines += [f"| {n} | {' | '.join(_percent(r[m]) for m in MEASURES)} |" for n, r in report["exemplars"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _section(found):
+    return ["", *_shares(found["summary"]["full"]), *_beside(found["differences"])]
 
 
 def _shares(methods):
@@ -351,10 +362,13 @@ def write(path, done, details):
         "about": details,
         "summary": summary(done),
         "differences": differences(done),
-        "stochastic": {
-            "drawing": DRAWING["stochastic"],
-            "summary": summary(done, "stochastic", ("full",)),
-            "differences": differences(done, "stochastic"),
+        **{
+            section: {
+                "drawing": MENDING,
+                "summary": summary(done, section, ("full",)),
+                "differences": differences(done, section),
+            }
+            for section in ("stochastic", "deciding")
         },
         "steps": steps_to_final(done),
         "exemplars": by_count(done),

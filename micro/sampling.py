@@ -14,7 +14,7 @@ from reversion_core.files import write_whole
 from . import benchmark, demo, host
 
 PATH = host.ROOT / "build" / "benchmark" / "sampling.json"
-CFG, STEPS = benchmark.DRAWING["table"]["cfg"], benchmark.DRAWING["table"]["steps"]
+CFG, STEPS = benchmark.PLAIN["cfg"], benchmark.PLAIN["steps"]
 
 
 def settings():
