@@ -28,14 +28,14 @@ from reversion_core.focal import Focal
 from reversion_core.settings import PRESETS
 from reversion_core.steering import Steering
 
-from . import demo, host, judge, pack, world
+from . import demo, host, judge, pack, tables, world
+from .judge import MEASURES
 from .studio import Studio
 
 FOLDER = host.ROOT / "build" / "benchmark"
 PUBLISHED = host.ROOT / "docs" / "benchmark.json"
 RELATIONS = ("inside", "above", "left of", "on", "behind", "beside")
 CAPTIONS = ("full", "coarse")
-MEASURES = ("relation", "entity", "leakage")
 PAIRS, EXEMPLARS = 25, 8
 SEEDS = (0, 1)
 # A fiftieth of the published 3,000 updates, of half as many samples: enough here for every method to level off.
@@ -261,80 +261,6 @@ def by_count(done):
     }
 
 
-def markdown(report):
-    """The report as the Markdown of docs/benchmark.md."""
-    about = report["about"]
-    lines = [
-        "# Benchmark",
-        "",
-        f"`{about['command']}`, {about['date']}, commit {about['commit']}, {about['hardware']}; "
-        f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
-        "",
-        f"{about['relations']} relations, seeds {about['seeds']}, {about['exemplars']} exemplars, {about['pairs']} "
-        f"held-out pairs a cell, euler, normal, {PLAIN['steps']} steps, cfg {PLAIN['cfg']}. Shares of pictures "
-        "with bootstrap 95% intervals (pictures drawn anew within each relation and seed).",
-    ]
-    measured, wanted = about["cells"].split(" of ")
-    if measured != wanted:
-        lines += ["", "Not all cells are measured yet: rows with fewer pictures are of fewer relations or seeds, and"]
-        lines += ["cannot be compared with the others."]
-    for captions, methods in report["summary"].items():
-        lines += ["", f"## {captions.capitalize()} captions", "", *_shares(methods)]
-    if report["differences"]:
-        lines += ["", "## Beside Textual Inversion", "", "Points more or less, picture by picture: the same exemplars,"]
-        lines += ["seeds, pairs and noise. An interval without 0 is a difference that chance seldom makes, though of"]
-        lines += ["so many intervals some leave out 0 by chance alone."]
-        lines += _beside(report["differences"])
-    if report["stochastic"]["summary"]:
-        lines += ["", "## With a stochastic sampler", "", "The same relations and pairs, full captions, drawn with"]
-        lines += [f"{MENDING['sampler']}, {MENDING['scheduler']}, {MENDING['steps']} steps, cfg {MENDING['cfg']}:"]
-        lines += ["it mends on the way what it drew wrong, so that less of what is counted is the sampler's."]
-        lines += _section(report["stochastic"])
-    if report["deciding"]["summary"]:
-        lines += ["", "## The question of the whole, with more pictures", "", "Drawn as in the section before, with"]
-        lines += [f"{DECIDING_PAIRS} pairs a cell and noise that no other section has:"]
-        lines += _section(report["deciding"])
-    if report["steps"]:
-        lines += ["", "## Relation accuracy against training steps", ""]
-        steps = sorted({step for row in report["steps"].values() for step in row["steps"]}, key=int)
-        lines += [f"| | {' | '.join(steps)} | 95% of the last from step |", "|---" * (len(steps) + 2) + "|"]
-        for method, row in report["steps"].items():
-            reached = [f"{100 * row['steps'][s]:.0f}" if s in row["steps"] else "" for s in steps]
-            lines.append(f"| {method} | {' | '.join(reached)} | {row['reached_at']} |")
-    if report["exemplars"]:
-        lines += ["", "## Number of exemplars (preset balanced, full captions)", ""]
-        lines += ["| exemplars | relation | entities | leakage |", "|---|---|---|---|"]
-        lines += [f"| {n} | {' | '.join(_percent(r[m]) for m in MEASURES)} |" for n, r in report["exemplars"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def _section(found):
-    return ["", *_shares(found["summary"]["full"]), *_beside(found["differences"])]
-
-
-def _shares(methods):
-    return ["| | relation | entities | leakage | pictures |", "|---|---|---|---|---|"] + [
-        f"| {method} | {' | '.join(_percent(row[name]) for name in MEASURES)} | {row['pictures']} |"
-        for method, row in methods.items()
-    ]
-
-
-def _beside(of_captions):
-    return ["", "| captions | | relation | entities | leakage |", "|---|---|---|---|---|"] + [
-        f"| {captions} | {method} | {' | '.join(_points(row[name]) for name in MEASURES)} |"
-        for captions, methods in of_captions.items()
-        for method, row in methods.items()
-    ]
-
-
-def _percent(row):
-    return f"{100 * row['mean']:.0f}% ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
-
-
-def _points(row):
-    return f"{100 * row['mean']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-
-
 def about(arguments):
     import comfyui_version
 
@@ -354,6 +280,7 @@ def about(arguments):
         "seeds": list(SEEDS[:1] if arguments.quick else SEEDS),
         "exemplars": EXEMPLARS,
         "pairs": arguments.pairs,
+        "drawing": PLAIN,
     }
 
 
@@ -365,17 +292,18 @@ def write(path, done, details):
         **{
             section: {
                 "drawing": MENDING,
+                "pairs": pairs,
                 "summary": summary(done, section, ("full",)),
                 "differences": differences(done, section),
             }
-            for section in ("stochastic", "deciding")
+            for section, pairs in (("stochastic", details["pairs"]), ("deciding", DECIDING_PAIRS))
         },
         "steps": steps_to_final(done),
         "exemplars": by_count(done),
         "cells": done,
     }
     write_whole(path, json.dumps(report).encode())
-    write_whole(path.with_suffix(".md"), markdown(report).encode())
+    write_whole(path.with_suffix(".md"), tables.of_benchmark(report).encode())
     return report
 
 

@@ -18,6 +18,7 @@ SMALLEST_ENTITY = 45  # pixels
 SHAPE_OVERLAP = 0.62  # intersection over union under which a mask is no known shape
 HIDDEN_WEIGHT = 0.4  # of a pixel that the shape should have but another entity covers
 SIZES = tuple(range(12, 61, 2))
+MEASURES = ("relation", "entity", "leakage")
 
 _PALETTE = np.array([world.BACKGROUND, *world.COLOURS.values()], dtype=np.float32)
 _FRAME = 128  # the pictures are correlated in a frame of this side, so that nothing wraps around

@@ -42,9 +42,8 @@ class Published:
             with torch.inference_mode():
                 self.bench.vae.encode(self.bench.pixels[draws.exemplars])
             x0 = problem.mean[draws.exemplars] + problem.std[draws.exemplars] * draws.posterior
-            with torch.autograd.graph.allow_mutation_on_saved_tensors():
-                loss = self._loss(draws, x0) / len(batches)
-                loss.backward()
+            loss = self._loss(draws, x0) / len(batches)
+            loss.backward()
             total += float(loss.detach())
             if draws is batches[-1]:
                 self.optimizer.step()
@@ -72,10 +71,6 @@ class Floor:
         self.parts = {"text encoder": [], "UNet forward": [], "UNet backward": []}
 
     def update(self):
-        with self.learner.model.recording():
-            self._update()
-
-    def _update(self):
         settings, learner = self.learner.settings, self.learner
         unet = self.bench.model.model.diffusion_model
         clock = self._clock()

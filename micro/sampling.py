@@ -12,6 +12,7 @@ import time
 from reversion_core.files import write_whole
 
 from . import benchmark, demo, host
+from .judge import MEASURES
 
 PATH = host.ROOT / "build" / "benchmark" / "sampling.json"
 CFG, STEPS = benchmark.PLAIN["cfg"], benchmark.PLAIN["steps"]
@@ -31,7 +32,7 @@ def settings():
 
 def score(bench, found, steps=STEPS, alpha=0.0, guidance=None, relation_strength=1.0):
     """DESIGN's measures, a 0/1 a picture, over every relation; found: relation -> (scenes, Relation)."""
-    record = {name: [] for name in benchmark.MEASURES}
+    record = {name: [] for name in MEASURES}
     core = bench.studio.host
     for relation, (scenes, learned) in found.items():
         pairs = demo.unseen_pairs(bench.pairs, scenes)

@@ -1,7 +1,8 @@
 """`make speed`: a training step beside the published loop and beside the bare networks; what use and import cost.
 
-What is compared runs in turns in one process, memory in a process of its own for each; ratios are of medians.
-Writes build/speed/report.json and prints its table; `--publish` writes it to docs/speed.md too.
+What is compared runs in turns in one process, memory in a process of its own for each; ratios are of medians. Where
+there is a GPU, or with `--full-size`, Stable Diffusion 1.5's architecture is measured at 512 x 512 too. Writes
+build/speed/report.json and prints its table; `--publish` writes it to docs/speed.md too.
 """
 
 import argparse
@@ -25,24 +26,25 @@ from reversion_core.focal import Focal
 from reversion_core.settings import PRECISIONS, PRESETS
 from reversion_core.steering import Steering
 
-from . import host, pack, server, world
+from . import full_size, host, pack, server, tables, world
 from .loops import Floor, Published
 
 FOLDER = host.ROOT / "build" / "speed"
-KINDS = (*PRECISIONS, "published")
+RECOMPUTED = ", checkpointing"  # behind a precision: blocks are computed again in the backward pass
 
 
-def exemplars(count=8):
+def exemplars(side, count=8):
     rng = np.random.default_rng(4)
     scenes = [world.arrange("above", *world.random_pair(rng), rng) for _ in range(count)]
     captions = tuple((f"{scene.pair[0]} {{}} {scene.pair[1]}",) for scene in scenes)
-    return Exemplars(tuple(map(str, range(count))), tuple(map(world.render, scenes)), captions)
+    return Exemplars(tuple(map(str, range(count))), tuple(map(world.render, scenes)), captions, side)
 
 
 class Bench:
-    """The miniature as the host loads it, and a training problem at the published setting."""
+    """A checkpoint as the host loads it, the miniature's or a full-size one, and a training problem at the published
+    setting."""
 
-    def __init__(self, batch_size=2, accumulation=4):
+    def __init__(self, large=False, batch_size=2, accumulation=4):
         host.enter()
         import comfy.model_management
         import comfy.sd
@@ -52,21 +54,25 @@ class Bench:
 
         self.host, self.run, self.trainer = core_host, run, trainer
         self.device = comfy.model_management.get_torch_device()
-        path = server.MODELS / server.CHECKPOINT
-        pack.write_checkpoint(path)
+        kind, path, side = pack, server.MODELS / server.CHECKPOINT, world.SIDE
+        if large:
+            kind, path, side = full_size, full_size.PATH, full_size.SIDE
+        kind.write_checkpoint(path)
         with torch.inference_mode():
             self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
         settings = {"batch_size": batch_size, "accumulation": accumulation}
         settings = dataclasses.replace(PRESETS["paper"], **settings)
-        self.task = run.Task(exemplars(), settings, Steering(), Focal())
+        self.task = run.Task(exemplars(side), settings, Steering(), Focal())
         self.windows = run.check(self.model, self.clip, self.vae, self.task, "speed")[2]
-        self.pixels = torch.from_numpy(self.task.exemplars.fitted(world.SIDE))
+        self.pixels = torch.from_numpy(self.task.exemplars.fitted(side))
         with torch.inference_mode():
             self.mean, self.std = core_host.scaled_posterior(self.model, self.vae, self.pixels)
         self.model, self.clip = core_host.load_for_training(self.model, self.clip)
 
-    def borrowing(self, precision="fp32"):
-        return self.host.borrowing(self.model, self.clip, self.windows, precision)
+    def borrowing(self, kind="fp32"):
+        """kind: a precision, with `RECOMPUTED` behind it or without."""
+        precision = kind.removesuffix(RECOMPUTED)
+        return self.host.borrowing(self.model, self.clip, self.windows, precision, kind != precision)
 
     def learner(self, lent):
         problem = self.run.build_problem(self.clip, self.task, self.mean, self.std)
@@ -78,12 +84,12 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def steps(rounds):
-    """Seconds of a step by kind, in turns; the floor's parts; by precision the largest difference of the loss, as a
-    share, to the published loop's."""
-    bench = Bench()
-    times = {kind: [] for kind in (*KINDS, "floor")}
-    differences = dict.fromkeys(PRECISIONS, 0.0)
+def steps(rounds, kinds, large=False):
+    """Seconds of a step by kind, in turns; the floor's parts; by kind the largest difference of the loss, as a share,
+    to the published loop's."""
+    bench = Bench(large)
+    times = {kind: [] for kind in (*kinds, "published", "floor")}
+    differences = dict.fromkeys(kinds, 0.0)
 
     def timed(kind, update):
         bench.synchronise()
@@ -94,19 +100,19 @@ def steps(rounds):
         return result
 
     learners = {}
-    for precision in PRECISIONS:
-        with bench.borrowing(precision) as lent:
-            learners[precision] = bench.learner(lent)
+    for kind in kinds:
+        with bench.borrowing(kind) as lent:
+            learners[kind] = bench.learner(lent)
     published, floor = Published(bench, learners["fp32"]), Floor(bench, learners["fp32"])
     for _ in range(rounds):
-        for precision, learner in learners.items():
-            with bench.borrowing(precision) as learner.model:
-                timed(precision, learner.update)
-                if precision == "fp32":
+        for kind, learner in learners.items():
+            with bench.borrowing(kind) as learner.model:
+                timed(kind, learner.update)
+                if kind == "fp32":
                     timed("floor", floor.update)
         loss = timed("published", published.update)
-        for precision, learner in learners.items():
-            differences[precision] = max(differences[precision], abs(learner.history[-1]["loss"] / loss - 1))
+        for kind, learner in learners.items():
+            differences[kind] = max(differences[kind], abs(learner.history[-1]["loss"] / loss - 1))
     # The first round warms up.
     parts = {name: statistics.median(values[1:]) for name, values in floor.parts.items()}
     return {kind: values[1:] for kind, values in times.items()}, parts, differences
@@ -116,7 +122,7 @@ def by_batch(sizes=(1, 2, 4, 8), rounds=4):
     """Median seconds of an update with one micro-batch, by its size."""
     result = {}
     for size in sizes:
-        bench = Bench(size, 1)
+        bench = Bench(batch_size=size, accumulation=1)
         with bench.borrowing() as lent:
             learner, seconds = bench.learner(lent), []
             for _ in range(rounds + 1):
@@ -129,6 +135,12 @@ def by_batch(sizes=(1, 2, 4, 8), rounds=4):
     return result
 
 
+def held():
+    """Bytes of memory that this process holds, without those of program files."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - getattr(memory, "shared", 0)
+
+
 @contextlib.contextmanager
 def watching_memory(device, found):
     """Fill `found` with the peak of memory over what is in use now, in bytes."""
@@ -138,12 +150,12 @@ def watching_memory(device, found):
         yield
         found.append(torch.cuda.max_memory_allocated() - before)
         return
-    process, stop, peak = psutil.Process(), threading.Event(), [0]
-    before = process.memory_info().rss
+    stop, peak = threading.Event(), [0]
+    before = held()
 
     def watch():
         while not stop.wait(0.002):
-            peak[0] = max(peak[0], process.memory_info().rss)
+            peak[0] = max(peak[0], held())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -155,9 +167,9 @@ def watching_memory(device, found):
     found.append(max(peak[0] - before, 0))
 
 
-def peak_memory(kind, updates=3):
+def peak_memory(kind, large=False, updates=3):
     """Bytes that weights and a few updates take; called in a process of its own."""
-    bench, found = Bench(), []
+    bench, found = Bench(large), []
     networks = (bench.model.model.diffusion_model, bench.clip.cond_stage_model, bench.vae.first_stage_model)
     if kind != "published":
         weights = sum(p.nbytes for network in networks for p in network.parameters())
@@ -166,27 +178,27 @@ def peak_memory(kind, updates=3):
             for _ in range(updates):
                 learner.update()
     else:
-        weights = sum(4 * p.numel() for network in networks for p in network.parameters())
         with bench.borrowing() as lent:
             learner = bench.learner(lent)
         published = Published(bench, learner)
+        weights = sum(4 * p.numel() for network in networks for p in network.parameters()) + published.before.nbytes
         with watching_memory(bench.device, found):
             for _ in range(updates):
                 published.update()
     return weights + found[0]
 
 
-def flat_memory(updates):
-    """RSS in bytes after a tenth of the updates and after all of them."""
-    bench, process = Bench(1, 1), psutil.Process()
-    with bench.borrowing("bf16") as lent:
+def flat_memory(updates, precision):
+    """Bytes held after a tenth of the updates and after all of them."""
+    bench = Bench(batch_size=1, accumulation=1)
+    with bench.borrowing(precision) as lent:
         learner = bench.learner(lent)
         for _ in range(updates // 10):
             learner.update()
-        early = process.memory_info().rss
+        early = held()
         for _ in range(updates - updates // 10):
             learner.update()
-        return early, process.memory_info().rss
+        return early, held()
 
 
 def use(rounds, sampling_steps=6):
@@ -247,108 +259,94 @@ def import_seconds(rounds=3):
 def in_a_process(function, *arguments):
     """The JSON result of a function of this module in a fresh process."""
     code = f"import json; from micro import speed; print('result', json.dumps(speed.{function}(*{arguments!r})))"
+    # Memory that is freed goes back at once, so that what is seen is what is in use, as with a GPU's counter.
     output = subprocess.run(
-        [sys.executable, "-c", code], cwd=host.ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=host.ROOT,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "16384"},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     return json.loads(output.split("result")[-1])
 
 
-def measure(rounds, updates):
-    imported = import_seconds()
-    times, parts, differences = steps(rounds)
+def precisions():
+    """Those of the trainer that this machine computes in: a processor without bf16 arithmetic takes ages to emulate
+    it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def seconds(dtype):
+        found, matrix = [], torch.randn(512, 512).to(device, dtype)
+        for _ in range(5):
+            began = time.perf_counter()
+            float((matrix @ matrix)[0, 0])
+            found.append(time.perf_counter() - began)
+        return min(found)
+
+    slow = seconds(torch.bfloat16) > 2 * seconds(torch.float32)
+    return [precision for precision in PRECISIONS if not (slow and precision == "bf16")]
+
+
+def compare(rounds, kinds, large=False):
+    """Steps and memory of our kinds of training beside the published loop and the floor."""
+    times, parts, differences = steps(rounds, kinds, large)
     medians = {kind: statistics.median(values) for kind, values in times.items()}
-    memory = {kind: in_a_process("peak_memory", kind) for kind in KINDS}
-    by_precision = {
-        precision: {
-            "ratio_published": medians["published"] / medians[precision],
-            "peak_memory_ratio": memory[precision] / memory["published"],
-            "loss_difference": differences[precision],
-        }
-        for precision in PRECISIONS
-    }
-    fastest = max(PRECISIONS, key=lambda precision: by_precision[precision]["ratio_published"])
-    early, late = in_a_process("flat_memory", updates)
-    used = use(rounds)
+    memory = {kind: in_a_process("peak_memory", kind, large) for kind in (*kinds, "published")}
     return {
+        "by_precision": {
+            kind: {
+                "ratio_published": medians["published"] / medians[kind],
+                "peak_memory_ratio": memory[kind] / memory["published"],
+                "loss_difference": differences[kind],
+            }
+            for kind in kinds
+        },
+        "overhead_floor": medians["fp32"] / medians["floor"],
+        "ratio_floor": medians["published"] / medians["floor"],
+        "seconds": medians,
+        "floor_parts": parts,
+        "peak_bytes": memory,
+    }
+
+
+def measure(rounds, updates, large):
+    kinds = precisions()
+    imported, found = import_seconds(), compare(rounds, kinds)
+    fastest = max(kinds, key=lambda kind: found["by_precision"][kind]["ratio_published"])
+    early, late = in_a_process("flat_memory", updates, fastest)
+    used = use(rounds)
+    report = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "torch": torch.__version__,
         "batch": "2 x 4",
         "rounds": rounds,
         "precision": fastest,
-        "ratio_published": by_precision[fastest]["ratio_published"],
-        "peak_memory_ratio": by_precision[fastest]["peak_memory_ratio"],
-        "by_precision": by_precision,
-        "overhead_floor": medians["fp32"] / medians["floor"],
+        "ratio_published": found["by_precision"][fastest]["ratio_published"],
+        "peak_memory_ratio": found["by_precision"][fastest]["peak_memory_ratio"],
+        **found,
         "use_overhead": used["relation"] / used["host"] - 1,
         "import_seconds": imported,
-        "seconds": medians,
-        "floor_parts": parts,
-        "peak_bytes": memory,
         "seconds_by_batch": by_batch(),
         "memory_growth": {"updates": updates, "share": late / early - 1},
+        "full_size": None,
     }
-
-
-def markdown(report):
-    memory, parts = report["memory_growth"], report["floor_parts"]
-    batch = ", ".join(f"{size}: {1000 * seconds:.0f} ms" for size, seconds in report["seconds_by_batch"].items())
-    shared = parts["text encoder"] / sum(parts.values())
-    rows = [
-        ("a whole step beside the bare networks, fp32", f"{report['overhead_floor']:.2f} x", "at most 1.10 x"),
-        ("a relation beside the host's own encode and sample", f"{100 * report['use_overhead']:+.1f}%", "at most 2%"),
-        ("added to the host's start", f"{report['import_seconds']:.3f} s", "at most 0.1 s"),
-        (
-            f"memory from update {memory['updates'] // 10} to {memory['updates']}",
-            f"{100 * memory['share']:+.1f}%",
-            "flat",
-        ),
-        ("a step of one batch, by pictures in it", batch, "linear"),
-        *((f"of the bare step, fp32: {name}", f"{1000 * seconds:.0f} ms", "") for name, seconds in parts.items()),
-    ]
-    return "\n".join(
-        [
-            "# Speed",
-            "",
-            f"`make speed` on {report['device']}, torch {report['torch']}; the miniature (64 x 64 pictures), "
-            f"{report['batch']}, medians of {report['rounds'] - 1} rounds in turns.",
-            "",
-            "Beside the published loop (fp32), by `precision`:",
-            "",
-            "| | steps a second | peak memory | largest difference of the loss |",
-            "|---|---|---|---|",
-            *(
-                f"| {precision} | {row['ratio_published']:.1f} x | {row['peak_memory_ratio']:.2f} x | "
-                f"{row['loss_difference']:.1e} |"
-                for precision, row in report["by_precision"].items()
-            ),
-            "| goal | at least 3 x | at most 0.6 x | rounding, in fp32 |",
-            "",
-            "| | measured | goal |",
-            "|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in rows),
-            "",
-            f"On pictures this small the text encoder takes {100 * shared:.0f}% of a step. In fp32 both loops run it "
-            "alike and hold its activations, so that what is saved on the VAE and the embedding table counts for less "
-            "than on pictures of 512 x 512. `auto` computes as ComfyUI loaded the model, in float32 on a CPU.",
-            "",
-            *(
-                []
-                if torch.cuda.is_available()
-                else ["Not measured: a GPU, its memory, fp16, and a full-size Stable Diffusion.", ""]
-            ),
-        ]
-    )
+    if large:
+        kinds = [*kinds, *(kind + RECOMPUTED for kind in kinds)]
+        report["full_size"] = {"side": full_size.SIDE, **compare(rounds, kinds, large)}
+    return report
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--updates", type=int, default=2000, help="over which memory is watched")
+    parser.add_argument("--full-size", action="store_true", default=torch.cuda.is_available())
     parser.add_argument("--publish", action="store_true", help="write the table to docs/speed.md")
     arguments = parser.parse_args()
-    report = measure(arguments.rounds, arguments.updates)
+    report = measure(arguments.rounds, arguments.updates, arguments.full_size)
     write_whole(FOLDER / "report.json", json.dumps(report, indent=1).encode())
-    table = markdown(report)
+    table = tables.of_speed(report)
     write_whole(FOLDER / "speed.md", table.encode())
     if arguments.publish:
         write_whole(host.ROOT / "docs" / "speed.md", table.encode())

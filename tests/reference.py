@@ -49,10 +49,7 @@ def sinusoids(number, width=256):
 
 
 class Reference:
-    """Text encoders with one more row in their tables, and the UNet.
-
-    The host's networks add in place: use it under torch.autograd.graph.allow_mutation_on_saved_tensors().
-    """
+    """Text encoders with one more row in their tables, and the UNet."""
 
     def __init__(self, clip, model, relation):
         """relation: encoder key -> float32 [d]; it becomes the last row of the table, all of which takes a gradient."""
@@ -61,6 +58,10 @@ class Reference:
         self.text, self.tables = {}, {}
         for key, row in relation.items():
             self.text[key] = normal_copy(getattr(clip.cond_stage_model, key).transformer)
+            # The host's layers add to their input in place, which autograd needs as it was.
+            for layer in self.text[key].text_model.encoder.layers:
+                for norm in (layer.layer_norm1, layer.layer_norm2):
+                    norm.register_forward_pre_hook(lambda _, args: args[0].clone())
             table = self.text[key].text_model.embeddings.token_embedding.weight
             self.tables[key] = torch.cat([table, row[None]]).requires_grad_()
 

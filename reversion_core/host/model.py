@@ -3,11 +3,13 @@
 import contextlib
 from functools import partial
 
+import comfy.clip_model
 import comfy.ldm.modules.attention
 import comfy.model_sampling
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
+import torch.nn.functional as F
 
 from .borrowing import COMPUTE_DTYPES, alias, borrowed, training_mode
 from .memory import recomputing
@@ -44,13 +46,14 @@ class HostModel:
         """Encoder key -> mean L2 norm of its vocabulary, a scalar tensor."""
         return {key: vocabulary_norm(self._clip, key) for key in encoder_keys(self._clip)}
 
-    @staticmethod
-    def recording():
-        """The context of a forward pass and its backward pass: the host's networks add to tensors in place.
+    def recording(self):
+        """The context of a forward pass and its backward pass.
 
-        Enter it anew for each update: what torch notes of every tensor is freed only when it is left.
+        What a patch of the UNet changes in place is not known: torch then watches every operation, in Python, for
+        the time that takes. Enter it anew for each update: what torch notes is freed only when it is left.
         """
-        return torch.autograd.graph.allow_mutation_on_saved_tensors()
+        patched = self._options.keys() & {"patches", "patches_replace"}
+        return torch.autograd.graph.allow_mutation_on_saved_tensors() if patched else contextlib.nullcontext()
 
     def encode(self, captions, relation):
         """Text features of some captions (by number) with the live R.
@@ -131,6 +134,7 @@ def borrowing(model, clip, windows, precision="auto", recompute=False):
         borrowed([(unet, partial(alias, dtype=dtype)), (model.model.model_sampling, alias), (text, once)]),
         _computing_in(model.model, dtype),
         _encoding_in(clip, dtype),
+        _ready_for_backward(clip),
         recomputing(unet) if recompute else contextlib.nullcontext(),
     ):
         yield HostModel(model, clip, windows)
@@ -155,13 +159,48 @@ def _encoding_in(clip, dtype):
     def cast(_, args, kwargs):
         return [_to(dtype, value) for value in args], {name: _to(dtype, value) for name, value in kwargs.items()}
 
-    encoders = [getattr(clip.cond_stage_model, key).transformer.text_model.encoder for key in encoder_keys(clip)]
-    hooks = [e.register_forward_pre_hook(cast, with_kwargs=True) for e in encoders] if dtype is not None else []
+    hooks = [e.register_forward_pre_hook(cast, with_kwargs=True) for e in _encoders(clip)] if dtype is not None else []
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextlib.contextmanager
+def _ready_for_backward(clip):
+    """Let autograd go through the layers of the text encoders.
+
+    They add to their input in place, so that the normalisations, whose backward passes need what they were given, get
+    copies. And of the quick GELU, written in two operations, torch would keep twice what silu needs.
+    """
+
+    def copy(_, args):
+        return tuple(value.clone() for value in args)
+
+    layers = [layer for encoder in _encoders(clip) for layer in encoder.layers]
+    norms = [norm for layer in layers for norm in (layer.layer_norm1, layer.layer_norm2)]
+    quick = comfy.clip_model.ACTIVATIONS["quick_gelu"]
+    perceptrons = [layer.mlp for layer in layers if layer.mlp.activation is quick]
+    hooks = [norm.register_forward_pre_hook(copy) for norm in norms]
+    try:
+        for perceptron in perceptrons:
+            perceptron.activation = _quick_gelu
+        yield
+    finally:
+        for perceptron in perceptrons:
+            perceptron.activation = quick
+        for hook in hooks:
+            hook.remove()
+
+
+def _quick_gelu(x):
+    """x sigmoid(1.702 x). Writes over x, which no backward pass needs."""
+    return F.silu(x.mul_(1.702)).div_(1.702)
+
+
+def _encoders(clip):
+    return [getattr(clip.cond_stage_model, key).transformer.text_model.encoder for key in encoder_keys(clip)]
 
 
 def _to(dtype, value):

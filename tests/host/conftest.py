@@ -26,6 +26,7 @@ def watched(loaded):
             modules[0].get_dtype(),
             modules[0].manual_cast_dtype,
             vars(modules[1]).keys(),
+            [(len(part._forward_pre_hooks), vars(part).get("activation")) for part in modules[1].modules()],
         )
 
     # Loading moves weights to their device, which is the host's doing: let it happen first.

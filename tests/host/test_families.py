@@ -118,6 +118,23 @@ def test_a_lora_counts_and_the_weights_come_back(core, loaded, drawn, tmp_path, 
     assert digest(loaded.model.model) == before and torch.equal(loaded.model.model.state_dict()[key], weight)
 
 
+def test_a_patch_that_changes_the_unet_s_tensors_in_place_trains(core, loaded, drawn, tmp_path, with_model):
+    """As FreeU does with what the skip connections carry, which autograd has kept by then."""
+
+    def weaker(h, skip, options):
+        return h, skip * 0.5
+
+    def weaker_in_place(h, skip, options):
+        return h, skip.mul_(0.5)
+
+    def learned(patch, name):
+        model = loaded.model.clone()
+        model.set_model_output_block_patch(patch)
+        return learn(core, with_model(model), drawn, tmp_path / name, learning_rate=0.01).relation.vectors["clip_l"]
+
+    assert torch.allclose(learned(weaker, "new"), learned(weaker_in_place, "in-place"), atol=1e-5)
+
+
 def test_features_with_clip_skip_are_the_host_s(core, loaded, drawn):
     clip = loaded.clip.clone()
     clip.clip_layer(-12)
