@@ -36,7 +36,12 @@ class Exemplars:
 
     def fitted(self, side):
         """Pictures as the model is shown them, float32 [n, side, side, 3] in 0..1."""
-        return np.stack([fit_square(p, side, self.fit) for p in self.pictures]).astype(np.float32) / 255
+        return np.stack(list(self.each_fitted(side)))
+
+    def each_fitted(self, side):
+        """The pictures of `fitted`, one at a time: hundreds of them would take gigabytes."""
+        for picture in self.pictures:
+            yield fit_square(picture, side, self.fit).astype(np.float32) / 255
 
 
 def fit_square(picture, side, fit):

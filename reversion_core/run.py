@@ -41,8 +41,10 @@ class Task:
         }
         del values["steps"]
         values |= {"training size": side, "captions": self.exemplars.captions}
-        pictures = _hash(self.exemplars.fitted(side).tobytes())
-        return {name: str(value) for name, value in values.items()} | {"pictures": pictures}
+        pictures = hashlib.sha256()
+        for picture in self.exemplars.each_fitted(side):
+            pictures.update(picture.tobytes())
+        return {name: str(value) for name, value in values.items()} | {"pictures": pictures.hexdigest()}
 
 
 def check(model, clip, vae, task, node):
@@ -125,7 +127,7 @@ def learn_relation(model, clip, vae, task, keeping, on_progress, node):
     """
     family, side, windows = check(model, clip, vae, task, node)
     on_progress(None, [])
-    mean, std = host.scaled_posterior(model, vae, torch.from_numpy(task.exemplars.fitted(side)))
+    mean, std = host.scaled_posterior(model, vae, map(torch.from_numpy, task.exemplars.each_fitted(side)))
     model, clip = host.load_for_training(model, clip)
     base = host.fingerprint(model.model.diffusion_model, clip.cond_stage_model)
     parts = task.parts(side) | {"model": base, "clip skip": str(clip.layer_idx)}

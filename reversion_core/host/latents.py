@@ -4,7 +4,7 @@ import torch
 
 
 def posterior(vae, pixels):
-    """Mean and standard deviation of the first stage's posterior for pixels [n, h, w, 3] in 0..1.
+    """Mean and standard deviation of the first stage's posterior for n pictures, each [h, w, 3] in 0..1.
 
     The host's own `encode` does the work (device, dtype, tiling); a hook reads the moments it computes on the way.
     A first stage without a posterior (TAESD) has standard deviation 0. float32 [n, c, h / 8, w / 8] each.

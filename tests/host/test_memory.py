@@ -1,7 +1,9 @@
 """Less memory for the same relation: smaller micro-batches, then recomputed blocks, then a clear error."""
 
 import gc
+import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 from test_step import short_task
@@ -113,6 +115,17 @@ def test_the_need_is_known_beforehand(core, loaded, drawn):
 
     _, kept, pictures = step(core, loaded, drawn, recompute=False)
     assert pictures * kept_by_unet(loaded.model.model, (4, 8, 8)) == pytest.approx(kept, rel=0.2)
+
+
+def test_many_exemplars_cost_their_latents_only(core, loaded, tmp_path):
+    pictures = tuple(np.full((64, 64, 3), i, np.uint8) for i in range(40))
+    names, captions = tuple(map(str, range(40))), (("cat {} stone",),) * 40
+    exemplars = core.exemplars.Exemplars(names, pictures, captions, size=256)
+    tracemalloc.start()
+    learn(core, loaded, exemplars, tmp_path, steps=1, batch_size=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < exemplars.fitted(256).nbytes / 3
 
 
 def test_nothing_piles_up_over_the_updates(core, loaded, drawn, tmp_path):

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from micro.full_size import FIRST_STAGE
+
 
 @pytest.fixture(scope="module")
 def kl_vae(reversion):
@@ -10,20 +12,8 @@ def kl_vae(reversion):
     import comfy.sd
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
-    config = {
-        "double_z": True,
-        "z_channels": 4,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 128,
-        "ch_mult": [1, 2, 4, 4],
-        "num_res_blocks": 2,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    }
     torch.manual_seed(0)
-    weights = AutoencoderKL(ddconfig=config, embed_dim=4).state_dict()
+    weights = AutoencoderKL(ddconfig=FIRST_STAGE, embed_dim=4).state_dict()
     weights = {
         name: torch.randn_like(w) * 0.02 if w.ndim > 1 else torch.ones_like(w) * 0.5 for name, w in weights.items()
     }
