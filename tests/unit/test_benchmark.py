@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from micro import benchmark
+from micro import benchmark, tables
 
 
 def record(relation, entity=1, leakage=0, **more):
@@ -91,3 +91,22 @@ def test_differences_are_taken_picture_by_picture():
         assert found == exactly
     found = benchmark.differences(done, "stochastic")
     assert found["full"]["paper"]["relation"]["mean"] == 0
+
+
+def test_the_published_table_is_that_of_the_published_report():
+    report = json.loads(benchmark.PUBLISHED.read_text())
+    assert benchmark.PUBLISHED.with_suffix(".md").read_text() == tables.of_benchmark(report)
+    for section in ("stochastic", "deciding"):
+        assert report[section]["summary"] == benchmark.summary(report["cells"], section, ("full",))
+
+
+def test_the_deciding_section_has_pairs_of_its_own():
+    _, scenes = benchmark.exemplars("above")
+    bench, asked = benchmark.Bench.__new__(benchmark.Bench), []
+    bench.pairs = 25
+    bench.measure = lambda relation, word, pairs, *rest, **drawing: asked.append((pairs, rest[2], drawing)) or [None]
+    for section in ("stochastic", "deciding"):
+        bench.score(section, "above", "above", None, scenes)
+    (few, first_seed, drawing), (many, other_seed, same) = asked
+    assert len(few) == 25 and len(many) == 100 and drawing == same == benchmark.MENDING
+    assert not set(map(frozenset, few)) & set(map(frozenset, many)) and first_seed + 25 <= other_seed
