@@ -64,8 +64,8 @@ def through(vae, pictures):
 
 
 def after_first_stage(vae, count=100):
-    """Relation -> the share of the world's own scenes that the judge still reads right after the first stage: the most
-    that any denoiser could reach."""
+    """Relation -> the share of the world's own scenes that the judge still reads right after the first stage: what a
+    denoiser that draws the latents it was taught would reach."""
     rng, table = np.random.default_rng((12, 2)), {}
     for relation in world.RELATIONS:
         drawn = [world.arrange(relation, *world.random_pair(rng, held_out_pairs=True), rng) for _ in range(count)]
