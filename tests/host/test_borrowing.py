@@ -37,15 +37,12 @@ def test_so_does_training_in_bf16_which_computes_in_it_and_learns_nearly_the_sam
         part.register_forward_hook(lambda _, args, output, name=name: computed[name].add(output.dtype))
         for name, part in networks.items()
     ]
-    quick = learn(core, loaded, drawn, tmp_path / "bf16", steps=2, batch_size=1, precision="bf16").relation.vectors[
-        "clip_l"
-    ]
+    short = {"steps": 2, "batch_size": 1}
+    quick = learn(core, loaded, drawn, tmp_path / "bf16", **short, precision="bf16").relation.vectors["clip_l"]
     for hook in hooks:
         hook.remove()
     assert computed == {name: {torch.bfloat16} for name in networks}
-    exact = learn(core, loaded, drawn, tmp_path / "fp32", steps=2, batch_size=1, precision="fp32").relation.vectors[
-        "clip_l"
-    ]
+    exact = learn(core, loaded, drawn, tmp_path / "fp32", **short, precision="fp32").relation.vectors["clip_l"]
     start = core.host.word_rows(loaded.clip, "clip_l", ["and"])
     assert quick.dtype == torch.float32 and not torch.equal(quick, exact)
     assert torch.cosine_similarity(quick - start, exact - start) > 0.9
