@@ -80,7 +80,9 @@ def table(arguments):
     from . import tables
 
     if arguments.which == "benchmark":
-        rows = tables.benchmark(arguments.relation, arguments.seeds, arguments.template, arguments.file)
+        rows = tables.benchmark(
+            arguments.relation, arguments.seeds, arguments.template, arguments.file, arguments.lists
+        )
     else:
         rows = tables.folders(arguments.folders)
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
@@ -108,11 +110,12 @@ def _parser():
     tables = commands.add_parser("table", help="write a ready table")
     tables.set_defaults(command=table)
     which = tables.add_subparsers(dest="which", required=True)
-    benchmark = which.add_parser("benchmark", help="a relation's 100 prompts of the ReVersion Benchmark, with seeds")
+    benchmark = which.add_parser("benchmark", help="a relation's 100 prompts, with seeds")
     benchmark.add_argument("--relation", required=True)
     benchmark.add_argument("--seeds", type=int, default=10)
     benchmark.add_argument("--template", default="{subject} <R> {object}")
     benchmark.add_argument("--file", help="the relation's file, for a column 'relation'")
+    benchmark.add_argument("--lists", help="a JSON file of lists instead of the pack's own, such as the authors'")
     folders = which.add_parser("folders", help="one relation a folder of the hosts' input folder")
     folders.add_argument("folders", nargs="+")
     return parser

@@ -1,4 +1,4 @@
-"""Ready tables: the ReVersion Benchmark of a relation, and one relation a folder."""
+"""Ready tables: a relation's list of prompts with seeds, and one relation a folder."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,19 @@ from reversion_core import prompts
 from .errors import FleetError
 
 
-def benchmark(relation, seeds, template, file=None):
-    """Rows of every prompt of a relation of the benchmark with every seed from 0; file: its embedding, for the hosts'
-    ReVersion Load Relation."""
-    if relation not in prompts.benchmark():
-        raise FleetError(f"'{relation}' is not in the benchmark; there are {', '.join(prompts.benchmark())}")
-    lists = prompts.benchmark()[relation]
+def benchmark(relation, seeds, template, file=None, lists=None):
+    """Rows of every prompt of a relation's lists with every seed from 0.
+
+    file: the relation's embedding, for the hosts' ReVersion Load Relation; lists: a JSON file of lists instead of the
+    pack's own, see `prompts.read_prompt_lists`.
+    """
+    try:
+        known = prompts.read_prompt_lists(lists) if lists else prompts.prompt_lists()
+    except (OSError, ValueError) as error:
+        raise FleetError(f"{lists}: cannot be read as lists of prompts ({error})") from error
+    if relation not in known:
+        raise FleetError(f"'{relation}' is not in the lists; there are {', '.join(known)}")
+    lists = known[relation]
     given = {"relation": file} if file else {}
     grid = prompts.grid(template, lists["subjects"], lists["objects"])
     return [{**given, "prompt": prompt, "seed": seed} for prompt in grid for seed in range(seeds)]

@@ -53,6 +53,20 @@ def exemplar_folder(name, node):
     return path
 
 
+def list_files():
+    """JSON files directly in the host's input/."""
+    root = Path(folder_paths.get_input_directory())
+    return sorted(path.name for path in root.glob("*.json") if path.is_file())
+
+
+def list_file(name, node):
+    path = confined(folder_paths.get_input_directory(), name, node, "list_file")
+    if not path.is_file():
+        problem = f"there is no file {name[:60]!r} in ComfyUI's input folder"
+        raise ReVersionError(node, "list_file", problem, "put it there or choose another")
+    return path
+
+
 def _clip_roots():
     return [Path(root) for kind in ("clip_vision", "text_encoders") for root in folder_paths.get_folder_paths(kind)]
 

@@ -5,8 +5,10 @@ from comfy_api.latest import io
 from ..reversion_core import prompts as prompt_grids
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompts import OBJECT, SUBJECT
+from . import places
 
 OWN_LISTS = "my own lists"
+NO_FILE = "none"
 
 
 class ReVersionPrompts(io.ComfyNode):
@@ -35,9 +37,10 @@ class ReVersionPrompts(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=[OWN_LISTS, *prompt_grids.benchmark()],
+                    options=[OWN_LISTS, *prompt_grids.prompt_lists()],
                     default=OWN_LISTS,
-                    tooltip="A relation of the ReVersion Benchmark: its 10 x 10 entities instead of your own lists.",
+                    tooltip="A relation of the ReVersion Benchmark: 10 x 10 entities of this pack instead of your own "
+                    "lists.",
                 ),
                 io.Int.Input("limit", default=0, min=0, max=100_000, tooltip="How many prompts at most. 0: all."),
                 io.Int.Input(
@@ -47,6 +50,20 @@ class ReVersionPrompts(io.ComfyNode):
                     max=2**31 - 1,
                     control_after_generate=False,
                     tooltip="0: subject by subject. Another number: shuffled, the same way each time.",
+                ),
+                io.Combo.Input(
+                    "list_file",
+                    options=[NO_FILE, *places.list_files()],
+                    default=NO_FILE,
+                    optional=True,
+                    tooltip="A JSON file in ComfyUI's input folder with lists of subjects and objects for relations, "
+                    "instead of the lists above.",
+                ),
+                io.String.Input(
+                    "list_relation",
+                    default="",
+                    optional=True,
+                    tooltip="Which relation of the list file. Empty: the one chosen in preset, or the only one.",
                 ),
             ],
             outputs=[
@@ -63,11 +80,28 @@ class ReVersionPrompts(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, template, subjects, objects, preset, limit, order_seed):
+    def validate_inputs(cls, list_file=NO_FILE):
+        if list_file == NO_FILE:
+            return True
+        return places.validation(places.list_file, list_file, cls.NAME)
+
+    @classmethod
+    def fingerprint_inputs(cls, list_file=NO_FILE, **others):
+        if list_file == NO_FILE:
+            return ""
+        if list_file is None:  # it comes from another node, and is not known yet
+            return float("nan")
+        status = places.list_file(list_file, cls.NAME).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    @classmethod
+    def execute(cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation=""):
         lists = {"subjects": prompt_grids.lines_of(subjects), "objects": prompt_grids.lines_of(objects)}
-        check_choice(preset, (OWN_LISTS, *prompt_grids.benchmark()), cls.NAME, "preset")
-        if preset != OWN_LISTS:
-            lists = prompt_grids.benchmark()[preset]
+        check_choice(preset, (OWN_LISTS, *prompt_grids.prompt_lists()), cls.NAME, "preset")
+        if list_file != NO_FILE:
+            lists = cls._lists_of_file(list_file, list_relation.strip() or ("" if preset == OWN_LISTS else preset))
+        elif preset != OWN_LISTS:
+            lists = prompt_grids.prompt_lists()[preset]
         for name, slot in (("subjects", SUBJECT), ("objects", OBJECT)):
             if not lists[name]:
                 raise ReVersionError(cls.NAME, name, "the list is empty", "write one a line")
@@ -75,3 +109,22 @@ class ReVersionPrompts(io.ComfyNode):
                 raise ReVersionError(cls.NAME, "template", f"{slot} is missing", f"write {slot} where the words go")
         written = prompt_grids.grid(template.strip(), lists["subjects"], lists["objects"], limit, order_seed)
         return io.NodeOutput(written, prompt_grids.file_names(written))
+
+    @classmethod
+    def _lists_of_file(cls, name, relation):
+        """The lists of a relation in a file of the input folder; "": of the only relation there."""
+        try:
+            known = prompt_grids.read_prompt_lists(places.list_file(name, cls.NAME))
+        except (OSError, ValueError) as error:
+            if isinstance(error, ReVersionError):
+                raise
+            problem = f"'{name}' holds no lists of prompts ({error})"
+            cure = 'write {"on": {"subjects": ["cat"], "objects": ["stone"]}}'
+            raise ReVersionError(cls.NAME, "list_file", problem, cure) from error
+        if not relation and len(known) == 1:
+            (relation,) = known
+        if relation not in known:
+            some = ", ".join(list(known)[:20])
+            problem = f"'{name}' has no relation {relation[:60]!r}" if relation else f"'{name}' has several relations"
+            raise ReVersionError(cls.NAME, "list_relation", problem, f"write one of {some}")
+        return known[relation]

@@ -11,13 +11,39 @@ from .relation import RESERVED_NAMES
 
 SUBJECT, OBJECT = "{subject}", "{object}"
 LONGEST_NAME = 100
-_BENCHMARK = Path(__file__).with_name("benchmark.json")
+LARGEST_LIST_FILE = 2**20  # bytes
+_OWN_LISTS = Path(__file__).with_name("prompt_lists.json")
 
 
 @functools.cache
-def benchmark():
-    """The ReVersion Benchmark's entities: relation -> {"subjects": [...], "objects": [...]} (arXiv 2303.13495)."""
-    return json.loads(_BENCHMARK.read_text(encoding="utf-8"))["relations"]
+def prompt_lists():
+    """The pack's own lists for the relations of the ReVersion Benchmark: see `read_prompt_lists`."""
+    return read_prompt_lists(_OWN_LISTS)
+
+
+def read_prompt_lists(path):
+    """The lists of a JSON file: relation -> {"subjects": [str, ...], "objects": [str, ...]}.
+
+    The file holds that table, or {"relations": that table}. Raises ValueError for anything else, OSError where it
+    cannot be read.
+    """
+    if Path(path).stat().st_size > LARGEST_LIST_FILE:
+        raise ValueError(f"it is larger than {LARGEST_LIST_FILE // 2**20} MB")
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if isinstance(found, dict) and isinstance(found.get("relations"), dict):
+        found = found["relations"]
+    if not isinstance(found, dict) or not found:
+        raise ValueError("it is no table of relations")
+    lists = {}
+    for relation, entities in found.items():
+        of_one = [entities.get(name) for name in ("subjects", "objects")] if isinstance(entities, dict) else [None]
+        if not all(isinstance(words, list) and words and all(isinstance(w, str) for w in words) for words in of_one):
+            raise ValueError(f"{relation[:60]!r} has not a list of subjects and a list of objects")
+        lists[relation] = dict(zip(("subjects", "objects"), of_one, strict=True))
+    return lists
 
 
 def lines_of(text):

@@ -70,6 +70,16 @@ def ready(capsys, *words):
     return list(csv.DictReader(capsys.readouterr().out.splitlines()))
 
 
+def test_a_ready_table_of_a_file_of_lists(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text('{"near": {"subjects": ["cat"], "objects": ["stone", "box"]}}')
+    rows = ready(capsys, "benchmark", "--relation", "near", "--lists", str(path), "--seeds", "1")
+    assert [row["prompt"] for row in rows] == ["cat <R> stone", "cat <R> box"]
+    path.write_text("{}")
+    assert main(["table", "benchmark", "--relation", "near", "--lists", str(path)]) == 2
+    assert "mine.json: cannot be read as lists of prompts" in capsys.readouterr().err
+
+
 def test_ready_tables(capsys):
     rows = ready(capsys, "benchmark", "--relation", "inside", "--file", "in.safetensors")
     assert len(rows) == 1000 and len({(row["prompt"], row["seed"]) for row in rows}) == 1000
@@ -79,4 +89,4 @@ def test_ready_tables(capsys):
         {"folder": "inside", "name": "inside"},
     ]
     assert main(["table", "benchmark", "--relation", "nonsense"]) == 2
-    assert "'nonsense' is not in the benchmark; there are painted_on" in capsys.readouterr().err
+    assert "'nonsense' is not in the lists; there are painted_on" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def grid_graph(exemplars, **given):
 
 def test_a_hundred_prompts_are_saved_under_their_names_and_the_relation_is_learned_once(host_server, exemplars):
     graph = grid_graph(exemplars, preset="inside")
-    lists = prompts.benchmark()["inside"]
+    lists = prompts.prompt_lists()["inside"]
     wanted = prompts.grid("{subject} <R> {object}", lists["subjects"], lists["objects"])
     images = host_server.run(graph)["grid"]["images"]
     assert len(images) == 100
@@ -51,6 +51,25 @@ def test_a_hundred_prompts_are_saved_under_their_names_and_the_relation_is_learn
 
     graph["prompts"]["inputs"]["order_seed"] = 4
     assert "train" not in _ran_nodes(host_server, graph)
+
+
+def test_lists_come_from_a_file_in_the_input_folder(host_server):
+    path = host_server.folder / "input" / "mine.json"
+    graph = {"prompts": prompts_node(list_file="mine.json"), "text": graphs.node("PreviewAny", source=["prompts", 0])}
+    path.write_text('{"near": {"subjects": ["cat"], "objects": ["stone", "box"]}}')
+    assert host_server.run(graph)["text"]["text"] == ["cat <R> stone", "cat <R> box"]
+
+    # Another content of the same name is read anew.
+    path.write_text('{"near": {"subjects": ["dog"], "objects": ["box"]}, "far": {"subjects": ["a"], "objects": ["b"]}}')
+    with pytest.raises(PromptError, match="'mine.json' has several relations; write one of near, far"):
+        host_server.run(graph)
+    graph["prompts"]["inputs"]["list_relation"] = "near"
+    assert host_server.run(graph)["text"]["text"] == ["dog <R> box"]
+
+    for name, said in (("../mine.json", "choose a name without"), ("none.json", "there is no file 'none.json'")):
+        graph["prompts"]["inputs"]["list_file"] = name
+        with pytest.raises(PromptError, match=f"{said}|Value not in list"):
+            host_server.run(graph)
 
 
 def test_memory_stays_flat_over_more_prompts(host_server, exemplars):

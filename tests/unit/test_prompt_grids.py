@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from reversion_core import prompts
@@ -40,9 +42,39 @@ def test_file_names_differ_where_case_does_not_count():
     assert len({name.casefold() for name in names}) == 3
 
 
-def test_benchmark_has_ten_relations_of_a_hundred_prompts():
-    relations = prompts.benchmark()
+def test_own_lists_are_ten_relations_of_a_hundred_prompts():
+    relations = prompts.prompt_lists()
     assert len(relations) == 10
     for lists in relations.values():
         written = prompts.grid("{subject} <R> {object}", lists["subjects"], lists["objects"])
         assert len(written) == 100 == len(set(prompts.file_names(written)))
+
+
+LISTS = {"on": {"subjects": ["cat"], "objects": ["stone", "box"]}}
+
+
+@pytest.mark.parametrize("content", [LISTS, {"about": "mine", "relations": LISTS}])
+def test_lists_are_read_from_a_file(tmp_path, content):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert prompts.read_prompt_lists(path) == LISTS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1]", "no table"),
+        ("{}", "no table"),
+        ("not json", "Expecting value"),
+        ('{"on": {"subjects": ["cat"]}}', "'on' has not a list"),
+        ('{"on": {"subjects": ["cat"], "objects": []}}', "'on' has not a list"),
+        ('{"on": {"subjects": ["cat"], "objects": [3]}}', "'on' has not a list"),
+        ("[" * 100_000, "too deep"),
+        (" " * (2**20 + 1), "larger than 1 MB"),
+    ],
+)
+def test_what_is_no_file_of_lists_is_told(tmp_path, text, said):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        prompts.read_prompt_lists(path)
