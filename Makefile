@@ -8,7 +8,7 @@ ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | 
 PYTHON := $(ENV)/bin/python
 export COMFYUI_PATH
 
-.PHONY: setup demo test browser ui lint benchmark speed clean
+.PHONY: setup demo test browser ui lint release-check benchmark speed clean
 
 setup: $(ENV)/.ready
 
@@ -37,6 +37,10 @@ speed: setup
 lint: .venv/.tools
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# What is still missing before this version can be published.
+release-check: .venv/.tools
+	.venv/bin/python -m micro.release
 
 clean:
 	rm -rf build

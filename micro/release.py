@@ -1,0 +1,44 @@
+"""`make release-check`: what is still missing before a version of the pack can be published."""
+
+import re
+import sys
+from pathlib import Path
+
+from . import host
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def missing(folder):
+    """One sentence for everything that stands between the checkout in `folder` and its publication."""
+    folder = Path(folder)
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    urls, registry = project["project"].get("urls", {}), project["tool"]["comfy"]
+    found = [
+        f"pyproject.toml: {name} is empty"
+        for name, value in (
+            ("[project.urls] Repository", urls.get("Repository")),
+            ("[tool.comfy] PublisherId", registry.get("PublisherId")),
+            ("[tool.comfy] Icon", registry.get("Icon")),
+        )
+        if not value
+    ]
+    version = project["project"]["version"]
+    changes = (folder / "CHANGELOG.md").read_text(encoding="utf-8")
+    if not re.search(rf"^## {re.escape(version)}\s*\n+- ", changes, re.MULTILINE):
+        found.append(f"CHANGELOG.md: nothing is said of version {version}")
+    return found
+
+
+def main():
+    found = missing(host.ROOT)
+    for line in found:
+        print(line)  # noqa: T201
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
