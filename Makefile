@@ -13,7 +13,7 @@ export COMFYUI_PATH
 setup: $(ENV)/.ready
 
 demo: setup
-	$(PYTHON) -m micro.demo
+	$(PYTHON) -m lab.tools.demo
 
 test: setup browser
 	$(PYTHON) -m pytest -c tests/pytest.ini tests
@@ -25,14 +25,14 @@ browser:
 	    { echo "The tests of the web page need Chromium: install it, for example with 'apt-get install chromium'."; false; }
 
 ui: setup
-	$(PYTHON) -m micro.server
+	$(PYTHON) -m lab.harness.server
 
 # QUICK=1 for a few cells in under ten minutes.
 benchmark: setup
-	$(PYTHON) -m micro.benchmark $(if $(QUICK),--quick)
+	$(PYTHON) -m lab.bench.benchmark $(if $(QUICK),--quick)
 
 speed: setup
-	$(PYTHON) -m micro.speed
+	$(PYTHON) -m lab.bench.speed
 
 lint: .venv/.tools
 	.venv/bin/ruff check .
@@ -40,7 +40,7 @@ lint: .venv/.tools
 
 # What is still missing before this version can be published.
 release-check: .venv/.tools
-	.venv/bin/python -m micro.release
+	.venv/bin/python -m lab.tools.release
 
 clean:
 	rm -rf build

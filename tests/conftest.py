@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import families
 import pytest
 
-from micro import host, pack, server
+from lab.harness import comfyui, server
+from lab.miniature import pack
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def reversion():
     """The pack, loaded as the host loads a custom node."""
-    host.enter()
+    comfyui.enter()
     spec = importlib.util.spec_from_file_location(
         "reversion_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
@@ -88,7 +89,7 @@ def drawn(core):
     """Eight exemplars of "inside" from the drawn world."""
     import numpy as np
 
-    from micro import world
+    from lab.miniature import world
 
     rng = np.random.default_rng(4)
     scenes = [world.arrange("inside", *world.random_pair(rng), rng) for _ in range(8)]

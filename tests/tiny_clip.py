@@ -2,7 +2,7 @@
 
 import torch
 
-from micro import host
+from lab.harness import comfyui
 
 
 def write(folder):
@@ -20,7 +20,7 @@ def write(folder):
         )
     model.save_pretrained(folder)
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(images, CLIPTokenizer.from_pretrained(host.path() / "comfy" / "sd1_tokenizer")).save_pretrained(
+    CLIPProcessor(images, CLIPTokenizer.from_pretrained(comfyui.path() / "comfy" / "sd1_tokenizer")).save_pretrained(
         folder
     )
     return folder

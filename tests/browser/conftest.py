@@ -7,7 +7,8 @@ import pytest
 import torch
 from playwright.sync_api import sync_playwright
 
-from micro import server, workflows
+from lab.harness import server
+from lab.tools import workflows
 from reversion_core.relation import Relation, save
 
 RENDERINGS = {"classic": False, "vue": True}

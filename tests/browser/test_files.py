@@ -7,7 +7,7 @@ import os
 import pytest
 from PIL import Image
 
-from micro import sheet, workflows
+from lab.tools import sheet, workflows
 
 FILES = sorted(workflows.FOLDER.glob("*.json"))
 
@@ -27,7 +27,9 @@ def written(host_server):
 def test_they_are_what_the_builder_writes(written):
     assert [path.stem for path in FILES] == list(written)
     for path in FILES:
-        assert path.read_text(encoding="utf-8") == written[path.stem], f"{path.name}: run `python -m micro.workflows`"
+        assert path.read_text(encoding="utf-8") == written[path.stem], (
+            f"run `python -m lab.tools.workflows` for {path.name}"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

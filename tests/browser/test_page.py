@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from micro import host, server, workflows
+from lab.harness import comfyui, server
+from lab.tools import workflows
 
-SCREENSHOTS = host.ROOT / "build" / "browser"
+SCREENSHOTS = comfyui.ROOT / "build" / "browser"
 # For the time it takes; what is run is otherwise the workflow as it opened.
 QUICK = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "accumulation": 1, "previews": 0, "overwrite": True}
 

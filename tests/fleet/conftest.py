@@ -8,7 +8,7 @@ from running import command, manifest
 
 from fleet import driver, measure
 from fleet.__main__ import main
-from micro import server
+from lab.harness import server
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -8,7 +8,7 @@ from running import ROOT
 
 from fleet import jobs, tables, workflow
 from fleet.errors import FleetError
-from micro import server
+from lab.harness import server
 
 
 def node(id_, type_, inputs=(), outputs=(), widgets=None, **more):

@@ -9,7 +9,7 @@ from fleet.__main__ import main
 from fleet.errors import FleetError
 from fleet.jobs import Jobs, read_table
 from fleet.workflow import from_api
-from micro import graphs, server
+from lab.harness import graphs, server
 
 
 def drawing(**changed):

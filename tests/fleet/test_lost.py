@@ -8,7 +8,7 @@ import psutil
 from running import assert_each_once, wait_for_lines
 
 from fleet import measure, simulated
-from micro import server
+from lab.harness import server
 
 
 def numbers(count):

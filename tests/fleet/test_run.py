@@ -10,7 +10,7 @@ import time
 import psutil
 from running import ROOT, assert_each_once, command, seeds, wait_for_lines
 
-from micro import graphs, server
+from lab.harness import graphs, server
 
 
 def drawing(steps):
@@ -75,7 +75,7 @@ def test_a_failing_job_is_told_in_the_hosts_words_and_the_others_go_on(real_host
 
 
 def test_folders_are_learned_one_by_one_with_a_sheet_each(real_host, fleet, tmp_path):
-    from micro.demo import write_exemplars
+    from lab.miniature.exemplars import write_exemplars
 
     for relation in ("inside", "above"):
         write_exemplars(real_host.folder / "input" / relation, relation, count=4)

@@ -5,8 +5,8 @@ Weight decay, the third of them, is held in tests/unit/test_trainer.py.
 
 import pytest
 import torch
-from reference import Reference
 
+from lab.harness.reference import Reference
 from reversion_core.exemplars import template
 from reversion_core.words import entity_words
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from micro import denoiser, first_stage, pack
-from micro.train import compact
+from lab.miniature import denoiser, first_stage, pack
+from lab.miniature.train import compact
 
 
 @pytest.fixture(scope="module")

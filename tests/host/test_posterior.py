@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from micro.full_size import FIRST_STAGE
+from lab.bench.full_size import FIRST_STAGE
 
 
 @pytest.fixture(scope="module")

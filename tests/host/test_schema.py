@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from micro.host import ROOT
+from lab.harness.comfyui import ROOT
 
 SNAPSHOT = ROOT / "tests" / "host" / "widgets.json"
 

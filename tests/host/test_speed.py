@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from micro import full_size, speed
+from lab.bench import full_size, speed
 
 
 def test_the_published_loop_has_our_losses(core):

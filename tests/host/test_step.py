@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from reference import Reference
+
+from lab.harness.reference import Reference
 
 PREDICTIONS = ("eps", "v")
 CASES = (("SD 1.x", "eps"), ("SD 1.x", "v"), ("SD 2.x", "eps"), ("SD 2.x", "v"), ("SDXL", "eps"))

@@ -2,7 +2,7 @@
 
 import torch
 
-from micro.studio import Studio
+from lab.harness.studio import Studio
 
 
 def test_the_studio_draws_what_the_host_s_nodes_draw(core, loaded):

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from micro import demo, graphs, server
+from lab.harness import graphs, server
+from lab.miniature.exemplars import write_exemplars
 
 
 @pytest.fixture(scope="package")
@@ -14,7 +15,7 @@ def host_server(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def exemplars(host_server):
-    demo.write_exemplars(host_server.folder / "input" / "inside", "inside")
+    write_exemplars(host_server.folder / "input" / "inside", "inside")
     return "inside"
 
 

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from micro import demo, graphs, host
-from micro.server import PromptError
+from lab.harness import comfyui, graphs
+from lab.harness.server import PromptError
+from lab.miniature.exemplars import write_exemplars
 from reversion_core import relation as relation_files
 from reversion_core.files import write_whole
 
@@ -29,7 +30,7 @@ def tally():
     yield found
     counts = {kind: dict(outcomes) for kind, outcomes in found.items()}
     report = {"tried": sum(sum(outcomes.values()) for outcomes in counts.values()), "by_kind": counts}
-    write_whole(host.ROOT / "build" / "faults" / "report.json", json.dumps(report, indent=1).encode())
+    write_whole(comfyui.ROOT / "build" / "faults" / "report.json", json.dumps(report, indent=1).encode())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -193,7 +194,7 @@ def test_relation_files(attempt, embeddings, name):
     data, expected = FILES[name]
     (embeddings / name).write_bytes(data)
     attempt(load_relation(name), expected)
-    assert not any(path.name == "ran" for folder in (host.ROOT, embeddings) for path in folder.iterdir())
+    assert not any(path.name == "ran" for folder in (comfyui.ROOT, embeddings) for path in folder.iterdir())
 
 
 def test_a_relation_file_of_many_gigabytes(attempt, embeddings):
@@ -311,7 +312,7 @@ def test_captions(attempt, host_server, embeddings, kind):
 @pytest.mark.parametrize(("count", "expected"), [(0, "has no pictures"), (1, None), (500, None)])
 def test_numbers_of_exemplars(attempt, host_server, count, expected):
     folder = host_server.folder / "input" / f"count-{count}"
-    demo.write_exemplars(folder, "inside", count)
+    write_exemplars(folder, "inside", count)
     graph = graphs.learn(folder.name, **ONE_STEP)
     graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="counted", overwrite=True)
     attempt(graph, expected)

@@ -10,8 +10,8 @@ import tiny_clip
 from PIL import Image
 from test_training import SHORT, _ran_nodes, apply
 
-from micro import graphs, server
-from micro.server import PromptError
+from lab.harness import graphs, server
+from lab.harness.server import PromptError
 from reversion_core import prompts
 
 

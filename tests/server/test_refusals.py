@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from micro import graphs, server
-from micro.server import PromptError
+from lab.harness import graphs, server
+from lab.harness.server import PromptError
 from reversion_core import relation as relation_files
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from test_training import saved, vectors
 
-from micro import graphs, server
+from lab.harness import graphs, server
 
 TRAIN = {"preset": "fast", "steps": 12, "batch_size": 1, "accumulation": 1, "autosave": 1}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from micro import graphs, server
+from lab.harness import graphs, server
 from reversion_core import relation
 
 SHORT = {"preset": "fast", "steps": 2, "batch_size": 2, "accumulation": 1}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from micro import benchmark, tables
+from lab.bench import benchmark, tables
 
 
 def record(relation, entity=1, leakage=0, **more):

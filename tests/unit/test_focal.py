@@ -1,7 +1,7 @@
 import pytest
 import torch
-from reference import density as literal_density
 
+from lab.harness.reference import density as literal_density
 from reversion_core import focal
 
 

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from micro import release
-from micro.host import ROOT
+from lab.harness import server
+from lab.harness.comfyui import ROOT
+from lab.tools import release
 
 FILLED = {"Repository": "https://example.org/pack", "PublisherId": "someone", "Icon": "https://example.org/icon.png"}
 
@@ -38,3 +39,12 @@ def test_a_version_without_a_changelog_entry_is_named(checkout):
     path.write_text(path.read_text().replace('version = "', 'version = "9'))
     (line,) = release.missing(checkout)
     assert "CHANGELOG.md" in line
+
+
+def test_the_harness_links_what_the_registry_ships_and_nothing_that_leads_back(tmp_path):
+    names = server.shipped()
+    assert {"__init__.py", "nodes", "reversion_core", "web", "locales", "workflows", "README.md"} <= set(names)
+    assert not {"lab", "tests", "build", ".venv", ".host", ".git", "fleet", "docs"} & set(names)
+    folder = server.prepare(tmp_path / "base")
+    linked = {path.name for path in (folder / "custom_nodes" / server.PACK).iterdir()}
+    assert linked == set(names)

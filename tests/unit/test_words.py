@@ -1,6 +1,6 @@
 import pytest
 
-from micro import world
+from lab.miniature import world
 from reversion_core.words import PREPOSITIONS, entity_words, split_words, swapped
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from micro import judge, world
+from lab.miniature import judge, world
 
 
 def test_a_scene_is_drawn_the_same_from_the_same_random_numbers():

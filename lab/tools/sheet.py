@@ -4,7 +4,7 @@ import re
 import uuid
 from dataclasses import dataclass, field
 
-from . import graphs, host
+from lab.harness import comfyui, graphs
 
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 MODEL = {
@@ -87,7 +87,7 @@ class Sheet:
 
     def __init__(self, info, version):
         self.info, self.nodes, self.groups = info, [], []
-        project = (host.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        project = (comfyui.ROOT / "pyproject.toml").read_text(encoding="utf-8")
         name, own_version = (re.search(f'^{key} = "(.+)"', project, re.M)[1] for key in ("name", "version"))
         self.core, self.pack = {"cnr_id": "comfy-core", "ver": version}, {"cnr_id": name, "ver": own_version}
 

@@ -1,6 +1,6 @@
 """Reports of `make benchmark` and `make speed` as Markdown."""
 
-from .judge import MEASURES
+from lab.miniature.judge import MEASURES
 
 
 def of_benchmark(report):

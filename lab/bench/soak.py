@@ -1,4 +1,4 @@
-"""`python -m micro.soak`: many mixed jobs on one server, and what they leave behind.
+"""`python -m lab.bench.soak`: many mixed jobs on one server, and what they leave behind.
 
 Trainings, cancelled trainings, pictures and bad input in turns. Writes build/soak/report.json: how each ended, the
 memory of the server early and at the end, and whether its weights are still the same, bit for bit.
@@ -12,12 +12,12 @@ import shutil
 
 import psutil
 
+from lab.harness import comfyui, graphs, server
+from lab.miniature.exemplars import write_exemplars
 from reversion_core.files import write_whole
 
-from . import demo, graphs, host, server
-
-FOLDER = host.ROOT / "build" / "soak"
-PROBE = host.ROOT / "tests" / "server" / "reversion_probe"
+FOLDER = comfyui.ROOT / "build" / "soak"
+PROBE = comfyui.ROOT / "tests" / "server" / "reversion_probe"
 SHORT = {"preset": "fast", "batch_size": 2, "accumulation": 1}
 WARM_UP = 0.2  # the share of the jobs after which memory is first looked at
 
@@ -89,7 +89,7 @@ def main():
     jobs = parser.parse_args().jobs
     shutil.rmtree(FOLDER, ignore_errors=True)
     with server.Server(FOLDER / "host", more_nodes=[PROBE]) as running:
-        demo.write_exemplars(running.folder / "input" / "exemplars", "inside")
+        write_exemplars(running.folder / "input" / "exemplars", "inside")
         report = soak(running, jobs)
     write_whole(FOLDER / "report.json", json.dumps(report, indent=1).encode())
     print(json.dumps(report, indent=1))  # noqa: T201

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from . import host
+from lab.harness import comfyui
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +34,7 @@ def missing(folder):
 
 
 def main():
-    found = missing(host.ROOT)
+    found = missing(comfyui.ROOT)
     for line in found:
         print(line)  # noqa: T201
     sys.exit(bool(found))

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checkpoints, denoiser, pool, reading, world
+from lab.miniature import checkpoints, denoiser, pool, reading, world
 
 STEPS, CAPTIONS, PEAK = 1000, 24, 7e-4
 READING_WEIGHT = 0.05  # reading goes on beside it

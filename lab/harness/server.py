@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import fnmatch
 import json
 import os
 import socket
@@ -13,15 +14,28 @@ import urllib.request
 import uuid
 from pathlib import Path
 
-from . import host, pack
+import numpy as np
+from PIL import Image
+
+from lab.harness import comfyui
+from lab.miniature import pack
 
 PACK = "reversion"
 CHECKPOINT = "reversion-micro.safetensors"
-MODELS = host.ROOT / "build" / "models"
+MODELS = comfyui.ROOT / "build" / "models"
 
 
 class PromptError(RuntimeError):
     """The host refused a prompt, or a node of it failed; the message is the host's own."""
+
+
+def shipped():
+    """The names in the checkout's top folder that a user gets: what neither .gitignore nor .comfyignore leaves out."""
+    files = (comfyui.ROOT / name for name in (".gitignore", ".comfyignore"))
+    lines = [line.strip().strip("/") for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    left_out = [line for line in lines if line and not line.startswith("#")]
+    names = (path.name for path in comfyui.ROOT.iterdir())
+    return sorted(n for n in names if n != ".git" and not any(fnmatch.fnmatch(n, pattern) for pattern in left_out))
 
 
 def prepare(folder, more_nodes=()):
@@ -34,8 +48,12 @@ def prepare(folder, more_nodes=()):
         (folder / name).mkdir(parents=True, exist_ok=True)
     checkpoint = MODELS / CHECKPOINT
     pack.write_checkpoint(checkpoint)
+    pack_folder = folder / "custom_nodes" / PACK
+    if pack_folder.is_symlink():  # the whole checkout, as an earlier version linked it inside its own build folder
+        pack_folder.unlink()
+    pack_folder.mkdir(exist_ok=True)
     for link, target in (
-        (folder / "custom_nodes" / PACK, host.ROOT),
+        *((pack_folder / name, comfyui.ROOT / name) for name in shipped()),
         (folder / "models" / "checkpoints" / CHECKPOINT, checkpoint),
         *((folder / "custom_nodes" / more.name, more) for more in more_nodes),
     ):
@@ -49,7 +67,7 @@ def command(folder, port, *options):
     nodes = [path.name for path in (folder / "custom_nodes").iterdir()]
     return [
         sys.executable,
-        str(host.path() / "main.py"),
+        str(comfyui.path() / "main.py"),
         *("--port", str(port), "--base-directory", str(folder), "--disable-auto-launch"),
         *("--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes", "--whitelist-custom-nodes", *nodes),
         *options,
@@ -157,6 +175,11 @@ class Server:
         """The path of an image that an output node names."""
         return self.folder / image["type"] / image["subfolder"] / image["filename"]
 
+    def pixels(self, outputs, node):
+        """The first picture of an output node, uint8 [h, w, 3]; outputs: from `run`."""
+        with Image.open(self.picture(outputs[node]["images"][0])) as picture:
+            return np.asarray(picture.convert("RGB"))
+
 
 def _progress(socket, node):
     while True:
@@ -192,7 +215,7 @@ def _refusal(body):
 def main():
     parser = argparse.ArgumentParser(description="Start the host with the pack and the miniature, for a browser.")
     parser.add_argument("--port", type=int, default=8188)
-    parser.add_argument("--folder", type=Path, default=host.ROOT / "build" / "ui")
+    parser.add_argument("--folder", type=Path, default=comfyui.ROOT / "build" / "ui")
     arguments = parser.parse_args()
     folder = prepare(arguments.folder)
     import torch

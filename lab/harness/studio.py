@@ -6,13 +6,14 @@ seeds; a stochastic sampler adds noise of its own, the same for the same place i
 
 import torch
 
-from . import denoiser, host, pack, server
+from lab.harness import comfyui, server
+from lab.miniature import denoiser, pack
 
 
 class Studio:
     def __init__(self):
         """Load the checkpoint; `model`, `clip` and `vae` are the host's, `host` and `run` the pack's modules on it."""
-        host.enter()
+        comfyui.enter()
         import comfy.sd
 
         from reversion_core import host as core_host

@@ -20,16 +20,17 @@ import numpy as np
 import psutil
 import torch
 
+from lab.bench import full_size, tables
+from lab.bench.loops import Floor, Published
+from lab.harness import comfyui, server
+from lab.miniature import pack, world
 from reversion_core.exemplars import Exemplars
 from reversion_core.files import write_whole
 from reversion_core.focal import Focal
 from reversion_core.settings import PRECISIONS, PRESETS
 from reversion_core.steering import Steering
 
-from . import full_size, host, pack, server, tables, world
-from .loops import Floor, Published
-
-FOLDER = host.ROOT / "build" / "speed"
+FOLDER = comfyui.ROOT / "build" / "speed"
 RECOMPUTED = ", checkpointing"  # behind a precision: blocks are computed again in the backward pass
 
 
@@ -45,7 +46,7 @@ class Bench:
     setting."""
 
     def __init__(self, large=False, batch_size=2, accumulation=4):
-        host.enter()
+        comfyui.enter()
         import comfy.model_management
         import comfy.sd
 
@@ -230,8 +231,8 @@ def use(rounds, sampling_steps=6):
 
 _IMPORT = """
 import sys, time
-from micro import host
-host.enter()
+from lab.harness import comfyui
+comfyui.enter()
 import importlib.util, utils.install_util, server, nodes, comfy_api.latest, comfy.sd
 spec = importlib.util.spec_from_file_location("pack", "__init__.py", submodule_search_locations=["."])
 module = importlib.util.module_from_spec(spec)
@@ -250,7 +251,7 @@ def import_seconds(rounds=3):
     found = []
     for _ in range(rounds):
         output = subprocess.run(
-            [sys.executable, "-c", _IMPORT, "--cpu"], cwd=host.ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-c", _IMPORT, "--cpu"], cwd=comfyui.ROOT, capture_output=True, text=True, check=True
         ).stdout
         found.append(float(output.split("seconds")[-1]))
     return statistics.median(found)
@@ -258,11 +259,11 @@ def import_seconds(rounds=3):
 
 def in_a_process(function, *arguments):
     """The JSON result of a function of this module in a fresh process."""
-    code = f"import json; from micro import speed; print('result', json.dumps(speed.{function}(*{arguments!r})))"
+    code = f"import json; from lab.bench import speed; print('result', json.dumps(speed.{function}(*{arguments!r})))"
     # Memory that is freed goes back at once, so that what is seen is what is in use, as with a GPU's counter.
     output = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=host.ROOT,
+        cwd=comfyui.ROOT,
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "16384"},
         capture_output=True,
         text=True,
@@ -349,7 +350,7 @@ def main():
     table = tables.of_speed(report)
     write_whole(FOLDER / "speed.md", table.encode())
     if arguments.publish:
-        write_whole(host.ROOT / "docs" / "speed.md", table.encode())
+        write_whole(comfyui.ROOT / "docs" / "speed.md", table.encode())
     print(table)  # noqa: T201
 
 

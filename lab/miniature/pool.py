@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import torch
 
-from . import checkpoints, world
+from lab.miniature import checkpoints, world
 
 # Relations in which entities hide or surround one another, touch or may stand in several corners take longest to learn.
 HARD = ("inside", "around", "behind", "in front of", "far from", "on")

@@ -9,47 +9,16 @@ import json
 import shutil
 import time
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lab.harness import comfyui, graphs, server
+from lab.miniature import judge, world
+from lab.miniature.exemplars import unseen_pairs, write_exemplars
 from reversion_core import relation as relation_files
 
-from . import graphs, host, judge, server, world
-
-DEMO = host.ROOT / "build" / "demo"
+DEMO = comfyui.ROOT / "build" / "demo"
 PAIRS = 16
 SEED = 20
-
-
-def write_exemplars(folder, relation, count=8, seed=0, coarse=False):
-    """Draw exemplars of a relation into a folder with their text.json; returns their scenes.
-
-    coarse captions name the shapes only ("circle {} square").
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng((5, seed))
-    scenes = [world.arrange(relation, *world.random_pair(rng), rng) for _ in range(count)]
-    captions = {}
-    for i, scene in enumerate(scenes):
-        Image.fromarray(world.render(scene)).save(folder / f"{i}.png")
-        subject, object_ = ((e.shape if coarse else str(e)) for e in scene.pair)
-        captions[f"{i}.png"] = [f"{subject} {{}} {object_}"]
-    (folder / "text.json").write_text(json.dumps(captions, indent=1))
-    return scenes
-
-
-def unseen_pairs(count, exemplars, seed=0):
-    """Pairs of entities held out of the miniature's training, none of them with an entity pair of the exemplars."""
-    rng = np.random.default_rng((6, seed))
-    taken = {frozenset(scene.pair) for scene in exemplars}
-    pairs = []
-    while len(pairs) < count:
-        pair = world.random_pair(rng, held_out_pairs=True)
-        if frozenset(pair) not in taken:
-            taken.add(frozenset(pair))
-            pairs.append(pair)
-    return pairs
 
 
 def contact_sheet(exemplars, rows, pairs):
@@ -74,10 +43,6 @@ def contact_sheet(exemplars, rows, pairs):
     return sheet
 
 
-def read(running, outputs, name):
-    return np.asarray(Image.open(running.picture(outputs[name]["images"][0])).convert("RGB"))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relation", choices=world.RELATIONS, default="above")
@@ -100,7 +65,7 @@ def main():
             for i, (subject, object_) in enumerate(pairs):
                 graph |= graphs.draw(f"{key}-{i}", f"{subject} {word} {object_}", SEED + i, ("apply", 0))
         outputs = running.run(graph)
-        rows = {key: [read(running, outputs, f"{key}-{i}") for i in range(PAIRS)] for key in words}
+        rows = {key: [running.pixels(outputs, f"{key}-{i}") for i in range(PAIRS)] for key in words}
         version = running.get("system_stats")["system"]["comfyui_version"]
         learned = relation_files.load(running.folder / "models" / "embeddings" / "demo.safetensors")
     scores = {key: judge.measures(pictures, pairs, relation) for key, pictures in rows.items()}

@@ -1,6 +1,6 @@
 """What the focal scheduler, the focal guider and the strength of a relation buy, on the miniature.
 
-`python -m micro.sampling` draws with the relations that the benchmark learned (preset balanced) and writes
+`python -m lab.bench.sampling` draws with the relations that the benchmark learned (preset balanced) and writes
 build/benchmark/sampling.json and .md; it goes on where it was stopped. `--publish` writes docs/sampling.md too.
 """
 
@@ -9,12 +9,13 @@ import json
 import logging
 import time
 
+from lab.bench import benchmark
+from lab.harness import comfyui
+from lab.miniature.exemplars import unseen_pairs
+from lab.miniature.judge import MEASURES
 from reversion_core.files import write_whole
 
-from . import benchmark, demo, host
-from .judge import MEASURES
-
-PATH = host.ROOT / "build" / "benchmark" / "sampling.json"
+PATH = comfyui.ROOT / "build" / "benchmark" / "sampling.json"
 CFG, STEPS = benchmark.PLAIN["cfg"], benchmark.PLAIN["steps"]
 
 
@@ -35,7 +36,7 @@ def score(bench, found, steps=STEPS, alpha=0.0, guidance=None, relation_strength
     record = {name: [] for name in MEASURES}
     core = bench.studio.host
     for relation, (scenes, learned) in found.items():
-        pairs = demo.unseen_pairs(bench.pairs, scenes)
+        pairs = unseen_pairs(bench.pairs, scenes)
         vectors = core.at_strength(learned, bench.studio.clip, relation_strength)
         given = {"steps": steps, "cfg": CFG, "alpha": alpha}
         if guidance is not None:
@@ -50,7 +51,7 @@ def markdown(done, pairs):
     lines = [
         "# Sampling",
         "",
-        f"`python -m micro.sampling --pairs {pairs}`, on the miniature: relation accuracy (bootstrap",
+        f"`python -m lab.bench.sampling --pairs {pairs}`, on the miniature: relation accuracy (bootstrap",
         f"95% interval) / entity accuracy in %, over {len(benchmark.RELATIONS)} relations learned with the preset",
         f"balanced and {pairs} unseen pairs each; euler, cfg {CFG:g}, {STEPS} steps but where given.",
     ]
@@ -92,7 +93,7 @@ def main():
     table = markdown(done, arguments.pairs).encode()
     write_whole(PATH.with_suffix(".md"), table)
     if arguments.publish:
-        write_whole(host.ROOT / "docs" / "sampling.md", table)
+        write_whole(comfyui.ROOT / "docs" / "sampling.md", table)
 
 
 if __name__ == "__main__":

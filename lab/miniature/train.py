@@ -1,6 +1,6 @@
-"""Train the miniature from nothing: `python -m micro.train`. It resumes from build/micro after any interruption.
+"""Train the miniature from nothing: `python -m lab.miniature.train`. It resumes after any interruption.
 
-First stage, latents, denoiser, and then the compact weights beside this file.
+First stage, latents and denoiser, kept in build/miniature on the way, and then the compact weights beside this file.
 """
 
 import argparse
@@ -8,9 +8,10 @@ import logging
 
 import torch
 
-from . import denoiser, first_stage, host, layout, pack, pool
+from lab.harness import comfyui
+from lab.miniature import denoiser, first_stage, layout, pack, pool
 
-FOLDER = host.ROOT / "build" / "micro"
+FOLDER = comfyui.ROOT / "build" / "miniature"
 
 
 def compact(stage, average, path=pack.WEIGHTS):
@@ -43,7 +44,7 @@ def main():
     parser.add_argument("--whole-window", type=int, default=denoiser.WHOLE_STEPS, help="the last, with all 77 tokens")
     parser.add_argument("--go-on", action="store_true", help="start from the weights beside this file")
     arguments = parser.parse_args()
-    host.enter()
+    comfyui.enter()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     torch.manual_seed(0)
     if arguments.go_on:

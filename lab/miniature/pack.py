@@ -1,6 +1,6 @@
 """The miniature's weights: compact for the repository, assembled to a normal SD 1.x checkpoint for the host.
 
-`python -m micro.pack assemble FILE` writes the checkpoint; it is skipped where FILE is newer than the weights.
+`python -m lab.miniature.pack assemble FILE` writes the checkpoint; it is skipped where FILE is newer than the weights.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from .first_stage import DECODER_BLOCKS, ENCODER_BLOCKS, SD1_LATENT_SCALE, WIDTH
+from lab.miniature.first_stage import DECODER_BLOCKS, ENCODER_BLOCKS, SD1_LATENT_SCALE, WIDTH
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 VOCABULARY, TEXT_WIDTH, TEXT_LAYERS = 49408, 768, 12
@@ -57,7 +57,7 @@ def assemble(tensors, token_ids):
 
 
 def _unet(tensors):
-    from .denoiser import CENTRE_ONLY
+    from lab.miniature.denoiser import CENTRE_ONLY
 
     result = {}
     for name, tensor in tensors.items():

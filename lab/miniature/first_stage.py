@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checkpoints, world
+from lab.miniature import checkpoints, world
 
 LATENT_CHANNELS = 4
 SD1_LATENT_SCALE = 0.18215

@@ -5,9 +5,9 @@ import os
 import torch
 from safetensors.torch import save_file
 
-from . import host
+from lab.harness import comfyui
 
-PATH = host.ROOT / "build" / "speed" / "full_size.safetensors"
+PATH = comfyui.ROOT / "build" / "speed" / "full_size.safetensors"
 SIDE = 512
 UNET = {
     "image_size": 32,
@@ -49,7 +49,7 @@ TEXT = {
 
 def networks():
     """Prefix in the checkpoint -> the host's network, on the meta device."""
-    host.enter()
+    comfyui.enter()
     import comfy.ops
     from comfy.clip_model import CLIPTextModel
     from comfy.ldm.models.autoencoder import AutoencoderKL

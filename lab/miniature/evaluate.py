@@ -1,7 +1,7 @@
 """The miniature's figures: how well it draws what its own words say, its first stage, and the judge.
 
-`python -m micro.evaluate` writes build/micro/accuracy.json and a sample sheet and prints the table. A server's KSampler
-makes the pictures, of pairs of entities that the miniature was not trained on.
+`python -m lab.miniature.evaluate` writes build/miniature/accuracy.json and a sample sheet and prints the table. A
+server's KSampler makes the pictures, of pairs of entities that the miniature was not trained on.
 """
 
 import argparse
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import demo, first_stage, graphs, host, judge, server, world
-from .studio import Studio
+from lab.harness import comfyui, graphs, server
+from lab.harness.studio import Studio
+from lab.miniature import first_stage, judge, world
 
-FOLDER = host.ROOT / "build" / "micro"
+FOLDER = comfyui.ROOT / "build" / "miniature"
 
 
 def measure(running, relation, pairs, **drawing):
@@ -26,7 +27,7 @@ def measure(running, relation, pairs, **drawing):
     for i, (subject, object_) in enumerate(pairs):
         graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, **drawing)
     outputs = running.run(graph, 3600)
-    pictures = [demo.read(running, outputs, f"e{i}") for i in range(len(pairs))]
+    pictures = [running.pixels(outputs, f"e{i}") for i in range(len(pairs))]
     found = judge.measures(pictures, pairs, relation)
     return pictures, {name: float(found[name].mean()) for name in ("relation", "entity")}
 

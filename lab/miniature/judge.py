@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
-from . import world
+from lab.miniature import world
 
 COLOUR_TOLERANCE = 75.0  # Euclidean distance in 8-bit RGB from which a pixel is no palette colour
 SMALLEST_ENTITY = 45  # pixels

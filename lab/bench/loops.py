@@ -1,13 +1,11 @@
 """What `make speed` holds a training step against: the published loop, and the bare networks."""
 
-import sys
 import time
 
 import torch
 
+from lab.harness.reference import Reference
 from reversion_core.words import entity_words
-
-from . import host
 
 
 class Published:
@@ -17,9 +15,6 @@ class Published:
     """
 
     def __init__(self, bench, learner):
-        sys.path.append(str(host.ROOT / "tests"))
-        from reference import Reference
-
         self.bench, self.learner = bench, learner
         start = next(iter(learner.vectors.values()))[0]
         self.reference = Reference(bench.clip, bench.model, {"clip_l": start.to(bench.device)})

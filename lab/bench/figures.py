@@ -5,10 +5,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lab.miniature import world
+from lab.miniature.exemplars import unseen_pairs
 from reversion_core import inspection
 from reversion_core.words import PREPOSITIONS
-
-from . import demo, world
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -65,7 +65,7 @@ def among_words(bench, learned):
 
 def relation_sheet(bench, relation, scenes, vectors, columns=8):
     """Exemplars above the same number of unseen pairs drawn with R: uint8 [2 x 64, columns x 64, 3]."""
-    pairs = demo.unseen_pairs(columns, scenes)
+    pairs = unseen_pairs(columns, scenes)
     drawn = bench.measure(relation, "<R>", pairs, vectors, scenes)[1]
     shown = [world.render(scene) for scene in scenes[:columns]]
     return np.concatenate([np.concatenate(row, axis=1) for row in (shown, drawn)])

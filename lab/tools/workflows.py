@@ -1,7 +1,7 @@
 """The workflows that the pack ships.
 
-`python -m micro.workflows` writes workflows/*.json with the nodes as a running host has them. --pictures also runs each
-on the miniature, at 64 x 64 and in words that it knows, and makes its picture of what came out.
+`python -m lab.tools.workflows` writes workflows/*.json with the nodes as a running host has them. --pictures also
+runs each on the miniature, at 64 x 64 and in words that it knows, and makes its picture of what came out.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import shutil
 
 from PIL import Image
 
-from . import demo, host, server
-from .sheet import CHECKPOINT, Sheet
+from lab.harness import comfyui, server
+from lab.miniature.exemplars import write_exemplars
+from lab.tools.sheet import CHECKPOINT, Sheet
 
-FOLDER = host.ROOT / "workflows"
+FOLDER = comfyui.ROOT / "workflows"
 NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
 IMAGES = tuple(f"exemplar-{i}.png" for i in (1, 2, 3, 4))
 
@@ -276,7 +277,7 @@ WORKFLOWS = {
 
 def write_inputs(folder):
     """Put drawn exemplars where the workflows look for them, in the host's input folder; returns their captions."""
-    demo.write_exemplars(folder / NAME, "above")
+    write_exemplars(folder / NAME, "above")
     for i, name in enumerate(IMAGES):
         shutil.copy(folder / NAME / f"{i}.png", folder / name)
     captions = json.loads((folder / NAME / "text.json").read_text())
@@ -325,7 +326,7 @@ def main():
     parser.add_argument("--pictures", action="store_true")
     with_pictures = parser.parse_args().pictures
     FOLDER.mkdir(exist_ok=True)
-    with server.Server(host.ROOT / "build" / "workflows") as running:
+    with server.Server(comfyui.ROOT / "build" / "workflows") as running:
         info, version = running.get("object_info"), running.get("system_stats")["system"]["comfyui_version"]
         captions = write_inputs(running.folder / "input")
         for name, fill in WORKFLOWS.items():

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import checkpoints, host, pool, world
+from lab.harness import comfyui
+from lab.miniature import checkpoints, pool, world
 
 WIDTH, HEADS, LAYERS, TOKENS = 768, 12, 2, 77
 # The first part of the training sees the window of tokens only up to here, since no caption is longer. The last of
@@ -118,7 +119,7 @@ def _scaled(text, factor):
 def _tokenizer():
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(host.path() / "comfy" / "sd1_tokenizer")
+    return CLIPTokenizer.from_pretrained(comfyui.path() / "comfy" / "sd1_tokenizer")
 
 
 @functools.cache
@@ -153,7 +154,7 @@ class _PlainOperations:
 
 
 def build_unet():
-    host.enter()
+    comfyui.enter()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     unet = UNetModel(**copy.deepcopy(UNET), dtype=torch.float32, operations=_PlainOperations)

@@ -22,18 +22,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lab.bench import tables
+from lab.harness import comfyui
+from lab.harness.studio import Studio
+from lab.miniature import judge, pack, world
+from lab.miniature.exemplars import unseen_pairs, write_exemplars
+from lab.miniature.judge import MEASURES
 from reversion_core.exemplars import Exemplars, read_folder
 from reversion_core.files import write_whole
 from reversion_core.focal import Focal
 from reversion_core.settings import PRESETS
 from reversion_core.steering import Steering
 
-from . import demo, host, judge, pack, tables, world
-from .judge import MEASURES
-from .studio import Studio
-
-FOLDER = host.ROOT / "build" / "benchmark"
-PUBLISHED = host.ROOT / "docs" / "benchmark.json"
+FOLDER = comfyui.ROOT / "build" / "benchmark"
+PUBLISHED = comfyui.ROOT / "docs" / "benchmark.json"
 RELATIONS = ("inside", "above", "left of", "on", "behind", "beside")
 CAPTIONS = ("full", "coarse")
 PAIRS, EXEMPLARS = 25, 8
@@ -111,7 +113,7 @@ def _directed(method, relation):
 def exemplars(relation, captions="full", count=EXEMPLARS):
     """(Exemplars, scenes) of a relation: the same pictures for every method."""
     folder = FOLDER / "exemplars" / f"{relation.replace(' ', '-')}-{captions}-{count}"
-    scenes = demo.write_exemplars(folder, relation, count, coarse=captions == "coarse")
+    scenes = write_exemplars(folder, relation, count, coarse=captions == "coarse")
     return Exemplars(*read_folder(folder, "benchmark")), scenes
 
 
@@ -130,7 +132,7 @@ class Bench:
 
     def figures(self, report, folder):
         """Pictures of the run in a folder, from relations that are learned already."""
-        from . import figures
+        from lab.bench import figures
 
         learned = {}
         for relation in RELATIONS:
@@ -142,9 +144,9 @@ class Bench:
 
     def score(self, section, relation, word, vectors, scenes):
         """DESIGN's measures over the unseen pairs of a section, a 0/1 a picture."""
-        pairs, first_seed = demo.unseen_pairs(self.pairs, scenes), 100
+        pairs, first_seed = unseen_pairs(self.pairs, scenes), 100
         if section == "deciding":
-            pairs, first_seed = demo.unseen_pairs(self.pairs + DECIDING_PAIRS, scenes)[self.pairs :], 1000
+            pairs, first_seed = unseen_pairs(self.pairs + DECIDING_PAIRS, scenes)[self.pairs :], 1000
         drawing = MENDING if section in ("stochastic", "deciding") else PLAIN
         return self.measure(relation, word, pairs, vectors, scenes, first_seed, **drawing)[0]
 
@@ -265,7 +267,7 @@ def about(arguments):
     import comfyui_version
 
     def git(*words):
-        return subprocess.run(["git", *words], cwd=host.ROOT, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=comfyui.ROOT, capture_output=True, text=True).stdout.strip()
 
     return {
         "command": "make benchmark" + (" QUICK=1" if arguments.quick else ""),

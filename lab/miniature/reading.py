@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import denoiser, world
+from lab.miniature import denoiser, world
 
 STEPS, CAPTIONS, PEAK = 700, 48, 7e-4
 UNSAID = -100
