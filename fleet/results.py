@@ -5,7 +5,7 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
-from reversion_core.files import write_whole
+from reversion_core.store.files import write_whole
 
 from .errors import FleetError
 

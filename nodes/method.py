@@ -2,12 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..reversion_core import charts
-from ..reversion_core import focal as focal_sampling
 from ..reversion_core.errors import ReVersionError
-from ..reversion_core.focal import Focal
-from ..reversion_core.steering import Steering
-from ..reversion_core.words import PREPOSITIONS, basis_words, split_words
+from ..reversion_core.method import focal as focal_sampling
+from ..reversion_core.method.focal import Focal
+from ..reversion_core.method.steering import Steering
+from ..reversion_core.method.words import PREPOSITIONS, basis_words, split_words
+from ..reversion_core.report import charts
 from .sockets import FocalSocket, SteeringSocket, as_image, share_input
 
 CATEGORY = "ReVersion/learn"

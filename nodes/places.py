@@ -6,7 +6,7 @@ import folder_paths
 
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.exemplars import PICTURE_SUFFIXES
-from ..reversion_core.relation import SUFFIXES
+from ..reversion_core.store.relation import SUFFIXES
 
 AUTOSAVE = "reversion-autosave"
 LONGEST_NAME = 200  # what every file system takes, in letters of any script but the widest
@@ -87,6 +87,11 @@ def clip_folder(name, node):
         f"there is no CLIP folder {name!r} in models/clip_vision",
         "download one, such as openai/clip-vit-base-patch32, and put its folder there",
     )
+
+
+def output_folder():
+    """Where tables, logs and states of the pack go, in the host's output/; it need not exist yet."""
+    return Path(folder_paths.get_output_directory()) / "reversion"
 
 
 def embedding_roots():

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..reversion_core import prompts as prompt_grids
+from ..reversion_core import prompt_grid as prompt_grids
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.prompts import OBJECT, SUBJECT
+from ..reversion_core.prompt_grid import OBJECT, SUBJECT
 from . import places
 
 OWN_LISTS = "my own lists"

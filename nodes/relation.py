@@ -5,11 +5,11 @@ import re
 from comfy_api.latest import io
 
 from ..reversion_core import host
-from ..reversion_core import relation as relation_files
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.words import PLACEHOLDER
+from ..reversion_core.method.words import PLACEHOLDER
+from ..reversion_core.store import relation as relation_files
 from . import places
-from .display import show_text
+from .progress import show_text
 from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"

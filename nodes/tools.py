@@ -1,19 +1,18 @@
 """Looking into relations, and scoring the pictures that they make."""
 
 import csv
-from pathlib import Path
 
-import folder_paths
 import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..reversion_core import charts, host, inspection, scoring
-from ..reversion_core import relation as relation_files
+from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError
-from ..reversion_core.words import INITIAL_WORD, PLACEHOLDER, PREPOSITIONS, split_words
+from ..reversion_core.method.words import INITIAL_WORD, PLACEHOLDER, PREPOSITIONS, split_words
+from ..reversion_core.report import charts, inspection, scoring
+from ..reversion_core.store import relation as relation_files
 from . import places
-from .display import show_text
+from .progress import show_text
 from .sockets import RelationSocket, as_image
 
 CATEGORY = "ReVersion/tools"
@@ -155,7 +154,7 @@ class ReVersionScore(io.ComfyNode):
         rows = [(prompts[i], f"{e:.4f}", f"{r:.4f}") for i, e, r in numbers]
         means = float(np.mean(entity)), float(np.mean(relation))
         rows.append(("mean", *(f"{mean:.4f}" for mean in means)))
-        cls._write(Path(folder_paths.get_output_directory()) / "reversion" / f"{name}.csv", rows)
+        cls._write(places.output_folder() / f"{name}.csv", rows)
         table = "\n".join(f"{e}  {r}  {prompt}" for prompt, e, r in rows)
         return io.NodeOutput(f"entity  relation\n{table}", *means, ui=show_text(cls, table))
 

@@ -1,24 +1,18 @@
-import time
-from pathlib import Path
-
-import comfy.model_management
-import comfy.utils
-import folder_paths
 from comfy_api.latest import io
 
-from ..reversion_core import charts, run
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.focal import Focal
-from ..reversion_core.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
-from ..reversion_core.steering import Steering
-from ..reversion_core.words import PLACEHOLDER, SLOT
+from ..reversion_core.method.focal import Focal
+from ..reversion_core.method.steering import Steering
+from ..reversion_core.method.words import PLACEHOLDER, SLOT
+from ..reversion_core.report import charts
+from ..reversion_core.training import run
+from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
+from .progress import TrainingProgress
 from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
 MEMORY = ("auto", "low")
-SECONDS_BETWEEN_CHARTS = 2.0
-CHART_SIDE = 640
 
 
 def _settings_inputs():
@@ -226,39 +220,15 @@ class ReVersionTrain(io.ComfyNode):
             raise ReVersionError(cls.NAME, "preview_prompt", f"it has no {PLACEHOLDER}", "write 'cat <R> stone'")
         keeping = run.Keeping(
             places.embedding_roots()[0] / places.AUTOSAVE,
-            Path(folder_paths.get_output_directory()) / "reversion",
+            places.output_folder(),
             autosave,
             resume,
             previews,
             prompt,
             memory == "low",
         )
-        learned = run.learn_relation(model, clip, vae, task, keeping, _Display(settings.steps), cls.NAME)
+        learned = run.learn_relation(model, clip, vae, task, keeping, TrainingProgress(settings.steps), cls.NAME)
         report = as_image(charts.training_report(learned.history))
         samples = as_images(learned.previews) if learned.previews else report
         loss_map = {"loss": [record["loss"] for record in learned.history]}
         return io.NodeOutput(learned.relation, loss_map, report, samples)
-
-
-class _Display:
-    """Progress on the node: the bar, the curves so far with the latest preview, and the cancel button."""
-
-    def __init__(self, steps):
-        self.steps, self.bar = steps, comfy.utils.ProgressBar(steps)
-        self.began, self.first, self.shown = time.monotonic(), None, 0.0
-
-    def __call__(self, learner, previews):
-        # The bar skips updates that come fast, and with them the look at the cancel button.
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if learner is None:
-            self.bar.update_absolute(0, self.steps)
-            return
-        now = time.monotonic()
-        if self.first is None:
-            self.first, self.began = learner.step - 1, now
-        picture = None
-        if now - self.shown > SECONDS_BETWEEN_CHARTS or learner.step == self.steps:
-            self.shown = now
-            left = (now - self.began) / max(learner.step - self.first, 1) * (self.steps - learner.step)
-            picture = charts.progress_card(learner.history, self.steps, left, previews[-1] if previews else None)
-        self.bar.update_absolute(learner.step, self.steps, picture and ("JPEG", picture, CHART_SIDE))

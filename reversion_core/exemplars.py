@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import ReVersionError
-from .words import PLACEHOLDER, SLOT
+from .method.words import PLACEHOLDER, SLOT
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FITS = ("crop", "pad")

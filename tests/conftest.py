@@ -30,8 +30,12 @@ def reversion():
 @pytest.fixture(scope="session")
 def core(reversion):
     """The pack's core modules, with the host they touch."""
-    from reversion_pack.reversion_core import errors, exemplars, focal, relation, run, settings, steering, trainer
+    from reversion_pack.reversion_core import errors, exemplars
     from reversion_pack.reversion_core import host as core_host
+    from reversion_pack.reversion_core.method import focal, steering
+    from reversion_pack.reversion_core.store import relation
+    from reversion_pack.reversion_core.training import loop as trainer
+    from reversion_pack.reversion_core.training import run, settings
 
     return SimpleNamespace(
         errors=errors,

@@ -29,10 +29,10 @@ from lab.miniature import judge, pack, world
 from lab.miniature.exemplars import unseen_pairs, write_exemplars
 from lab.miniature.judge import MEASURES
 from reversion_core.exemplars import Exemplars, read_folder
-from reversion_core.files import write_whole
-from reversion_core.focal import Focal
-from reversion_core.settings import PRESETS
-from reversion_core.steering import Steering
+from reversion_core.method.focal import Focal
+from reversion_core.method.steering import Steering
+from reversion_core.store.files import write_whole
+from reversion_core.training.settings import PRESETS
 
 FOLDER = comfyui.ROOT / "build" / "benchmark"
 PUBLISHED = comfyui.ROOT / "docs" / "benchmark.json"

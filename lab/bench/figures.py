@@ -7,8 +7,8 @@ from PIL import Image
 
 from lab.miniature import world
 from lab.miniature.exemplars import unseen_pairs
-from reversion_core import inspection
-from reversion_core.words import PREPOSITIONS
+from reversion_core.method.words import PREPOSITIONS
+from reversion_core.report import inspection
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -5,7 +5,7 @@ import time
 import torch
 
 from lab.harness.reference import Reference
-from reversion_core.words import entity_words
+from reversion_core.method.words import entity_words
 
 
 class Published:

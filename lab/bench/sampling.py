@@ -13,7 +13,7 @@ from lab.bench import benchmark
 from lab.harness import comfyui
 from lab.miniature.exemplars import unseen_pairs
 from lab.miniature.judge import MEASURES
-from reversion_core.files import write_whole
+from reversion_core.store.files import write_whole
 
 PATH = comfyui.ROOT / "build" / "benchmark" / "sampling.json"
 CFG, STEPS = benchmark.PLAIN["cfg"], benchmark.PLAIN["steps"]

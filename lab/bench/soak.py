@@ -14,7 +14,7 @@ import psutil
 
 from lab.harness import comfyui, graphs, server
 from lab.miniature.exemplars import write_exemplars
-from reversion_core.files import write_whole
+from reversion_core.store.files import write_whole
 
 FOLDER = comfyui.ROOT / "build" / "soak"
 PROBE = comfyui.ROOT / "tests" / "server" / "reversion_probe"

@@ -25,10 +25,10 @@ from lab.bench.loops import Floor, Published
 from lab.harness import comfyui, server
 from lab.miniature import pack, world
 from reversion_core.exemplars import Exemplars
-from reversion_core.files import write_whole
-from reversion_core.focal import Focal
-from reversion_core.settings import PRECISIONS, PRESETS
-from reversion_core.steering import Steering
+from reversion_core.method.focal import Focal
+from reversion_core.method.steering import Steering
+from reversion_core.store.files import write_whole
+from reversion_core.training.settings import PRECISIONS, PRESETS
 
 FOLDER = comfyui.ROOT / "build" / "speed"
 RECOMPUTED = ", checkpointing"  # behind a precision: blocks are computed again in the backward pass
@@ -51,7 +51,8 @@ class Bench:
         import comfy.sd
 
         from reversion_core import host as core_host
-        from reversion_core import run, trainer
+        from reversion_core.training import loop as trainer
+        from reversion_core.training import run
 
         self.host, self.run, self.trainer = core_host, run, trainer
         self.device = comfy.model_management.get_torch_device()

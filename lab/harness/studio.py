@@ -17,7 +17,7 @@ class Studio:
         import comfy.sd
 
         from reversion_core import host as core_host
-        from reversion_core import run
+        from reversion_core.training import run
 
         self.host, self.run = core_host, run
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lab.harness import comfyui, graphs, server
 from lab.miniature import judge, world
 from lab.miniature.exemplars import unseen_pairs, write_exemplars
-from reversion_core import relation as relation_files
+from reversion_core.store import relation as relation_files
 
 DEMO = comfyui.ROOT / "build" / "demo"
 PAIRS = 16

@@ -1,11 +1,13 @@
 """The one place that touches comfy: the host's loaded model, lent to the method."""
 
 from .borrowing import fingerprint, load_for_training
+from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
 from .latents import posterior, scaled_posterior
 from .memory import OutOfMemory, empty_cache, tell_memory
 from .model import HostModel, borrowing
 from .preview import sample
-from .prompts import (
+from .sampling import FocalGuider, focal_sigmas
+from .tokens import (
     at_strength,
     caption_windows,
     encoder_keys,
@@ -16,8 +18,6 @@ from .prompts import (
     with_relation,
     word_rows,
 )
-from .sampling import FocalGuider, focal_sigmas
-from .support import check_clip, check_fits, check_pair, discrete_sampling, family_of
 
 __all__ = [
     "FocalGuider",

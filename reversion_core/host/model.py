@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from .borrowing import COMPUTE_DTYPES, alias, borrowed, training_mode
 from .memory import recomputing
-from .prompts import encoder_keys, token_table, vocabulary_norm
+from .tokens import encoder_keys, token_table, vocabulary_norm
 
 # Where the host's tokenizers put the tokens of an encoder.
 _WINDOW_OF = {"clip_l": "l", "clip_g": "g", "clip_h": "h"}

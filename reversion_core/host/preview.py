@@ -3,8 +3,8 @@
 import comfy.sample
 import torch
 
-from ..words import PLACEHOLDER
-from .prompts import with_relation
+from ..method.words import PLACEHOLDER
+from .tokens import with_relation
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 import comfy.samplers
 import torch
 
-from .. import focal
+from ..method import focal
 
 
 def focal_sigmas(sampling, steps, alpha, denoise=1.0):

@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from lab.harness import server
 from lab.tools import workflows
-from reversion_core.relation import Relation, save
+from reversion_core.store.relation import Relation, save
 
 RENDERINGS = {"classic": False, "vue": True}
 READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_types.ReVersionTrain)"

@@ -1,6 +1,7 @@
 """Every shipped workflow in the real page: opens whole, keeps what it says, runs to success on the miniature."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from lab.harness import comfyui, server
 from lab.tools import workflows
 
+SAVED = sorted((comfyui.ROOT / "tests" / "saved").glob("*/*.json"))  # workflows as earlier versions shipped them
 SCREENSHOTS = comfyui.ROOT / "build" / "browser"
 # For the time it takes; what is run is otherwise the workflow as it opened.
 QUICK = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "accumulation": 1, "previews": 0, "overwrite": True}
@@ -19,6 +21,8 @@ SET_WIDGETS = """values => {
         for (const widget of node.widgets ?? [])
             if (widget.name in values) widget.value = values[widget.name]
 }"""
+WIDGETS = """() => Object.fromEntries(app.graph.nodes.map(
+    node => [node.id, Object.fromEntries((node.widgets ?? []).map(widget => [widget.name, widget.value]))]))"""
 MISSING = """() => app.graph.nodes
     .filter(node => !LiteGraph.registered_node_types[node.type] || node.has_errors).map(node => node.type)"""
 TOO_SMALL = "() => app.graph.nodes.filter(node => node.size[1] < node.computeSize()[1]).map(node => node.type)"
@@ -83,6 +87,23 @@ def test_a_workflow_opens_whole_and_runs(page, host_server, name):
     page.wait_for_timeout(500)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}-{page.rendering}.png")
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_workflow_of_an_earlier_version_opens_with_its_values_and_runs(page, host_server, path):
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    (loader,) = (node for node in saved["nodes"] if node["type"] == "CheckpointLoaderSimple")
+    loader["widgets_values"] = [server.CHECKPOINT]
+    page.evaluate(LOAD, saved)
+    assert page.evaluate(MISSING) == []
+    widgets = page.evaluate(WIDGETS)
+    for node in saved["nodes"]:
+        # Widgets that a later version added stand behind those that were saved.
+        if node["type"].startswith("ReVersion") and node.get("widgets_values"):
+            now = list(widgets[str(node["id"])].values())
+            assert now[: len(node["widgets_values"])] == node["widgets_values"], node["type"]
+    shown = list(pictures(host_server, run(page, host_server, QUICK)))
+    assert shown and all(pixels.std() > 0 for pixels in shown)
 
 
 def test_texts_show_on_their_nodes(page, host_server):

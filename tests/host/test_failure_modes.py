@@ -8,7 +8,7 @@ import torch
 
 from lab.harness.reference import Reference
 from reversion_core.exemplars import template
-from reversion_core.words import entity_words
+from reversion_core.method.words import entity_words
 
 
 def test_a_caption_without_the_placeholder_teaches_nothing_and_is_refused(core, loaded):

@@ -17,8 +17,8 @@ from safetensors.torch import save as safetensors_bytes
 from lab.harness import comfyui, graphs
 from lab.harness.server import PromptError
 from lab.miniature.exemplars import write_exemplars
-from reversion_core import relation as relation_files
-from reversion_core.files import write_whole
+from reversion_core.store import relation as relation_files
+from reversion_core.store.files import write_whole
 
 ONE_STEP = {"preset": "fast", "steps": 1, "batch_size": 1, "accumulation": 1}
 OUTSIDE = ("../up", "..\\up", "a/../../up", "/etc/passwd", "C:\\Windows\\x", "\\\\host\\share\\x", "nul\0x", "..")

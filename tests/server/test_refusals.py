@@ -9,7 +9,7 @@ from PIL import Image
 
 from lab.harness import graphs, server
 from lab.harness.server import PromptError
-from reversion_core import relation as relation_files
+from reversion_core.store import relation as relation_files
 
 
 def folder_with(host_server, name, captions, pictures=("a.png",)):

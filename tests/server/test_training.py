@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from lab.harness import graphs, server
-from reversion_core import relation
+from reversion_core.store import relation
 
 SHORT = {"preset": "fast", "steps": 2, "batch_size": 2, "accumulation": 1}
 
@@ -121,7 +121,7 @@ def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exem
 def test_unplugged_steering_and_focal_sampling_mean_the_published_values(host_server, exemplars):
     graph = graphs.learn(exemplars, **SHORT, training_seed=41)
     host_server.run(graph | saved("unplugged"))
-    from reversion_core.words import PREPOSITIONS
+    from reversion_core.method.words import PREPOSITIONS
 
     graph["steering"] = graphs.node(
         "ReVersionSteering",

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lab.harness.reference import density as literal_density
-from reversion_core import focal
+from reversion_core.method import focal
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])

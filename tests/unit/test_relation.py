@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from reversion_core import relation
 from reversion_core.errors import ReVersionError
+from reversion_core.store import relation
 
 
 class Malicious:

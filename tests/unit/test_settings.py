@@ -1,7 +1,7 @@
 import pytest
 
 from reversion_core.errors import ReVersionError
-from reversion_core.settings import PRESETS, TrainSettings, from_preset
+from reversion_core.training.settings import PRESETS, TrainSettings, from_preset
 
 
 def test_paper_preset_is_the_published_setting():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from reversion_core.steering import draw_positives, steering_loss
+from reversion_core.method.steering import draw_positives, steering_loss
 
 
 @pytest.mark.parametrize(("positives", "negatives", "expected"), [(8, 4, 0.405), (4, 4, math.log(2)), (4, 1, None)])

@@ -5,8 +5,8 @@ import pytest
 import tiny_clip
 import torch
 
-from reversion_core import inspection, scoring
 from reversion_core.errors import ReVersionError
+from reversion_core.report import inspection, scoring
 
 
 def test_nearest_words_are_those_of_the_largest_cosine():

@@ -6,10 +6,10 @@ import dataclasses
 import pytest
 import torch
 
-from reversion_core import trainer
-from reversion_core.focal import Focal
-from reversion_core.settings import PRESETS
-from reversion_core.steering import Steering
+from reversion_core.method.focal import Focal
+from reversion_core.method.steering import Steering
+from reversion_core.training import loop as trainer
+from reversion_core.training.settings import PRESETS
 
 WIDTH, CAPTIONS = 8, 2
 

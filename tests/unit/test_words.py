@@ -1,7 +1,7 @@
 import pytest
 
 from lab.miniature import world
-from reversion_core.words import PREPOSITIONS, entity_words, split_words, swapped
+from reversion_core.method.words import PREPOSITIONS, entity_words, split_words, swapped
 
 
 def test_words_have_no_punctuation_weights_or_case():

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .errors import ReVersionError
-from .words import PLACEHOLDER, SLOT, swapped
+from ..errors import ReVersionError
+from ..method.words import PLACEHOLDER, SLOT, swapped
 
 BATCH = 16
 

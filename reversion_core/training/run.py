@@ -8,9 +8,12 @@ import logging
 
 import torch
 
-from . import autosave, host, relation, trainer
-from .errors import ReVersionError
-from .words import PLACEHOLDER, entity_words, swapped
+from .. import host
+from ..errors import ReVersionError
+from ..method.words import PLACEHOLDER, entity_words, swapped
+from ..store import relation
+from ..store import runs as autosave
+from . import loop as trainer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

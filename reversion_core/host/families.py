@@ -6,8 +6,8 @@ import comfy.sdxl_clip
 import comfy.supported_models
 
 from ..errors import ReVersionError
-from ..relation import FAMILY_OF_ENCODERS
-from .prompts import encoder_keys, token_table
+from ..store.relation import FAMILY_OF_ENCODERS
+from .tokens import encoder_keys, token_table
 
 # The host's class of a family, and the pixels it was trained at: predicting noise, predicting v.
 FAMILIES = {

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 
-from .errors import ReVersionError, check_choice
+from ..errors import ReVersionError, check_choice
 
 SCHEDULES = ("constant", "linear", "cosine")
 NORMS = ("free", "vocabulary")

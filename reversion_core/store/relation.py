@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from .errors import ReVersionError
+from ..errors import ReVersionError
+from ..method.words import PLACEHOLDER
 from .files import write_whole
-from .words import PLACEHOLDER
 
 FORMAT_VERSION = "1"
 LARGEST_FILE = 64 * 2**20  # bytes; a relation of 75 vectors for SDXL has 0.6 MB

@@ -17,10 +17,11 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
+from ..errors import ReVersionError
 from . import relation
-from .errors import ReVersionError
 from .files import write_whole
-from .trainer import RECORD
+
+RECORD = ("loss", "denoise", "steer", "norm", "similarity")  # the numbers that are kept of an update
 
 
 class Autosave:

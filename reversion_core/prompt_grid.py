@@ -7,7 +7,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from .relation import RESERVED_NAMES
+from .store.relation import RESERVED_NAMES
 
 SUBJECT, OBJECT = "{subject}", "{object}"
 LONGEST_NAME = 100

@@ -7,7 +7,7 @@ import re
 import torch
 
 from ..errors import ReVersionError
-from ..words import INITIAL_WORD, PLACEHOLDER, SLOT
+from ..method.words import INITIAL_WORD, PLACEHOLDER, SLOT
 
 TOKEN_WINDOW = 77
 

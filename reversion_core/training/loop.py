@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from . import focal as focal_sampling
-from . import steering as steering_loss
+from ..method import focal as focal_sampling
+from ..method import steering as steering_loss
+from ..store.runs import RECORD
 
-RECORD = ("loss", "denoise", "steer", "norm", "similarity")  # the numbers of an update
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
 SWAP_MARGIN = 0.1  # the share of the error by which the swapped caption should be worse
 
