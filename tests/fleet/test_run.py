@@ -10,7 +10,7 @@ import time
 import psutil
 from running import ROOT, assert_each_once, command, seeds, wait_for_lines
 
-from lab.harness import graphs, server
+from lab.harness import comfyui, graphs, server
 
 
 def drawing(steps):
@@ -28,7 +28,7 @@ def hosts_of(base):
 
 def test_kill_9_of_one_of_two_hosts_loses_nothing_and_doubles_nothing(fleet, tmp_path, monkeypatch):
     base, out = server.prepare(tmp_path / "base"), tmp_path / "out"
-    monkeypatch.setenv("COMFYUI_PATH", str(server.host.path()))
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui.path()))
     options = f"--disable-all-custom-nodes --whitelist-custom-nodes {server.PACK}"
     before, after = set(), set()
 
