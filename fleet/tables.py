@@ -20,9 +20,9 @@ def benchmark(relation, seeds, template, file=None, lists=None):
         raise FleetError(f"{lists}: cannot be read as lists of prompts ({error})") from error
     if relation not in known:
         raise FleetError(f"'{relation}' is not in the lists; there are {', '.join(known)}")
-    lists = known[relation]
+    entities = known[relation]
     given = {"relation": file} if file else {}
-    grid = prompts.grid(template, lists["subjects"], lists["objects"])
+    grid = prompts.grid(template, entities["subjects"], entities["objects"])
     return [{**given, "prompt": prompt, "seed": seed} for prompt in grid for seed in range(seeds)]
 
 

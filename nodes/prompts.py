@@ -113,11 +113,10 @@ class ReVersionPrompts(io.ComfyNode):
     @classmethod
     def _lists_of_file(cls, name, relation):
         """The lists of a relation in a file of the input folder; "": of the only relation there."""
+        path = places.list_file(name, cls.NAME)
         try:
-            known = prompt_grids.read_prompt_lists(places.list_file(name, cls.NAME))
+            known = prompt_grids.read_prompt_lists(path)
         except (OSError, ValueError) as error:
-            if isinstance(error, ReVersionError):
-                raise
             problem = f"'{name}' holds no lists of prompts ({error})"
             cure = 'write {"on": {"subjects": ["cat"], "objects": ["stone"]}}'
             raise ReVersionError(cls.NAME, "list_file", problem, cure) from error
