@@ -2,15 +2,17 @@
 
 from comfy_api.latest import io
 
-from ..reversion_core.errors import ReVersionError
+from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.method import focal as focal_sampling
-from ..reversion_core.method.focal import Focal
+from ..reversion_core.method.focal import LAWS, Focal
+from ..reversion_core.method.prior import PRIORS
 from ..reversion_core.method.steering import Steering
 from ..reversion_core.method.words import PREPOSITIONS, basis_words, split_words
 from ..reversion_core.report import charts
 from .sockets import FocalSocket, SteeringSocket, as_image, share_input
 
 CATEGORY = "ReVersion/learn"
+FROM_PRESET = "preset"
 TIMESTEPS = 1000
 
 
@@ -64,12 +66,33 @@ class ReVersionSteering(io.ComfyNode):
                     tooltip="More words that the relation must stay away from, such as a colour or style that the "
                     "pictures share. The entities of the captions are there already.",
                 ),
+                io.Combo.Input(
+                    "prior",
+                    options=[FROM_PRESET, *PRIORS],
+                    default=FROM_PRESET,
+                    optional=True,
+                    tooltip="How <R> is held to the words of the basis. span: your pictures share a colour, a style or "
+                    "a thing that <R> must not learn. pull: as published, for pictures that share nothing but the "
+                    "relation. none: not at all.",
+                ),
+                io.Float.Input(
+                    "swap",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    round=False,
+                    optional=True,
+                    tooltip="How strongly <R> must tell 'A <R> B' from 'B <R> A', for relations that cannot be turned "
+                    "round, such as 'riding on'. Each step takes twice as long. 0 switches it off; try 0.01.",
+                ),
             ],
             outputs=[SteeringSocket.Output("steering_out", display_name="steering", tooltip="For ReVersion Train.")],
         )
 
     @classmethod
-    def execute(cls, weight, temperature, positives, basis, extra_negatives):
+    def execute(cls, weight, temperature, positives, basis, extra_negatives, prior=FROM_PRESET, swap=0.0):
+        check_choice(prior, (FROM_PRESET, *PRIORS), cls.NAME, "prior")
         words = basis_words(basis)
         if len(words) < positives:
             raise ReVersionError(
@@ -79,7 +102,7 @@ class ReVersionSteering(io.ComfyNode):
                 "add words or draw fewer",
             )
         extra = tuple(dict.fromkeys(split_words(extra_negatives)))
-        return io.NodeOutput(Steering(weight, temperature, positives, words, extra))
+        return io.NodeOutput(Steering(weight, temperature, positives, words, extra, prior, swap))
 
 
 class ReVersionFocalSampling(io.ComfyNode):
@@ -109,6 +132,14 @@ class ReVersionFocalSampling(io.ComfyNode):
                     max=TIMESTEPS - 1,
                     tooltip="Train on no timestep above this one (999 is pure noise).",
                 ),
+                io.Combo.Input(
+                    "law",
+                    options=list(LAWS),
+                    default="focal",
+                    optional=True,
+                    tooltip="focal: as published. logit-normal: as SD 3 was trained, most often at middle noise, and "
+                    "higher with a larger alpha.",
+                ),
             ],
             outputs=[
                 FocalSocket.Output("focal_out", display_name="focal", tooltip="For ReVersion Train."),
@@ -117,7 +148,8 @@ class ReVersionFocalSampling(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, alpha, lowest_timestep, highest_timestep):
+    def execute(cls, alpha, lowest_timestep, highest_timestep, law="focal"):
+        check_choice(law, LAWS, cls.NAME, "law")
         if lowest_timestep > highest_timestep:
             raise ReVersionError(
                 cls.NAME,
@@ -125,7 +157,7 @@ class ReVersionFocalSampling(io.ComfyNode):
                 f"{lowest_timestep} is above the highest, {highest_timestep}",
                 "swap the two",
             )
-        focal = Focal(alpha, lowest_timestep / TIMESTEPS, (highest_timestep + 1) / TIMESTEPS)
+        focal = Focal(alpha, lowest_timestep / TIMESTEPS, (highest_timestep + 1) / TIMESTEPS, law)
         shares = focal_sampling.distribution(TIMESTEPS, focal).tolist()
         chart = charts.line_chart(f"f(t), alpha {alpha:g}", {"share of draws": shares}, "timestep")
         return io.NodeOutput(focal, as_image(chart))

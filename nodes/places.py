@@ -8,7 +8,6 @@ from ..reversion_core.errors import ReVersionError
 from ..reversion_core.exemplars import PICTURE_SUFFIXES
 from ..reversion_core.store.relation import SUFFIXES
 
-AUTOSAVE = "reversion-autosave"
 LONGEST_NAME = 200  # what every file system takes, in letters of any script but the widest
 
 
@@ -92,6 +91,11 @@ def clip_folder(name, node):
 def output_folder():
     """Where tables, logs and states of the pack go, in the host's output/; it need not exist yet."""
     return Path(folder_paths.get_output_directory()) / "reversion"
+
+
+def runs_folder():
+    """Where trainings are kept: out of the way of the embeddings that artists choose from."""
+    return output_folder() / "runs"
 
 
 def embedding_roots():

@@ -6,9 +6,12 @@ from ..reversion_core.method.steering import Steering
 from ..reversion_core.method.words import PLACEHOLDER, SLOT
 from ..reversion_core.report import charts
 from ..reversion_core.training import run
+from ..reversion_core.training.inputs import TrainingInputs
+from ..reversion_core.training.loop import TITLES
+from ..reversion_core.training.optimizers import OPTIMIZERS
 from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
-from .progress import TrainingProgress
+from .progress import TrainingProgress, show_text
 from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
@@ -88,7 +91,7 @@ def _settings_inputs():
     ]
 
 
-def _keeping_inputs():
+def _run_inputs():
     """What is shown and kept on the way."""
     return [
         io.Int.Input(
@@ -130,13 +133,14 @@ class ReVersionTrain(io.ComfyNode):
             display_name=cls.NAME,
             category="ReVersion/learn",
             description="Learns the relation that the exemplars share as one word, <R>. The model is not changed.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The checkpoint to learn with. It comes out exactly as it went in."),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP: <R> is a word of this text encoder."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE; it encodes each picture once."),
                 ExemplarsSocket.Input("exemplars", tooltip="From ReVersion Load Exemplars or ReVersion Exemplars."),
                 *_settings_inputs(),
-                *_keeping_inputs(),
+                *_run_inputs(),
                 SteeringSocket.Input(
                     "steering", optional=True, tooltip="ReVersion Steering. Without it the published values are used."
                 ),
@@ -151,6 +155,13 @@ class ReVersionTrain(io.ComfyNode):
                     tooltip="auto: less memory, and more time, only where there is too little of it. low: as little as "
                     "possible from the start, with one picture at a time and gradient checkpointing. The relation is "
                     "the same up to rounding.",
+                ),
+                io.Combo.Input(
+                    "optimizer",
+                    options=[FROM_PRESET, *OPTIMIZERS],
+                    default=FROM_PRESET,
+                    optional=True,
+                    tooltip="adamw: as published. tangent: <R> turns and keeps its length.",
                 ),
             ],
             outputs=[
@@ -196,6 +207,7 @@ class ReVersionTrain(io.ComfyNode):
         steering=None,
         focal=None,
         memory=MEMORY[0],
+        optimizer=FROM_PRESET,
     ):
         check_choice(memory, MEMORY, cls.NAME, "memory")
         settings = from_preset(
@@ -210,25 +222,28 @@ class ReVersionTrain(io.ComfyNode):
             vectors=vectors,
             norm=norm,
             precision=precision,
+            optimizer=optimizer,
             seed=training_seed,
         )
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
-        task = run.Task(exemplars, settings, steering or Steering(), focal or Focal())
-        prompt = preview_prompt.strip() or task.captions[0].replace(SLOT, PLACEHOLDER)
+        inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal or Focal())
+        first = inputs.captions[0]
+        prompt = preview_prompt.strip() or first.replace(SLOT, PLACEHOLDER)
         if PLACEHOLDER not in prompt:
             raise ReVersionError(cls.NAME, "preview_prompt", f"it has no {PLACEHOLDER}", "write 'cat <R> stone'")
-        keeping = run.Keeping(
-            places.embedding_roots()[0] / places.AUTOSAVE,
-            places.output_folder(),
-            autosave,
-            resume,
-            previews,
-            prompt,
-            memory == "low",
+        options = run.RunOptions(
+            folder=places.runs_folder(),
+            label=first.replace(SLOT, "R"),
+            every=autosave,
+            resume=resume,
+            previews=previews,
+            prompt=prompt,
+            low_memory=memory == "low",
+            tell=lambda text: show_text(cls, text),
         )
-        learned = run.learn_relation(model, clip, vae, task, keeping, TrainingProgress(settings.steps), cls.NAME)
-        report = as_image(charts.training_report(learned.history))
+        learned = run.learn_relation(model, clip, vae, inputs, options, TrainingProgress(settings.steps), cls.NAME)
+        report = as_image(charts.training_report(learned.history, TITLES))
         samples = as_images(learned.previews) if learned.previews else report
         loss_map = {"loss": [record["loss"] for record in learned.history]}
         return io.NodeOutput(learned.relation, loss_map, report, samples)

@@ -34,19 +34,22 @@ def core(reversion):
     from reversion_pack.reversion_core import host as core_host
     from reversion_pack.reversion_core.method import focal, steering
     from reversion_pack.reversion_core.store import relation
-    from reversion_pack.reversion_core.training import loop as trainer
-    from reversion_pack.reversion_core.training import run, settings
+    from reversion_pack.reversion_core.training import inputs, loop, losses, prepare, run, settings, step
 
     return SimpleNamespace(
         errors=errors,
         exemplars=exemplars,
         focal=focal,
         host=core_host,
+        inputs=inputs,
+        loop=loop,
+        losses=losses,
+        prepare=prepare,
         relation=relation,
         run=run,
         settings=settings,
         steering=steering,
-        trainer=trainer,
+        step=step,
     )
 
 

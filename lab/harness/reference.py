@@ -112,7 +112,7 @@ class Reference:
         return row / row.norm()
 
     def steering_loss(self, positives, negatives, gamma):
-        """METHOD eq. 2 of one sample, in the mean over the encoders: lists of words."""
+        """METHOD eq. 2 of a micro-batch, in the mean over the encoders: lists of words, a word for each occurrence."""
         losses = []
         for key, table in self.tables.items():
             r = table[ROW] / table[ROW].norm()

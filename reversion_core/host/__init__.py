@@ -2,14 +2,15 @@
 
 from .borrowing import fingerprint, load_for_training
 from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
+from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
-from .memory import OutOfMemory, empty_cache, tell_memory
+from .memory import empty_cache, is_out_of_memory, out_of_memory_told, tell_memory
 from .model import HostModel, borrowing
 from .preview import sample
 from .sampling import FocalGuider, focal_sigmas
 from .tokens import (
     at_strength,
-    caption_windows,
+    caption_tokens,
     encoder_keys,
     token_ids,
     token_table,
@@ -22,10 +23,9 @@ from .tokens import (
 __all__ = [
     "FocalGuider",
     "HostModel",
-    "OutOfMemory",
     "at_strength",
     "borrowing",
-    "caption_windows",
+    "caption_tokens",
     "check_clip",
     "check_fits",
     "check_pair",
@@ -35,6 +35,10 @@ __all__ = [
     "family_of",
     "fingerprint",
     "focal_sigmas",
+    "identity",
+    "is_out_of_memory",
+    "out_of_memory_told",
+    "provenance",
     "load_for_training",
     "posterior",
     "sample",

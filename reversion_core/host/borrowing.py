@@ -6,9 +6,6 @@ import hashlib
 import comfy.model_management
 import torch
 
-# What a run computes in; None: what the host chose.
-COMPUTE_DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
-
 
 def alias(tensor, dtype=None):
     """A normal tensor without gradient over the storage of a parameter or buffer, cast only where dtype asks for it."""
@@ -54,7 +51,7 @@ def training_mode():
             management.in_training = before
 
 
-def load_for_training(model, clip):
+def load_for_training(model, clip, node):
     """MODEL and CLIP wholly on their devices, in forms that do not move weights about during a step."""
     if hasattr(model, "is_dynamic") and model.is_dynamic():
         model = model.clone(disable_dynamic=True)

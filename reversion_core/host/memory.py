@@ -8,15 +8,30 @@ import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
 import torch
 
-from .borrowing import COMPUTE_DTYPES, borrowed, training_mode
+from .borrowing import borrowed, training_mode
 
 _BLOCKS = (
     comfy.ldm.modules.diffusionmodules.openaimodel.ResBlock,
     comfy.ldm.modules.attention.BasicTransformerBlock,
 )
 
-OutOfMemory = comfy.model_management.OOM_EXCEPTION
 empty_cache = comfy.model_management.soft_empty_cache
+
+
+def is_out_of_memory(error) -> bool:
+    """Whether an exception says that a device has too little memory."""
+    return isinstance(error, comfy.model_management.OOM_EXCEPTION)
+
+
+@contextlib.contextmanager
+def out_of_memory_told(make_error):
+    """Raises make_error() where the host runs out of memory inside."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise make_error() from error
+        raise
 
 
 class _Recompute(torch.autograd.Function):
@@ -83,14 +98,14 @@ class _MetaAttention(torch.autograd.Function):
         return output
 
 
-def kept_by_unet(base_model, shape, precision="auto"):
-    """Bytes that autograd keeps of one picture, latents [c, h, w], on its way through the UNet in a precision.
+def kept_by_unet(base_model, shape, wanted=None):
+    """Bytes that autograd keeps of one picture, latents [c, h, w], for the backward pass through the UNet.
 
-    The way is gone on torch's meta device, which knows sizes and computes nothing.
+    wanted: the dtype to compute in, None for the host's. The forward pass runs on torch's meta device, which knows
+    sizes and computes nothing.
     """
     unet, sizes = base_model.diffusion_model, {}
     config = base_model.model_config.unet_config
-    wanted = COMPUTE_DTYPES[precision]
     dtype = wanted or base_model.manual_cast_dtype or base_model.get_dtype()
 
     def empty(*size, **kwargs):
@@ -114,9 +129,9 @@ def kept_by_unet(base_model, shape, precision="auto"):
     return sum(size for storage, size in sizes.items() if storage not in weights)
 
 
-def tell_memory(model, shape, pictures, precision):
+def tell_memory(model, shape, pictures, dtype):
     """Log what a training step needs beside the loaded models, and what is free."""
-    needed = pictures * kept_by_unet(model.model, shape, precision)
+    needed = pictures * kept_by_unet(model.model, shape, dtype)
     free = comfy.model_management.get_free_memory(model.load_device)
     logging.info(
         "ReVersion: %d pictures at once need about %.1f GB beside the models; %.1f GB are free%s",

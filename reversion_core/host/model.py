@@ -11,12 +11,12 @@ import comfy.samplers
 import torch
 import torch.nn.functional as F
 
-from .borrowing import COMPUTE_DTYPES, alias, borrowed, training_mode
+from .borrowing import alias, borrowed, training_mode
 from .memory import recomputing
-from .tokens import encoder_keys, token_table, vocabulary_norm
+from .tokens import encoder_keys, token_table
 
 # Where the host's tokenizers put the tokens of an encoder.
-_WINDOW_OF = {"clip_l": "l", "clip_g": "g", "clip_h": "h"}
+_TOKENS_OF = {"clip_l": "l", "clip_g": "g", "clip_h": "h"}
 
 
 def _pytorch_attention(_, *args, **kwargs):
@@ -26,11 +26,11 @@ def _pytorch_attention(_, *args, **kwargs):
 class HostModel:
     """The loaded model as the trainer sees it. Its methods work only inside `borrowing`."""
 
-    def __init__(self, model, clip, windows):
-        """windows: the captions' tokens from `caption_windows`."""
+    def __init__(self, model, clip, tokens):
+        """tokens: of the captions, from `caption_tokens`."""
         self._model = model.model
         self._clip = clip
-        self._windows = windows
+        self._tokens = tokens
         self._device = model.load_device
         self._sampling = model.get_model_object("model_sampling")
         # The host's sub-quadratic attention picks its chunks by free memory; this one always computes the same.
@@ -42,9 +42,9 @@ class HostModel:
         return len(self._sampling.sigmas)
 
     @property
-    def vocabulary_norms(self):
-        """Encoder key -> mean L2 norm of its vocabulary, a scalar tensor."""
-        return {key: vocabulary_norm(self._clip, key) for key in encoder_keys(self._clip)}
+    def computes_in_fp16(self):
+        """Whether the UNet computes in float16, in which small gradients are 0."""
+        return (self._model.manual_cast_dtype or self._model.diffusion_model.dtype) == torch.float16
 
     def recording(self):
         """The context of a forward pass and its backward pass.
@@ -58,8 +58,8 @@ class HostModel:
     def encode(self, captions, relation):
         """Text features of some captions (by number) with the live R.
 
-        relation: encoder key -> [k, d], on any device; gradients reach it. Returns {"cross_attn": [captions, 77, d]}
-        and, for SDXL, {"pooled_output": [captions, 1280]}.
+        relation: encoder key -> [k, d], on any device; gradients reach it. Returns for each caption {"cross_attn":
+        [1, 77, d]} and, for SDXL, {"pooled_output": [1, 1280]}.
         """
         encoder = self._clip.cond_stage_model
         encoder.reset_clip_options()
@@ -67,11 +67,11 @@ class HostModel:
         if self._clip.layer_idx is not None:
             options["layer"] = self._clip.layer_idx
         encoder.set_clip_options(options)
-        windows = [self._windows[i] for i in captions]
+        tokens = [self._tokens[i] for i in captions]
         try:
             features = {
                 key: getattr(encoder, key).encode(
-                    [[_live(token, relation) for token in window[_WINDOW_OF[key]]] for window in windows]
+                    [[_live(token, relation) for token in of_one[_TOKENS_OF[key]]] for of_one in tokens]
                 )
                 for key in encoder_keys(self._clip)
             }
@@ -80,22 +80,24 @@ class HostModel:
         result = {"cross_attn": torch.cat([found[0] for found in features.values()], -1)}
         if "clip_g" in features:
             result["pooled_output"] = features["clip_g"][1]
-        return result
+        return [{name: value[i : i + 1] for name, value in result.items()} for i in range(len(captions))]
 
-    def predict(self, x0, noise, timesteps, features):
-        """The model's prediction and its target for latents [b, c, h, w], noise alike and timesteps int64 [b].
+    def prediction_error(self, x0, noise, timesteps, features):
+        """The error of the model's own prediction, for latents and noise [b, c, h, w] and timesteps int64 [b].
 
-        For EPS models the noise, for V models v = (noise - sigma x0) / sqrt(sigma^2 + 1); float32 [b, c, h, w] each.
+        Of the noise for EPS models, of v = (noise - sigma x0) / sqrt(sigma^2 + 1) for V models; features: of each
+        sample's caption, from `encode`. float32 [b, c, h, w].
         """
         x0, noise = x0.to(self._device), noise.to(self._device)
         sigma = self._sampling.sigma(timesteps.to(self._device).float())
         wide = sigma[:, None, None, None]
         x_t = x0 + wide * noise
+        features = {name: torch.cat([of_one[name] for of_one in features]) for name in features[0]}
         denoised = self._model.apply_model(x_t, sigma, transformer_options=self._options, **self._conds(x_t, features))
         if isinstance(self._sampling, comfy.model_sampling.V_PREDICTION):
             scale = (wide**2 + 1).sqrt()
-            return (x_t / scale - denoised * scale) / wide, (noise - wide * x0) / scale
-        return (x_t - denoised) / wide, noise
+            return ((x_t / scale - denoised * scale) / wide - (noise - wide * x0) / scale).float()
+        return ((x_t - denoised) / wide - noise).float()
 
     def _conds(self, x_t, features):
         """The keyword arguments of `apply_model` for text features, as the host's sampler prepares them."""
@@ -114,14 +116,13 @@ def _live(token, relation):
 
 
 @contextlib.contextmanager
-def borrowing(model, clip, windows, precision="auto", recompute=False):
+def borrowing(model, clip, tokens, dtype=None, recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
-    precision: "auto" computes in the dtypes that the host chose; "fp32" and "bf16" in temporary copies of the weights,
-    text features and losses being float32 in any case; recompute: trade time for memory, see `memory.recomputing`.
+    dtype: to compute in, by temporary copies of the weights; None computes in those that the host chose. Text features
+    and losses are float32 in any case. recompute: trade time for memory, see `memory.recomputing`.
     """
     unet, text = model.model.diffusion_model, clip.cond_stage_model
-    dtype = COMPUTE_DTYPES[precision]
     tables = {id(token_table(clip, key)) for key in encoder_keys(clip)}
 
     def once(weight):
@@ -137,7 +138,7 @@ def borrowing(model, clip, windows, precision="auto", recompute=False):
         _ready_for_backward(clip),
         recomputing(unet) if recompute else contextlib.nullcontext(),
     ):
-        yield HostModel(model, clip, windows)
+        yield HostModel(model, clip, tokens)
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ def slerp(start, end, share):
     return direction * (start_norm + share * (end_norm - start_norm)).clamp(min=0)
 
 
-def caption_windows(clip, captions, vectors, node="ReVersion Train", input_name="exemplars"):
+def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="exemplars"):
     """The host's tokens of each caption template: encoder name -> first window of 77.
 
     Where vector i of the relation goes stands the marker (encoder key, i). Raises a ReVersionError for a caption that

@@ -8,37 +8,37 @@ import torch
 
 @dataclass(frozen=True)
 class Focal:
-    """alpha in [0, 1]: 0 draws timesteps uniformly, 1 most often where the noise is high. Range in shares of T."""
+    """How timesteps are drawn.
+
+    alpha in [0, 1]: 0 draws them uniformly, 1 most often where the noise is high; start, end: the range in shares of T;
+    law: a name of `LAWS`.
+    """
 
     alpha: float = 0.5
     start: float = 0.0
     end: float = 1.0
-
-
-def density(timesteps, alpha):
-    """f(t) = (1 - alpha cos(pi t / T)) / T for t = 0 .. T - 1, normalised to sum 1: float64 [T]."""
-    t = torch.arange(timesteps, dtype=torch.float64)
-    f = (1 - alpha * torch.cos(math.pi * t / timesteps)) / timesteps
-    return f / f.sum()
+    law: str = "focal"
 
 
 def relative_density(t, alpha):
-    """T f(t), whose mean over t is 1; t: a tensor of shares of T in 0..1."""
+    """T f(t) = 1 - alpha cos(pi t / T), whose mean over t is 1; t: a tensor of shares of T in 0..1."""
     return 1 - alpha * torch.cos(math.pi * t)
 
 
-def quantiles(u, alpha):
-    """The shares of T at which the integral of f from 0 is u: float64, same shape as u in 0..1; exact to 1e-9."""
-    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
-    reached = t - alpha * torch.sin(math.pi * t) / math.pi
-    above = torch.searchsorted(reached, u.double()).clamp(1, len(t) - 1)
-    share = (u - reached[above - 1]) / (reached[above] - reached[above - 1])
-    return t[above - 1] + share * (t[above] - t[above - 1])
+def logit_normal_density(t, alpha):
+    """The logit-normal density of SD 3 (arXiv 2403.03206, section 3.1) with location alpha and scale 1; t in (0, 1)."""
+    t = t.clamp(1e-6, 1 - 1e-6)
+    return torch.exp(-0.5 * (torch.logit(t) - alpha) ** 2) / (math.sqrt(2 * math.pi) * t * (1 - t))
+
+
+# Laws of the timestep: a density over shares of T, by alpha. It need not be normalised.
+LAWS = {"focal": relative_density, "logit-normal": logit_normal_density}
 
 
 def distribution(timesteps, focal):
-    """f limited to the focal's range, sum 1: float64 [T]."""
-    f, t = density(timesteps, focal.alpha), torch.arange(timesteps)
+    """Probability of each timestep 0 .. T - 1, limited to the focal's range: float64 [T], sum 1."""
+    t = torch.arange(timesteps, dtype=torch.float64)
+    f = LAWS[focal.law](t / timesteps, focal.alpha)
     f = f * ((t >= round(focal.start * timesteps)) & (t < max(round(focal.end * timesteps), 1)))
     return f / f.sum()
 
@@ -59,3 +59,12 @@ def draw_timesteps(cdf, count, generator, stratified=False):
     if stratified:
         u = (torch.randperm(count, generator=generator) + u) / count
     return torch.searchsorted(cdf, u, right=True).clamp(max=len(cdf) - 1)
+
+
+def quantiles(u, alpha):
+    """The shares of T at which the integral of f from 0 is u: float64, same shape as u in 0..1; exact to 1e-9."""
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    reached = t - alpha * torch.sin(math.pi * t) / math.pi
+    above = torch.searchsorted(reached, u.double()).clamp(1, len(t) - 1)
+    share = (u - reached[above - 1]) / (reached[above] - reached[above - 1])
+    return t[above - 1] + share * (t[above] - t[above - 1])

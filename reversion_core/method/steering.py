@@ -10,30 +10,35 @@ from .words import PREPOSITIONS
 
 @dataclass(frozen=True)
 class Steering:
-    """weight: lambda_steer; temperature: gamma; positives: words drawn from the basis for each sample."""
+    """How words steer the relation.
+
+    weight: lambda_steer; temperature: gamma; positives: words drawn from the basis for each sample; basis: the words
+    that relations are like; extra_negatives: words to stay away from, beside the captions' entities; prior: a name of
+    `prior.PRIORS` or "preset", what the training settings say; swap: weight of the contrast with swapped captions.
+    """
 
     weight: float = 0.01
     temperature: float = 0.07
     positives: int = 4
-    basis: tuple = PREPOSITIONS
-    extra_negatives: tuple = ()
+    basis: tuple[str, ...] = PREPOSITIONS
+    extra_negatives: tuple[str, ...] = ()
+    prior: str = "preset"
+    swap: float = 0.0
 
 
 def steering_loss(relation, positives, negatives, temperature):
     """Multi-instance InfoNCE, -log(sum_l exp(r.p_l / gamma) / (sum_l exp(r.p_l / gamma) + sum_m exp(r.n_m / gamma))).
 
-    relation [k, d]: each vector is pulled by itself; positives [n, P, d]: P basis words for each of n samples;
-    negatives [M, d]. All are input token embeddings and are L2-normalised here. Returns the mean over samples and
-    vectors, a scalar.
+    One softmax for a whole micro-batch, as published: relation [k, d]; positives [P, d] of all its samples; negatives
+    [M, d], a word once for every time it occurs. All are input token embeddings and are L2-normalised here. Returns
+    the mean over the k vectors, a scalar.
     """
     r = F.normalize(relation, dim=-1)
-    to_positives = torch.einsum("kd,npd->nkp", r, F.normalize(positives, dim=-1)) / temperature
-    to_negatives = torch.einsum("kd,md->km", r, F.normalize(negatives, dim=-1)) / temperature
-    attract = torch.logsumexp(to_positives, -1)
-    both = torch.logsumexp(torch.cat([to_positives, to_negatives.expand(len(positives), -1, -1)], -1), -1)
-    return (both - attract).mean()
+    attract = torch.logsumexp(r @ F.normalize(positives, dim=-1).T / temperature, -1)
+    repel = torch.logsumexp(r @ F.normalize(negatives, dim=-1).T / temperature, -1)
+    return F.softplus(repel - attract).mean()
 
 
 def draw_positives(basis_size, count, samples, generator):
-    """Indices of `count` basis words for each sample, at random without replacement: int64 [samples, count]."""
+    """Numbers of `count` basis words for each sample, drawn without replacement: int64 [samples, count]."""
     return torch.stack([torch.randperm(basis_size, generator=generator)[:count] for _ in range(samples)])

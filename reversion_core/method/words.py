@@ -1,4 +1,4 @@
-"""The basis of prepositions and the reading of captions into words."""
+"""The basis of prepositions, and captions read as words."""
 
 import re
 
@@ -13,31 +13,43 @@ INITIAL_WORD = "and"
 PLACEHOLDER = "<R>"
 SLOT = "{}"
 
-_NO_ENTITY = frozenset(("a", "an", "the", *PREPOSITIONS))
+# Words that carry no look of their own: R is neither pushed away from them nor pulled to them.
+_FUNCTION_WORDS = """
+    a an the this that these those and or but nor as than so if while of to for per via
+    he she it they him her them his hers its their theirs himself herself itself themselves
+    my our your we you i me us who whom whose which what where when
+    is are was were be been being am has have had do does did can could will would may might must shall should
+    not no both each every either neither some any all another other others same such own only just very too also
+    there here then now one two three four five six seven eight nine ten several few many more most
+    left right top bottom front back side middle center centre
+    photo photograph picture image drawing painting sketch
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+
 _LEAD = re.compile(
     r"\s*(?:(?:an? |the )?(?:photo|photograph|picture|image|drawing|painting|sketch) of )?", re.IGNORECASE
 )
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_WEIGHT = re.compile(r"(?<![\d.])\d*\.\d+")
 
 
 def split_words(text):
     """The words of a text in lower case: no punctuation, no weights, hyphens and apostrophes kept inside a word."""
-    return _WORD.findall(re.sub(r"\d*\.\d+", " ", text).lower())
+    return _WORD.findall(_WEIGHT.sub(" ", text).lower())
 
 
 def basis_words(text):
-    """The distinct words of an artist's list, in order, separated by commas, spaces or lines."""
+    """The distinct words of a list that is separated by commas, semicolons, spaces or lines, in order."""
     return tuple(dict.fromkeys(word for word in re.split(r"[\s,;]+", text.lower()) if word))
 
 
-def entity_words(captions, basis=PREPOSITIONS, initial_word=INITIAL_WORD):
-    """The words that must not leak into the relation: all of the captions but articles, prepositions and the slot.
+def entity_words(caption, basis=PREPOSITIONS, initial_word=INITIAL_WORD):
+    """The words of a caption template that must not leak into the relation, every occurrence, in order.
 
-    captions: templates with `{}` for the relation. Returns distinct lower-case words in order of appearance.
+    Left out: function words, prepositions, the words of the basis, the word that R starts from, and the slot `{}`.
     """
-    left_out = _NO_ENTITY.union(basis, (initial_word,))
-    words = (word for caption in captions for word in split_words(caption.replace(SLOT, " ")))
-    return tuple(dict.fromkeys(word for word in words if word not in left_out))
+    left_out = FUNCTION_WORDS.union(PREPOSITIONS, basis, (INITIAL_WORD, initial_word))
+    return tuple(word for word in split_words(caption.replace(SLOT, " ")) if word not in left_out)
 
 
 def swapped(caption):

@@ -49,17 +49,18 @@ def smoothed(values, share=0.95):
     return result
 
 
-def training_report(history):
-    """Loss, norm and similarity of a run, two charts a row: PIL image. history: a record per update."""
-    column = {name: [record[name] for record in history] for name in ("denoise", "steer", "norm", "similarity")}
-    charts = [
-        line_chart("denoising loss", {"raw": column["denoise"], "smoothed": smoothed(column["denoise"])}, "step"),
-        line_chart("steering loss", {"steering": column["steer"]}, "step"),
-        line_chart("norm of R", {"norm": column["norm"]}, "step"),
-        line_chart("mean cosine of R with the word basis", {"similarity": column["similarity"]}, "step"),
-    ]
+def training_report(history, titles):
+    """The numbers of a run over its updates, two charts a row: PIL image.
+
+    history: a record per update; titles: name of a number -> title of its chart, for those that the records have.
+    """
+    charts = []
+    for name, title in titles.items():
+        if name in history[0]:
+            values = [record[name] for record in history]
+            charts.append(line_chart(title, {"raw": values, "smoothed": smoothed(values)}, "step"))
     width, height = charts[0].size
-    sheet = Image.new("RGB", (2 * width, 2 * height), PAPER)
+    sheet = Image.new("RGB", (2 * width, (len(charts) + 1) // 2 * height), PAPER)
     for i, chart in enumerate(charts):
         sheet.paste(chart, (i % 2 * width, i // 2 * height))
     return sheet

@@ -1,16 +1,46 @@
 """Files that are written whole or not at all."""
 
 import os
+import secrets
+import time
 from pathlib import Path
 
+PARTIAL = ".partial"
+SECONDS_PER_DAY = 86_400
 
-def write_whole(path, data):
-    """Write bytes to a temporary file beside `path` and move it there: a kill in the middle leaves the old file."""
+
+def write_whole(path, data: bytes):
+    """Write bytes to a temporary file beside `path` and move it there: a kill in the middle leaves the old file.
+
+    Several writers, also on several machines, never share a temporary file; the last one to finish wins.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PARTIAL}")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(folder):
+    """Raises OSError where files of some size cannot be written to a folder."""
+    probe = Path(folder) / f"probe-{secrets.token_hex(6)}"
+    try:
+        write_whole(probe, b" " * 65536)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def remove_old_partials(folder):
+    """Delete temporary files that a kill left in a folder, once they are a day old."""
+    for path in Path(folder).glob(f".*{PARTIAL}"):
+        try:
+            if time.time() - path.stat().st_mtime > SECONDS_PER_DAY:
+                path.unlink()
+        except OSError:  # another process was faster
+            continue

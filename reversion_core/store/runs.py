@@ -1,14 +1,20 @@
-"""What a training run leaves on disk, and how a later one finds it.
+"""What a training leaves on disk, a folder a run, and how a later one finds it.
 
-A run is known by a key of all its inputs but the number of steps. Its relation lies in the embeddings folder, so that
-it can be used at once; the log and the state to go on from lie elsewhere, so that the embedding stays clean.
+A run is known by a key of all its inputs but the number of steps. Its folder, named by date, exemplars and key, holds
+the relation, the record of its updates as a CSV, its previews, and the state from which an equal run goes on.
 """
 
 import csv
+import datetime
 import io
 import json
 import logging
 import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,103 +25,159 @@ from safetensors.torch import save as safetensors_bytes
 
 from ..errors import ReVersionError
 from . import relation
-from .files import write_whole
+from .files import SECONDS_PER_DAY, check_writable, remove_old_partials, write_whole
 
-RECORD = ("loss", "denoise", "steer", "norm", "similarity")  # the numbers that are kept of an update
+KEPT_RUNS, KEPT_DAYS = 20, 7  # the newest, and all that an artist may still go on with
+RELATION, STATE, LOG = "relation.safetensors", "state.safetensors", "log.csv"
+_LARGEST_STATE = 256 * 2**20  # bytes; a hundred thousand updates take 5 MB
 
 
-class Autosave:
-    def __init__(self, folder, log_folder, parts, key, steps):
-        """parts: name of an input -> text that changes with it; key: their hash."""
-        self.parts, self.key, self.steps = parts, key[:16], steps
-        self.folder, self.log_folder = Path(folder), Path(log_folder)
-        name = f"run-{self.key}-{steps}"
-        self.relation = self.folder / f"{name}.safetensors"
-        self.log = self.log_folder / f"{name}.csv"
-        self.state = self.log_folder / f"{name}.state.safetensors"
+@dataclass(frozen=True)
+class Identity:
+    """What a run is known by.
+
+    parts: readable name of an input -> text that changes with it; unnamed: inputs that no text can be given to. A run
+    with such inputs gets a random key, so that it is kept and never found again.
+    """
+
+    parts: dict[str, str]
+    unnamed: tuple[str, ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        text = secrets.token_hex(8) if self.unnamed else json.dumps(self.parts, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:16]
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, root, identity: Identity, steps: int, label: str):
+        """root: where the folders of all runs lie; label: readable part of the name."""
+        self.root, self.identity, self.steps = Path(root), identity, steps
+        found = self._of_key(steps)
+        date = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:40]
+        self.path = found[-1] if found else self.root / f"{date}_{readable}_{identity.key}_{steps}"
+
+    def _of_key(self, steps="*"):
+        """Folders of runs with this key, the oldest first."""
+        return sorted(path for path in self.root.glob(f"*_{self.identity.key}_{steps}") if path.is_dir())
 
     def check_writable(self, node):
         """Raises a ReVersionError where nothing could be kept, before any work."""
-        for folder in (self.folder, self.log_folder):
-            probe = folder / f"{self.relation.name}.probe"
-            try:
-                write_whole(probe, b" " * 65536)
-                probe.unlink()
-            except OSError as error:
-                raise ReVersionError(
-                    node,
-                    "autosave",
-                    f"nothing can be written to the folder '{folder}' ({error.strerror})",
-                    "free space on the disk or allow writing there",
-                ) from error
+        try:
+            check_writable(self.path)
+        except OSError as error:
+            raise ReVersionError(
+                node,
+                "autosave",
+                f"nothing can be written to the folder '{self.path}' ({error.strerror})",
+                "free space on the disk or allow writing there",
+            ) from error
 
     def finished(self):
         """(Relation, history) of an equal run that went to its end, or None."""
-        if not (self.relation.exists() and self.log.exists()):
+        path, log = self.path / RELATION, self.path / LOG
+        if not (path.exists() and log.exists()):
             return None
         try:
-            learned = relation.load(self.relation)
-            with self.log.open(newline="", encoding="utf-8") as file:
-                history = [{name: float(row[name]) for name in RECORD} for row in csv.DictReader(file)]
-        except (ReVersionError, OSError, KeyError, TypeError, ValueError) as error:
-            logging.warning("ReVersion: the finished run %s cannot be read (%s); it is learned anew", self.log, error)
+            learned = relation.load(path)
+            with log.open(newline="", encoding="utf-8") as file:
+                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            done = json.loads(learned.metadata.get("reversion.steps_done", "0"))
+        except (ReVersionError, OSError, TypeError, ValueError) as error:
+            logging.warning("ReVersion: the finished run %s cannot be read (%s); it is learned again", self.path, error)
             return None
-        done = json.loads(learned.metadata.get("reversion.steps_done", "0"))
-        return (learned, history) if done == self.steps == len(history) else None
+        whole = [row.pop("step", None) for row in rows] == list(range(1, self.steps + 1))
+        return (learned, rows) if whole and done == self.steps else None
 
-    def unfinished(self):
-        """The state to go on from: of this run, or of an equal one with fewer steps. None where there is none."""
-        if self.state.exists() and (own := _read(self.state)):
-            return own
-        others = set(self.log_folder.glob(f"run-{self.key}-*.state.safetensors")) - {self.state}
-        found = [tensors for tensors in map(_read, others) if tensors and len(tensors["history"]) < self.steps]
-        return max(found, key=lambda tensors: len(tensors["history"]), default=None)
+    def states(self):
+        """(path, tensors, steps of that run) of every readable state of an equal run, the furthest first."""
+        found = []
+        for folder in self._of_key():
+            tensors = _read_state(folder / STATE)
+            if tensors and "history" in tensors:
+                found.append((folder / STATE, tensors, int(folder.name.rsplit("_", 1)[1])))
+        own = self.path / STATE
+        return sorted(found, key=lambda state: (state[0] == own, len(state[1]["history"])), reverse=True)
 
-    def keep(self, learner, learned):
+    def keep(self, tensors, history, learned, made_with):
         """Save relation, state and log. A full disk is reported and does not stop the training."""
+        described = {"parts": json.dumps(self.identity.parts), "made_with": json.dumps(made_with)}
         try:
-            relation.save(learned, self.relation)
-            write_whole(self.state, safetensors_bytes(learner.state(), {"parts": json.dumps(self.parts)}))
-            write_whole(self.log, _csv(learner.history))
+            relation.save(learned, self.path / RELATION)
+            write_whole(self.path / STATE, safetensors_bytes(tensors, described))
+            write_whole(self.path / LOG, _csv(history))
         except OSError as error:
             logging.warning("ReVersion: could not save the relation so far (%s); the training goes on", error)
 
     def keep_preview(self, step, prompt, picture):
-        """Save a preview, uint8 [h, w, 3], beside the log. A full disk is reported and does not stop the training."""
+        """Save a preview, uint8 [h, w, 3]. A full disk is reported and does not stop the training."""
         data = io.BytesIO()
         Image.fromarray(picture).save(data, "PNG")
         try:
-            name = f"run-{self.key}-{self.steps}-{_short(prompt)}-{step:06}.png"
-            write_whole(self.log_folder / name, data.getvalue())
+            write_whole(self.path / f"preview-{_short(prompt)}-{step:06}.png", data.getvalue())
         except OSError as error:
             logging.warning("ReVersion: could not save a preview (%s); the training goes on", error)
 
-    def previews(self, steps, prompt):
-        """The kept previews of a prompt after these updates, of this run or one it may have gone on from, in order."""
-        kept = {}
-        pattern = re.compile(rf"run-{self.key}-(\d+)-{_short(prompt)}-(\d+)\.png")
-        for match in filter(None, (pattern.fullmatch(path.name) for path in self.log_folder.glob("run-*.png"))):
-            total, step = map(int, match.groups())
-            if kept.get(step, (0,))[0] <= total <= self.steps:
-                kept[step] = total, self.log_folder / match[0]
-        pictures = (_picture(kept[step][1]) for step in steps if step in kept)
-        return [picture for picture in pictures if picture is not None]
+    def previews(self, steps, prompt, source=None):
+        """The kept previews of a prompt after these updates, in order: of this run, else of the one it went on from."""
+        pictures = []
+        for step in steps:
+            name = f"preview-{_short(prompt)}-{step:06}.png"
+            paths = [folder / name for folder in (self.path, source) if folder and (folder / name).exists()]
+            if paths and (picture := _picture(paths[0])) is not None:
+                pictures.append(picture)
+        return pictures
 
     def changes(self):
-        """Why this run starts anew: the inputs that differ from those of the latest run, or "" where there is none."""
-        states = sorted(self.log_folder.glob("run-*.state.safetensors"), key=lambda path: path.stat().st_mtime)
-        before = _parts(states[-1]) if states else {}
-        changed = [name for name, value in self.parts.items() if before.get(name, value) != value]
-        return ", ".join(f"{n} ({before[n]} -> {self.parts[n]})" if len(before[n]) < 20 else n for n in changed)
+        """Why this run starts anew: the inputs that differ from those of the latest run, "" where there is none."""
+        states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
+        before, now = (_description(states[-1], "parts") if states else {}), self.identity.parts
+        changed = [name for name in now if name in before and before[name] != now[name]]
+        return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
+
+    def prune(self):
+        """Delete all but the newest runs and those of the last days, and what kills left behind."""
+        folders = [path for path in self.root.glob("*_*_*") if (path / STATE).exists() and path != self.path]
+        folders.sort(key=lambda path: (path / STATE).stat().st_mtime, reverse=True)
+        for folder in folders[KEPT_RUNS - 1 :]:
+            if time.time() - (folder / STATE).stat().st_mtime > KEPT_DAYS * SECONDS_PER_DAY:
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.root, *folders[: KEPT_RUNS - 1], self.path):
+            remove_old_partials(folder)
 
 
-def _read(path):
+def set_aside(state):
+    """Rename a state that cannot be used, so that it neither stands in the way nor is lost."""
+    state.replace(state.with_suffix(".damaged"))
+
+
+def made_with(state):
+    """What a state says it was made with: a dictionary."""
+    return _description(state, "made_with")
+
+
+def _read_state(path):
     try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_STATE:
+            return None
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        logging.warning("ReVersion: the saved state %s cannot be read (%s); it is left alone", path, error)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        logging.warning("ReVersion: the saved state %s cannot be read (%s); it is set aside", path, error)
+        set_aside(path)
         return None
+
+
+def _description(path, name):
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            found = json.loads(file.metadata()[name])
+        return found if isinstance(found, dict) else {}
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _short(text):
@@ -124,23 +186,15 @@ def _short(text):
 
 def _picture(path):
     try:
-        return np.asarray(Image.open(path).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        return np.asarray(Image.open(path, formats=("PNG",)).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         logging.warning("ReVersion: the preview %s cannot be read (%s); it is left out", path, error)
         return None
 
 
-def _parts(path):
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return json.loads(file.metadata()["parts"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return {}
-
-
 def _csv(history):
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, ("step", *RECORD))
+    writer = csv.DictWriter(text, ("step", *history[0]))
     writer.writeheader()
     writer.writerows({"step": i + 1, **record} for i, record in enumerate(history))
     return text.getvalue().encode()

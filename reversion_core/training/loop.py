@@ -3,167 +3,30 @@
 The model is anything with the methods of `host.HostModel`; this module knows neither nodes nor comfy.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
-from ..method import focal as focal_sampling
-from ..method import steering as steering_loss
-from ..store.runs import RECORD
+from ..method import prior
+from ..method.focal import cumulative
+from .inputs import TrainingData, TrainingInputs
+from .losses import LOSSES, weights
+from .optimizers import OPTIMIZERS
+from .step import GradientOverflow, LossScale, NotFiniteError, accumulate_gradient, draw_update
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
-SWAP_MARGIN = 0.1  # the share of the error by which the swapped caption should be worse
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What stays the same during a run.
-
-    mean, std: the first stage's posterior, scaled for the model, float32 [n, c, h, w]; captions: for each exemplar
-    the numbers of its captions among the distinct ones; negatives: for each distinct caption the numbers of its
-    entity words; basis_rows, negative_rows: encoder key -> input token embeddings, float32 [words, d];
-    always_negative: numbers of the words that count in every batch; swapped: for each distinct caption the number of
-    the one with its entities exchanged (these follow the distinct ones), where the settings ask for them.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    captions: tuple
-    negatives: tuple
-    basis_rows: dict
-    negative_rows: dict
-    always_negative: tuple = ()
-    swapped: tuple = ()
+TITLES = {
+    **{name: loss.title for name, loss in LOSSES.items()},
+    "norm": "norm of R",
+    "similarity": "mean cosine of R with the word basis",
+}
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Everything random in one micro-batch of b samples."""
-
-    exemplars: torch.Tensor  # int64 [b]
-    captions: tuple  # b numbers of distinct captions
-    timesteps: torch.Tensor  # int64 [b]
-    posterior: torch.Tensor  # standard normal [b, c, h, w], for the sample of the first stage's posterior
-    noise: torch.Tensor  # standard normal [b, c, h, w]
-    positives: torch.Tensor  # int64 [b, P], numbers of basis words
-
-    def split(self, size):
-        """The same samples in pieces of at most `size`."""
-        tensors = (self.exemplars, self.timesteps, self.posterior, self.noise, self.positives)
-        parts = zip(*(tensor.split(size) for tensor in tensors), strict=True)
-        for start, (exemplars, *others) in zip(range(0, len(self.captions), size), parts, strict=True):
-            yield Draws(exemplars, self.captions[start : start + size], *others)
-
-
-class NotFiniteError(ArithmeticError):
-    """The loss or its gradient is not a finite number; R still holds the last good values."""
-
-
-def draw_update(problem, settings, steering, cdf, epoch, generator):
-    """The micro-batches of one update. `epoch` is the list of exemplars still to come, refilled when it runs out."""
-    count = settings.batch_size * settings.accumulation
-    while len(epoch) < count:
-        epoch.extend(torch.randperm(len(problem.captions), generator=generator).tolist())
-    chosen = torch.tensor([epoch.pop(0) for _ in range(count)])
-    timesteps = focal_sampling.draw_timesteps(cdf, count, generator, settings.stratified)
-    batches = []
-    for exemplars, t in zip(chosen.split(settings.batch_size), timesteps.split(settings.batch_size), strict=True):
-        shape = (len(exemplars), *problem.mean.shape[1:])
-        options = [problem.captions[i] for i in exemplars.tolist()]
-        basis_size = len(next(iter(problem.basis_rows.values())))
-        batches.append(
-            Draws(
-                exemplars,
-                tuple(o[int(torch.randint(len(o), (), generator=generator))] for o in options),
-                t,
-                torch.randn(shape, generator=generator),
-                torch.randn(shape, generator=generator),
-                steering_loss.draw_positives(basis_size, steering.positives, len(exemplars), generator),
-            )
-        )
-    return batches
-
-
-def denoising_errors(model, problem, draws, features):
-    """METHOD eq. 1 on one micro-batch: mean squared error of the model's own prediction target, float32 [b].
-
-    features: name -> text features [b, ...] of the drawn captions.
-    """
-    posterior = draws.posterior.to(problem.mean.device)
-    x0 = problem.mean[draws.exemplars] + problem.std[draws.exemplars] * posterior
-    noise = draws.noise.to(x0.device)
-    prediction, target = model.predict(x0, noise, draws.timesteps, features)
-    return F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
-
-
-def swap_loss(right, swapped):
-    """Contrast with swapped entities: the right caption should explain a picture better. Errors [b] each, a scalar.
-
-    The idea of Relation Rectification (arXiv 2403.20249), as a logistic loss on the error's relative difference.
-    """
-    return F.softplus((right - swapped) / (SWAP_MARGIN * right.detach())).mean()
-
-
-def steering_of_batch(problem, draws, relation, temperature):
-    """METHOD eq. 2 on one micro-batch, averaged over the text encoders."""
-    words = sorted({word for c in draws.captions for word in problem.negatives[c]}.union(problem.always_negative))
-    losses = [
-        steering_loss.steering_loss(
-            vectors, problem.basis_rows[key][draws.positives], problem.negative_rows[key][words], temperature
-        )
-        for key, vectors in relation.items()
-    ]
-    return torch.stack(losses).mean()
-
-
-def accumulate_gradient(model, problem, settings, steering, relation, batches, at_once=None):
-    """Add the gradient of METHOD eq. 4, averaged over the micro-batches, to R. Returns the two mean losses.
-
-    Each distinct caption is encoded once. The UNet's backward stops at the text features; their gradient, collected
-    over the micro-batches, goes through the text encoder once. at_once: samples that go through the UNet together,
-    a micro-batch unless it is given; the gradient is the same up to rounding.
-    """
-    with model.recording():
-        drawn = {caption for draws in batches for caption in draws.captions}
-        distinct = sorted(drawn.union(problem.swapped[c] for c in drawn) if settings.swap_weight else drawn)
-        features = model.encode(distinct, relation)
-        leaves = {name: f.detach().requires_grad_() for name, f in features.items()}
-        row = {caption: i for i, caption in enumerate(distinct)}
-        denoise = 0.0
-        count = sum(len(draws.captions) for draws in batches)
-        for piece in (piece for draws in batches for piece in draws.split(at_once or len(draws.captions))):
-
-            def errors(captions, piece=piece):
-                rows = [row[c] for c in captions]
-                return denoising_errors(model, problem, piece, {name: leaf[rows] for name, leaf in leaves.items()})
-
-            share = len(piece.captions) / count
-            right = errors(piece.captions)
-            loss = settings.denoise_weight * right.mean()
-            if settings.swap_weight:
-                wrong = errors([problem.swapped[c] for c in piece.captions])
-                loss = loss + settings.swap_weight * swap_loss(right, wrong)
-            (share * loss).backward()
-            denoise += share * right.detach().mean()
-        steers = [steering_of_batch(problem, draws, relation, steering.temperature) for draws in batches]
-        steer = torch.stack(steers).mean()
-        used = [name for name, leaf in leaves.items() if leaf.grad is not None]
-        torch.autograd.backward(
-            [*(features[name] for name in used), steering.weight * steer], [*(leaves[name].grad for name in used), None]
-        )
-    return denoise, steer.detach()
-
-
-def rescale(relation, norms):
-    """Set the norm of every vector of R to the encoder's `norms[key]`."""
-    with torch.no_grad():
-        for key, vectors in relation.items():
-            vectors.mul_(norms[key] / vectors.norm(dim=-1, keepdim=True))
+def columns(inputs: TrainingInputs) -> tuple[str, ...]:
+    """The numbers that are kept of an update."""
+    return ("loss", *weights(inputs), "norm", "similarity")
 
 
 def similarity(relation, rows):
-    """Cosine between R's mean vector and each row, averaged over the encoders: float32 [words]."""
+    """Cosine between R's mean vector and each row, in the mean over the encoders: float32 [words]."""
     with torch.no_grad():
         return torch.stack(
             [F.cosine_similarity(v.mean(0, keepdim=True), rows[key], dim=-1) for key, v in relation.items()]
@@ -173,31 +36,33 @@ def similarity(relation, rows):
 class Learner:
     """The optimisation of R, one update at a time.
 
-    Deterministic in `settings.seed`: no global random state is read or written. `model` may be put anew between two
+    Deterministic in `settings.seed`: no global random state is read or written. `model` may be replaced between two
     updates, such as after the host had it back for a while.
     """
 
-    def __init__(self, model, problem, settings, steering, focal, initial):
+    def __init__(self, model, data: TrainingData, inputs: TrainingInputs, initial: dict[str, torch.Tensor]):
         """initial: encoder key -> float32 [k, d]."""
-        self.model, self.problem, self.settings, self.steering = model, problem, settings, steering
+        self.model, self.data, self.inputs = model, data, inputs
+        settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
-        # Taken once: it is a mean over the whole vocabulary.
-        self.norms = model.vocabulary_norms if settings.norm == "vocabulary" else None
-        self._control_norm()
-        self.optimizer = torch.optim.AdamW(self.relation.values(), weight_decay=settings.weight_decay)
-        self.cdf = focal_sampling.cumulative(model.timesteps, focal)
+        self._span = {key: prior.orthonormal(rows) for key, rows in data.basis_rows.items()}
+        self._hold_to_prior()
+        groups = [{"params": [v]} for v in self.relation.values()]
+        self.optimizer = OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
+        self.cdf = cumulative(model.timesteps, inputs.focal)
+        self.scale = LossScale(model.computes_in_fp16)
         self.epoch = []
         self.history = []  # a record for each update
-        self.at_once = settings.batch_size  # samples that go through the UNet together
+        self.samples_per_pass = settings.batch_size
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Updates done."""
         return len(self.history)
 
     @property
-    def vectors(self):
+    def vectors(self) -> dict[str, torch.Tensor]:
         """R as it is now: encoder key -> float32 [k, d], a copy."""
         with torch.inference_mode(False), torch.no_grad():
             return {key: v.clone() for key, v in self.relation.items()}
@@ -213,53 +78,119 @@ class Learner:
             raise
 
     def _update(self):
-        settings = self.settings
-        batches = draw_update(self.problem, settings, self.steering, self.cdf, self.epoch, self.generator)
-        self.optimizer.param_groups[0]["lr"] = settings.rate(self.step)
-        self.optimizer.zero_grad()
-        denoise, steer = accumulate_gradient(
-            self.model, self.problem, settings, self.steering, self.relation, batches, self.at_once
-        )
-        total = settings.denoise_weight * denoise + self.steering.weight * steer
+        batches = draw_update(self.data, self.inputs, self.cdf, self.epoch, self.generator)
+        means = self._gradient(batches)
+        total = sum(weight * means[name] for name, weight in weights(self.inputs).items())
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
             raise NotFiniteError(f"the loss of step {self.step + 1} is not a finite number")
+        rate = self.inputs.settings.rate(self.step)
+        for key, group in zip(self.relation, self.optimizer.param_groups, strict=True):
+            group["lr"] = rate * self.data.rates.get(key, 1.0)
         self.optimizer.step()
-        self._control_norm()
+        self._hold_to_prior()
         vectors = self.vectors
         self.history.append(
             {
                 "loss": float(total),
-                "denoise": float(denoise),
-                "steer": float(steer),
+                **{name: float(mean) for name, mean in means.items()},
                 "norm": float(torch.stack([v.norm(dim=-1).mean() for v in vectors.values()]).mean()),
-                "similarity": float(similarity(vectors, self.problem.basis_rows).mean()),
+                "similarity": float(similarity(vectors, self.data.basis_rows).mean()),
             }
         )
 
-    def _control_norm(self):
-        if self.norms is not None:
-            rescale(self.relation, self.norms)
+    def _gradient(self, batches):
+        """The losses of an update, whose gradient is in R; repeated with a smaller scale where that overflows."""
+        while True:
+            self.optimizer.zero_grad()
+            try:
+                means = accumulate_gradient(
+                    self.model,
+                    self.data,
+                    self.inputs,
+                    self.relation,
+                    batches,
+                    self.samples_per_pass,
+                    self.scale.value,
+                )
+            except GradientOverflow:
+                self.scale.overflowed()
+            else:
+                self.scale.succeeded()
+                return means
 
-    def state(self):
+    def _hold_to_prior(self):
+        with torch.no_grad():
+            for key, vectors in self.relation.items():
+                held = vectors
+                if self.inputs.prior == "span":
+                    held = prior.project(held, self._span[key])
+                if self.inputs.settings.norm == "vocabulary":
+                    held = prior.rescale(held, self.data.norms[key])
+                vectors.copy_(held)
+
+    def optimizer_shapes(self, key: str) -> dict[str, torch.Size]:
+        """Name -> shape of what the optimizer keeps of an encoder's vectors, found by a step of a copy."""
+        twin = torch.nn.Parameter(self.relation[key].detach().clone())
+        twin.grad = torch.ones_like(twin)
+        optimizer = OPTIMIZERS[self.inputs.settings.optimizer]([twin])
+        optimizer.step()
+        return {name: value.shape for name, value in optimizer.state[twin].items()}
+
+    def state(self) -> dict[str, torch.Tensor]:
         """Everything that an exact continuation needs, as tensors by name."""
         tensors = {
             "generator": self.generator.get_state(),
             "epoch": torch.tensor(self.epoch, dtype=torch.int64),
             "history": torch.tensor([list(r.values()) for r in self.history], dtype=torch.float64),
+            "scale": torch.tensor([self.scale.value, self.scale.good], dtype=torch.float64),
+            "samples_per_pass": torch.tensor(self.samples_per_pass),
         }
         for key, v in self.relation.items():
             tensors[f"vectors.{key}"] = v.detach().clone()
-            for name in _MOMENTS:
-                tensors[f"{name}.{key}"] = self.optimizer.state[v][name].clone()
+            for name, value in self.optimizer.state[v].items():
+                tensors[f"optimizer.{key}.{name}"] = value.clone()
         return tensors
 
-    def restore(self, tensors):
-        """Go on from a `state` of a learner that was made alike."""
+    def restore(self, tensors: dict[str, torch.Tensor]):
+        """Go on from a `state` of a learner that was made alike. Raises ValueError where it cannot be one."""
+        check_state(tensors, self)
         self.generator.set_state(tensors["generator"])
         self.epoch = tensors["epoch"].tolist()
-        self.history = [dict(zip(RECORD, row, strict=True)) for row in tensors["history"].tolist()]
+        names = columns(self.inputs)
+        self.history = [dict(zip(names, row, strict=True)) for row in tensors["history"].tolist()]
+        self.scale.value, self.scale.good = tensors["scale"][0].item(), int(tensors["scale"][1])
+        self.samples_per_pass = int(tensors["samples_per_pass"])
         for key, v in self.relation.items():
             with torch.no_grad():
                 v.copy_(tensors[f"vectors.{key}"])
-            moments = {name: tensors[f"{name}.{key}"].clone() for name in _MOMENTS}
-            self.optimizer.state[v] = {"step": torch.tensor(float(self.step)), **moments}
+            prefix = f"optimizer.{key}."
+            self.optimizer.state[v] = {
+                name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)
+            }
+
+
+def check_state(tensors, learner: Learner):
+    """Raises ValueError unless the tensors can be the state of a learner that was made like this one."""
+    settings, count = learner.inputs.settings, len(learner.data.captions)
+    expected = {"generator", "epoch", "history", "scale", "samples_per_pass"}
+    expected |= {f"vectors.{key}" for key in learner.relation}
+    if missing := expected - tensors.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    history, width = tensors["history"], len(columns(learner.inputs))
+    if history.ndim != 2 or history.shape[1] != width or not 1 <= len(history) <= settings.steps:
+        raise ValueError("its history does not belong to these settings")
+    if tensors["epoch"].ndim != 1 or not all(0 <= i < count for i in tensors["epoch"].tolist()):
+        raise ValueError("it draws from other exemplars")
+    if tensors["generator"].shape != learner.generator.get_state().shape or tensors["generator"].dtype != torch.uint8:
+        raise ValueError("its random state is of another kind")
+    if tensors["scale"].shape != (2,) or not 1 <= int(tensors["samples_per_pass"]) <= settings.batch_size:
+        raise ValueError("its memory plan is of another kind")
+    for key, v in learner.relation.items():
+        vectors = tensors[f"vectors.{key}"]
+        if vectors.shape != v.shape:
+            raise ValueError(f"its vectors of {key} have another shape")
+        found = {name: t.shape for name, t in tensors.items() if name.startswith(f"optimizer.{key}.")}
+        if found != {f"optimizer.{key}.{name}": shape for name, shape in learner.optimizer_shapes(key).items()}:
+            raise ValueError(f"its optimizer state of {key} has another shape")
+    if not all(t.isfinite().all() for t in tensors.values() if t.is_floating_point()):
+        raise ValueError("it holds numbers that are not finite")

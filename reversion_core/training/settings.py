@@ -1,22 +1,31 @@
 """Training settings and their presets."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+
+import torch
 
 from ..errors import ReVersionError, check_choice
+from ..method.prior import NORMS, PRIORS
+from .optimizers import OPTIMIZERS
 
-SCHEDULES = ("constant", "linear", "cosine")
-NORMS = ("free", "vocabulary")
-PRECISIONS = ("auto", "fp32", "bf16")
+# The learning rate's share of its start, by the share of the updates that are done.
+SCHEDULES = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: 0.5 + 0.5 * math.cos(math.pi * done),
+}
+# What the model computes in; None is what the host chose.
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How R is optimised.
 
-    steps: updates of R; batch_size x accumulation: pictures an update; learning_rate: of AdamW, as it is applied;
-    norm: "vocabulary" keeps each vector of R at the mean norm of the vocabulary; weight_decay: of AdamW;
-    swap_weight: of the contrast with the captions whose entities are swapped (arXiv 2403.20249), 0 is off.
+    steps: updates of R; batch_size x accumulation: pictures an update; learning_rate: as the optimizer applies it, for
+    a token of CLIP; schedule, norm, prior, precision, optimizer: names of the tables; stratified: draw the timesteps of
+    an update evenly; denoise_weight: lambda_denoise of METHOD eq. 4.
     """
 
     steps: int = 400
@@ -28,17 +37,16 @@ class TrainSettings:
     initial_word: str = "and"
     vectors: int = 1
     norm: str = "vocabulary"
+    prior: str = "pull"
     stratified: bool = True
     precision: str = "auto"
     denoise_weight: float = 1.0
-    swap_weight: float = 0.0
+    optimizer: str = "adamw"
     seed: int = 0
 
     def rate(self, step):
         """Learning rate of update `step` (from 0): the schedule counts updates, not micro-batches."""
-        done = step / self.steps
-        shape = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}
-        return self.learning_rate * shape[self.schedule]
+        return self.learning_rate * SCHEDULES[self.schedule](step / self.steps)
 
 
 PRESETS = {
@@ -57,26 +65,31 @@ PRESETS = {
     ),
 }
 
+_RANGES = {
+    "steps": (1, 100_000),
+    "batch_size": (1, 64),
+    "accumulation": (1, 64),
+    "learning_rate": (1e-7, 1.0),
+    "vectors": (1, 8),
+}
+_CHOICES = {
+    "schedule": SCHEDULES,
+    "norm": NORMS,
+    "prior": PRIORS,
+    "precision": PRECISIONS,
+    "optimizer": OPTIMIZERS,
+}
+
 
 def from_preset(preset, node="ReVersion Train", **overrides):
     """The preset's settings with every override that is not 0 or "preset". Raises a ReVersionError for bad values."""
     check_choice(preset, PRESETS, node, "preset")
     given = {name: value for name, value in overrides.items() if value not in (0, "preset") or name == "seed"}
     settings = replace(PRESETS[preset], **given)
-    for name, lowest, highest in (
-        ("steps", 1, 100_000),
-        ("batch_size", 1, 64),
-        ("accumulation", 1, 64),
-        ("learning_rate", 1e-7, 1.0),
-        ("vectors", 1, 8),
-    ):
+    for name, (lowest, highest) in _RANGES.items():
         value = getattr(settings, name)
-        if not lowest <= value <= highest:
+        if not lowest <= value <= highest:  # also refuses NaN
             raise ReVersionError(node, name, f"{value} is out of range", f"give {lowest} to {highest}")
-    for name, options in (("schedule", SCHEDULES), ("norm", NORMS), ("precision", PRECISIONS)):
+    for name, options in _CHOICES.items():
         check_choice(getattr(settings, name), options, node, name)
     return settings
-
-
-def as_dict(settings):
-    return {f.name: getattr(settings, f.name) for f in fields(settings)}

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from test_step import short_task
+from test_step import short_training
 from training import learn
 
 BATCH = {"steps": 3, "batch_size": 4, "learning_rate": 0.01}
@@ -76,11 +76,11 @@ def test_too_little_memory_is_an_error_that_says_what_to_do(core, loaded, drawn,
 
 def step(core, loaded, drawn, recompute):
     """(gradient of one micro-batch, bytes that it kept for the backward pass, pictures)."""
-    task = short_task(core, drawn, accumulation=1)
-    windows = core.host.caption_windows(loaded.clip, task.captions, 1)
-    model, clip = core.host.load_for_training(loaded.model, loaded.clip)
+    inputs = short_training(core, drawn, accumulation=1)
+    tokens = core.host.caption_tokens(loaded.clip, inputs.captions, 1)
+    model, clip = core.host.load_for_training(loaded.model, loaded.clip, "test")
     generator, kept = torch.Generator().manual_seed(0), {}
-    with core.host.borrowing(model, clip, windows, recompute=recompute) as lent, lent.recording():
+    with core.host.borrowing(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
         weights = {p.untyped_storage()._cdata for p in model.model.diffusion_model.parameters()}
 
         def note(tensor):
@@ -90,16 +90,17 @@ def step(core, loaded, drawn, recompute):
             return tensor
 
         latents = torch.randn(8, 4, 8, 8, generator=generator)
-        problem = core.run.build_problem(clip, task, latents, torch.zeros_like(latents))
-        cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
-        (draws,) = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
-        features = lent.encode(list(draws.captions), {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})
-        context = features["cross_attn"].detach().requires_grad_()
+        data = core.prepare.training_data(clip, inputs, latents, torch.zeros_like(latents))
+        cdf = core.focal.cumulative(1000, inputs.focal)
+        (batch,) = core.step.draw_update(data, inputs, cdf, [], generator)
+        features = borrowed.encode(list(batch.captions), {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})
+        context = torch.cat([of_one["cross_attn"] for of_one in features]).detach().requires_grad_()
+        leaves = {c: {"cross_attn": context[i : i + 1]} for i, c in enumerate(batch.captions)}
         # Instead of the trainer's own hooks, which would hide what is saved.
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = core.trainer.denoising_errors(lent, problem, draws, {"cross_attn": context}).mean()
+            loss = core.losses.Errors(borrowed, data, batch, leaves).of_captions.mean()
         loss.backward()
-    return context.grad, sum(kept.values()), len(draws.captions)
+    return context.grad, sum(kept.values()), len(batch.captions)
 
 
 def test_recomputed_blocks_give_the_same_gradient_and_keep_less(core, loaded, drawn):

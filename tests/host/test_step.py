@@ -1,7 +1,5 @@
 """One training step against the literal reference, through the host's own networks."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -25,47 +23,46 @@ def with_prediction(model, prediction):
     return clone
 
 
-def short_task(core, exemplars, **settings):
+def short_training(core, exemplars, **settings):
     settings = core.settings.TrainSettings(**{"batch_size": 2, "accumulation": 2, "norm": "free", **settings})
     # A steering weight of 1 makes both losses count in the comparison.
-    return core.run.Task(exemplars, settings, core.steering.Steering(weight=1.0), core.focal.Focal(0.5))
+    return core.inputs.TrainingInputs(exemplars, settings, core.steering.Steering(weight=1.0), core.focal.Focal(0.5))
 
 
 @pytest.mark.parametrize(("family", "prediction"), CASES)
 def test_one_step_equals_the_reference(core, of_family, drawn, family, prediction):
     # The miniature is the case with several micro-batches; the others are too wide for more than one.
-    task, given = short_task(core, drawn, accumulation=2 if family == "SD 1.x" else 1), of_family(family)
+    inputs, given = short_training(core, drawn, accumulation=2 if family == "SD 1.x" else 1), of_family(family)
     clip, model = given.clip, with_prediction(given.model, prediction)
-    windows = core.run.check(model, clip, given.vae, task, "test")[2]
+    tokens = core.prepare.check(model, clip, given.vae, inputs, "test").tokens
     with torch.inference_mode():
         mean, std = core.host.scaled_posterior(model, given.vae, torch.from_numpy(drawn.fitted(64)))
-    model, clip = core.host.load_for_training(model, clip)
-    with core.host.borrowing(model, clip, windows) as borrowed:
-        problem = core.run.build_problem(clip, task, mean, std)
+    model, clip = core.host.load_for_training(model, clip, "test")
+    with core.host.borrowing(model, clip, tokens) as borrowed:
+        data = core.prepare.training_data(clip, inputs, mean, std)
         start = {key: core.host.word_rows(clip, key, ["and"]) * 1.1 for key in core.host.encoder_keys(clip)}
         relation = {key: torch.nn.Parameter(row.clone()) for key, row in start.items()}
-        cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
+        cdf = core.focal.cumulative(1000, inputs.focal)
         generator = torch.Generator().manual_seed(3)
-        batches = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
-        denoise, steer = core.trainer.accumulate_gradient(
-            borrowed, problem, task.settings, task.steering, relation, batches
-        )
+        batches = core.step.draw_update(data, inputs, cdf, [], generator)
+        found = core.step.accumulate_gradient(borrowed, data, inputs, relation, batches)
 
-    captions, words = task.captions, core.run.entity_words
+    captions = inputs.captions
     reference = Reference(clip, model, {key: row[0].clone() for key, row in start.items()})
     losses, steers = [], []
     for draws in batches:
-        negatives = words([captions[c] for c in sorted(set(draws.captions))])
+        # The drawn captions are "red circle {} blue square": every word of every sample's caption counts.
+        negatives = [word for c in draws.captions for word in captions[c].split() if word != "{}"]
         x0 = mean[draws.exemplars].clone() + std[draws.exemplars].clone() * draws.posterior
         texts = [captions[c] for c in draws.captions]
         losses.append(reference.denoising_loss(x0, draws.noise, draws.timesteps, texts, prediction))
-        for row in draws.positives.tolist():
-            steers.append(reference.steering_loss([task.steering.basis[p] for p in row], negatives, 0.07))
+        positives = [inputs.steering.basis[p] for p in draws.positives.flatten().tolist()]
+        steers.append(reference.steering_loss(positives, negatives, 0.07))
     expected_denoise, expected_steer = torch.cat(losses).mean(), torch.stack(steers).mean()
     expected = reference.gradient(expected_denoise + expected_steer)
 
-    assert float(denoise) == pytest.approx(float(expected_denoise), rel=1e-5)
-    assert float(steer) == pytest.approx(float(expected_steer), rel=1e-5)
+    assert float(found["denoise"]) == pytest.approx(float(expected_denoise), rel=1e-5)
+    assert float(found["steer"]) == pytest.approx(float(expected_steer), rel=1e-5)
     assert relation.keys() == expected.keys()
     for key, gradient in expected.items():
         assert float((relation[key].grad[0] - gradient).norm() / gradient.norm()) < 1e-5
@@ -73,24 +70,22 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
 
 @pytest.mark.parametrize("family", ["SD 1.x", "SD 2.x", "SDXL"])
 def test_gradient_of_the_relation_agrees_with_finite_differences(core, of_family, drawn, family):
-    task, given = short_task(core, drawn, accumulation=1), of_family(family)
-    windows = core.host.caption_windows(given.clip, task.captions, 1)
-    model, clip = core.host.load_for_training(given.model, given.clip)
+    inputs, given = short_training(core, drawn, accumulation=1), of_family(family)
+    tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
+    model, clip = core.host.load_for_training(given.model, given.clip, "test")
     generator = torch.Generator().manual_seed(0)
-    with core.host.borrowing(model, clip, windows) as borrowed:
-        problem = core.run.build_problem(
-            clip, task, torch.randn(8, 4, 8, 8, generator=generator), torch.zeros(8, 4, 8, 8)
+    with core.host.borrowing(model, clip, tokens) as borrowed:
+        data = core.prepare.training_data(
+            clip, inputs, torch.randn(8, 4, 8, 8, generator=generator), torch.zeros(8, 4, 8, 8)
         )
-        cdf = core.trainer.focal_sampling.cumulative(1000, task.focal)
-        batches = core.trainer.draw_update(problem, task.settings, task.steering, cdf, [], generator)
+        cdf = core.focal.cumulative(1000, inputs.focal)
+        batches = core.step.draw_update(data, inputs, cdf, [], generator)
         start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
 
         def loss_and_gradient(vectors):
             relation = {key: torch.nn.Parameter(vector.clone()) for key, vector in vectors.items()}
-            losses = core.trainer.accumulate_gradient(
-                borrowed, problem, task.settings, task.steering, relation, batches
-            )
-            return float(losses[0].double() + losses[1].double()), {key: v.grad for key, v in relation.items()}
+            losses = core.step.accumulate_gradient(borrowed, data, inputs, relation, batches)
+            return float(sum(loss.double() for loss in losses.values())), {key: v.grad for key, v in relation.items()}
 
         _, gradient = loss_and_gradient(start)
         # Each text encoder of the family by itself.
@@ -103,14 +98,13 @@ def test_gradient_of_the_relation_agrees_with_finite_differences(core, of_family
 
 
 def test_two_encoders_worth_of_vectors_all_get_a_gradient(core, loaded, drawn):
-    task = short_task(core, drawn, accumulation=1, vectors=3)
-    windows = core.host.caption_windows(loaded.clip, task.captions, 3)
-    model, clip = core.host.load_for_training(loaded.model, loaded.clip)
-    with core.host.borrowing(model, clip, windows) as borrowed:
-        problem = core.run.build_problem(clip, task, torch.randn(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
+    inputs = short_training(core, drawn, accumulation=1, vectors=3)
+    tokens = core.host.caption_tokens(loaded.clip, inputs.captions, 3)
+    model, clip = core.host.load_for_training(loaded.model, loaded.clip, "test")
+    with core.host.borrowing(model, clip, tokens) as borrowed:
+        data = core.prepare.training_data(clip, inputs, torch.randn(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
         initial = {"clip_l": core.host.word_rows(clip, "clip_l", ["and"] * 3)}
-        settings = dataclasses.replace(task.settings, steps=1)
-        learner = core.trainer.Learner(borrowed, problem, settings, task.steering, task.focal, initial)
+        learner = core.loop.Learner(borrowed, data, inputs, initial)
         learner.update()
     moved = (learner.vectors["clip_l"] - initial["clip_l"]).norm(dim=1)
     assert learner.vectors["clip_l"].shape == (3, 768) and (moved > 0).all()

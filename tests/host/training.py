@@ -14,13 +14,13 @@ def digest(*modules):
     return result.hexdigest()
 
 
-def learn(core, loaded, drawn, tmp_path, on_progress=lambda learner, previews: None, keep=(), **settings):
-    """keep: what differs in the Keeping."""
+def learn(core, loaded, drawn, tmp_path, on_progress=lambda learner, previews: None, keep=(), steering=(), **settings):
+    """keep: what differs in the RunOptions; steering: in the Steering."""
     settings = core.settings.TrainSettings(**{"steps": 2, "batch_size": 2, "accumulation": 1, **settings})
-    task = core.run.Task(drawn, settings, core.steering.Steering(), core.focal.Focal())
-    keeping = core.run.Keeping(tmp_path / "kept", tmp_path / "logs", **dict(keep))
+    inputs = core.inputs.TrainingInputs(drawn, settings, core.steering.Steering(**dict(steering)), core.focal.Focal())
+    options = core.run.RunOptions(tmp_path / "runs", **dict(keep))
     with torch.inference_mode():
-        return core.run.learn_relation(loaded.model, loaded.clip, loaded.vae, task, keeping, on_progress, "Train")
+        return core.run.learn_relation(loaded.model, loaded.clip, loaded.vae, inputs, options, on_progress, "Train")
 
 
 class Stop(BaseException):

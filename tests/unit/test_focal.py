@@ -7,20 +7,22 @@ from reversion_core.method import focal
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_density_is_the_paper_s(alpha):
-    torch.testing.assert_close(focal.density(1000, alpha).tolist(), literal_density(alpha), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        focal.distribution(1000, focal.Focal(alpha)).tolist(), literal_density(alpha), rtol=1e-12, atol=0
+    )
 
 
 def test_density_has_the_method_s_constants():
-    f, t = focal.density(1000, 0.5), torch.arange(1000)
+    f, t = focal.distribution(1000, focal.Focal(0.5)), torch.arange(1000)
     assert float((f * t).sum()) == pytest.approx(600.9, abs=0.05)
     assert float(f[t >= 500].sum()) == pytest.approx(0.659, abs=5e-4)
     assert float(f[t >= 800].sum()) == pytest.approx(0.294, abs=5e-4)
     assert float(f[t < 200].sum()) == pytest.approx(0.107, abs=1e-3)
     assert float(f[-1] / f[0]) == pytest.approx(3, abs=1e-3)
-    steep = focal.density(1000, 1.0)
+    steep = focal.distribution(1000, focal.Focal(1.0))
     assert float((steep * t).sum()) == pytest.approx(702, abs=0.5)
     assert float(steep[t < 200].sum()) == pytest.approx(0.013, abs=5e-4)
-    assert float((focal.density(1000, 0.0) * t).sum()) == pytest.approx(499.5)
+    assert float((focal.distribution(1000, focal.Focal(0.0)) * t).sum()) == pytest.approx(499.5)
 
 
 @pytest.mark.parametrize("stratified", [False, True])
@@ -29,7 +31,7 @@ def test_draws_follow_the_density(stratified):
     cdf = focal.cumulative(1000, focal.Focal(0.5))
     t = torch.cat([focal.draw_timesteps(cdf, 100, generator, stratified) for _ in range(2000)])
     observed = torch.bincount(t // 100, minlength=10) / len(t)
-    expected = focal.density(1000, 0.5).reshape(10, 100).sum(1)
+    expected = focal.distribution(1000, focal.Focal(0.5)).reshape(10, 100).sum(1)
     torch.testing.assert_close(observed.double(), expected, rtol=0.02, atol=0)
     assert t.min() == 0 and t.max() == 999
 
@@ -60,4 +62,12 @@ def test_quantiles_invert_the_integral_of_the_density():
 def test_relative_density_has_mean_one():
     t = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     assert float(focal.relative_density(t, 0.5).mean()) == pytest.approx(1)
-    assert torch.allclose(focal.relative_density(t, 0.5) / 1000, focal.density(1000, 0.5), atol=2e-6)
+    assert torch.allclose(focal.relative_density(t, 0.5) / 1000, focal.distribution(1000, focal.Focal(0.5)), atol=2e-6)
+
+
+def test_logit_normal_law_is_centred_where_alpha_says():
+    """With u = logit(t) normal around alpha, half of the draws lie above sigmoid(alpha)."""
+    for alpha, median in ((0.0, 0.5), (1.0, 0.731)):
+        f = focal.distribution(1000, focal.Focal(alpha, law="logit-normal"))
+        assert float(f[torch.arange(1000) >= 1000 * median].sum()) == pytest.approx(0.5, abs=2e-3)
+        assert float(f.sum()) == pytest.approx(1)

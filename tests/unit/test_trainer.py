@@ -6,56 +6,64 @@ import dataclasses
 import pytest
 import torch
 
+from reversion_core.method import focal as focal_law
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
-from reversion_core.training import loop as trainer
+from reversion_core.training import losses, optimizers
+from reversion_core.training.inputs import TrainingData, TrainingInputs
+from reversion_core.training.loop import Learner, columns
 from reversion_core.training.settings import PRESETS
+from reversion_core.training.step import NotFiniteError, accumulate_gradient, draw_update
 
 WIDTH, CAPTIONS = 8, 2
+NO_STEERING = Steering(weight=0.0)
 
 
 class Plain:
-    """Features are R (times -1 for swapped captions); the prediction is their mean, scaled by `answer`."""
+    """Features are R (times -1 for swapped captions); the error is 1 plus their mean, scaled by `answer`."""
 
     timesteps = 1000
     recording = staticmethod(contextlib.nullcontext)
 
-    def __init__(self, answer=1.0):
-        self.answer = answer
-
-    @property
-    def vocabulary_norms(self):
-        return {"clip_l": torch.tensor(0.4)}
+    def __init__(self, answer=1.0, computes_in_fp16=False):
+        self.answer, self.computes_in_fp16 = answer, computes_in_fp16
 
     def encode(self, captions, relation):
-        signs = torch.tensor([1.0 if c < CAPTIONS else -1.0 for c in captions])
-        return {"cross_attn": signs[:, None] * relation["clip_l"].mean(0)}
+        signs = [1.0 if c < CAPTIONS else -1.0 for c in captions]
+        return [{"cross_attn": sign * relation["clip_l"].mean(0, keepdim=True)} for sign in signs]
 
-    def predict(self, x0, noise, timesteps, features):
-        said = features["cross_attn"].mean(-1)[:, None, None, None]
-        return noise + 1 + self.answer * said, noise
+    def prediction_error(self, x0, noise, timesteps, features):
+        said = torch.cat([of_one["cross_attn"] for of_one in features]).mean(-1)
+        return torch.ones_like(x0) + self.answer * said[:, None, None, None]
 
 
-def problem(**given):
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    captions: tuple = (("red {} blue",), ("green {} white",), ("red {} blue",))
+
+
+def training_data(**given):
     generator = torch.Generator().manual_seed(0)
     rows = {"clip_l": torch.randn(6, WIDTH, generator=generator)}
-    shape = (3, 1, 2, 2)
-    return trainer.Problem(
-        torch.zeros(shape), torch.zeros(shape), ((0,), (1,), (0,)), ((0,), (1,)), rows, rows, **given
-    )
+    zeros = torch.zeros(3, 1, 2, 2)
+    return TrainingData(zeros, zeros, ((0,), (1,), (0,)), ((0,), (1,)), rows, rows, {"clip_l": 0.4}, **given)
 
 
-def learner(settings, model=None):
-    start = {"clip_l": torch.full((1, WIDTH), 0.4 / WIDTH**0.5)}
-    return trainer.Learner(model or Plain(), problem(), settings, Steering(weight=0.0), Focal(), start)
+def learner(settings, model=None, steering=NO_STEERING, focal=None, start=None):
+    start = torch.full((1, WIDTH), 0.4 / WIDTH**0.5) if start is None else start
+    inputs = TrainingInputs(Pictures(), settings, steering, focal or Focal())
+    return Learner(model or Plain(), training_data(), inputs, {"clip_l": start})
 
 
-def learned(settings, model=None):
-    """R after all the settings' updates."""
-    made = learner(settings, model)
-    while made.step < settings.steps:
+def finish(made):
+    while made.step < made.inputs.settings.steps:
         made.update()
-    return made.vectors["clip_l"]
+    return made
+
+
+def learned(settings, model=None, **given):
+    """R after all the settings' updates."""
+    return finish(learner(settings, model, **given)).vectors["clip_l"]
 
 
 def test_published_weight_decay_pulls_r_to_zero_and_the_other_presets_do_not():
@@ -63,7 +71,8 @@ def test_published_weight_decay_pulls_r_to_zero_and_the_other_presets_do_not():
     paper = learned(dataclasses.replace(PRESETS["paper"], steps=50), unmoved)
     assert float(paper.norm()) == pytest.approx(0.4 * (1 - 2e-3 * 1e-2) ** 50, rel=1e-5)
     for name in ("balanced", "fast"):
-        assert float(learned(dataclasses.replace(PRESETS[name], steps=50), unmoved).norm()) == pytest.approx(0.4)
+        held = dataclasses.replace(PRESETS[name], steps=50, prior="pull")
+        assert float(learned(held, unmoved).norm()) == pytest.approx(0.4)
 
 
 def test_norm_control_keeps_r_at_the_norm_of_a_word():
@@ -72,32 +81,137 @@ def test_norm_control_keeps_r_at_the_norm_of_a_word():
     assert float(free.norm()) > 0.6 and float(kept.norm()) == pytest.approx(0.4)
 
 
+def test_span_keeps_r_a_combination_of_the_basis():
+    rows = training_data().basis_rows["clip_l"]
+    outside = torch.linalg.svd(rows)[2][len(rows) :]  # directions that no basis word has a part of
+    settings = dataclasses.replace(PRESETS["balanced"], steps=20)
+    pulled = learned(settings, steering=Steering(weight=0.0, prior="pull"))
+    span = learned(settings, steering=Steering(weight=0.0, prior="span"))
+    assert float((pulled @ outside.T).abs().max()) > 0.01
+    assert float((span @ outside.T).abs().max()) < 1e-6 and float(span.norm()) == pytest.approx(0.4)
+
+
+def test_tangent_optimizer_turns_r_and_keeps_its_norm():
+    settings = dataclasses.replace(PRESETS["paper"], steps=40, optimizer="tangent", learning_rate=0.02)
+    made = finish(learner(settings, start=0.4 * torch.eye(WIDTH)[:1]))
+    assert float(made.vectors["clip_l"].norm()) == pytest.approx(0.4, rel=1e-5)
+    assert made.history[-1]["denoise"] < 0.8 * made.history[0]["denoise"]
+
+
 def test_swapped_negatives_push_r_to_what_tells_the_order_apart():
     """A swapped caption says -R here, which explains the pictures better as long as R is positive."""
-    settings = dataclasses.replace(PRESETS["paper"], steps=1, norm="free", denoise_weight=1e-6)
-    generator = torch.Generator().manual_seed(0)
-    relation = {"clip_l": torch.nn.Parameter(torch.full((1, WIDTH), 0.1))}
+    settings = dataclasses.replace(PRESETS["paper"], steps=1, denoise_weight=1e-6)
+    data = training_data(swapped=(CAPTIONS, CAPTIONS + 1))
     for weight, moved in ((0.0, False), (1.0, True)):
-        given = dataclasses.replace(settings, swap_weight=weight)
-        swapping = problem(swapped=(CAPTIONS, CAPTIONS + 1))
-        cdf = trainer.focal_sampling.cumulative(1000, Focal())
-        batches = trainer.draw_update(swapping, given, Steering(weight=0.0), cdf, [], generator)
-        relation["clip_l"].grad = None
-        trainer.accumulate_gradient(Plain(), swapping, given, Steering(weight=0.0), relation, batches)
-        gradient = float(relation["clip_l"].grad.mean())
-        assert (gradient > 1e-3) is moved
+        inputs = TrainingInputs(Pictures(), settings, Steering(weight=0.0, swap=weight), Focal())
+        relation = {"clip_l": torch.nn.Parameter(torch.full((1, WIDTH), 0.1))}
+        generator = torch.Generator().manual_seed(0)
+        batches = draw_update(data, inputs, focal_law.cumulative(1000, Focal()), [], generator)
+        found = accumulate_gradient(Plain(), data, inputs, relation, batches)
+        assert ("swap" in found) is moved
+        assert (float(relation["clip_l"].grad.mean()) > 1e-3) is moved
 
 
 def test_a_restored_learner_goes_on_bit_for_bit():
     settings = dataclasses.replace(PRESETS["balanced"], steps=30, norm="free", learning_rate=0.02)
     unbroken, stopped, goes_on = (learner(settings) for _ in range(3))
-    for _ in range(30):
-        unbroken.update()
+    finish(unbroken)
     for _ in range(11):
         stopped.update()
     goes_on.restore(stopped.state())
     assert goes_on.step == 11 and goes_on.history == stopped.history
-    while goes_on.step < 30:
-        goes_on.update()
+    finish(goes_on)
     assert torch.equal(goes_on.vectors["clip_l"], unbroken.vectors["clip_l"])
     assert goes_on.history == unbroken.history
+
+
+def _without(name):
+    return lambda state: {key: value for key, value in state.items() if key != name}
+
+
+def _changed(name, change):
+    return lambda state: {**state, name: change(state[name])}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _without("generator"),
+        _without("history"),
+        _without("vectors.clip_l"),
+        _without("optimizer.clip_l.exp_avg"),
+        _changed("vectors.clip_l", lambda v: v * float("nan")),
+        _changed("vectors.clip_l", lambda v: v[:, :-1]),
+        _changed("optimizer.clip_l.exp_avg", lambda v: v.repeat(3, 1)),
+        _changed("epoch", lambda v: torch.tensor([99])),
+        _changed("generator", lambda v: v[:10]),
+        _changed("history", lambda v: v[:, :2]),
+        _changed("samples_per_pass", lambda v: torch.tensor(0)),
+    ],
+)
+def test_a_state_that_is_valid_but_wrong_is_refused_as_a_whole(damage):
+    settings = dataclasses.replace(PRESETS["balanced"], steps=5)
+    stopped, fresh = learner(settings), learner(settings)
+    stopped.update()
+    with pytest.raises(ValueError):
+        fresh.restore(damage(stopped.state()))
+    assert fresh.step == 0 and torch.equal(fresh.vectors["clip_l"], learner(settings).vectors["clip_l"])
+
+
+class Overflowing(Plain):
+    """Gradients above 65504 become infinite, as in float16."""
+
+    def prediction_error(self, x0, noise, timesteps, features):
+        features = [{"cross_attn": _Half.apply(of_one["cross_attn"])} for of_one in features]
+        return super().prediction_error(x0, noise, timesteps, features)
+
+
+class _Half(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.half().float()
+
+
+def test_an_update_that_overflows_in_float16_is_repeated_with_a_smaller_scale():
+    settings = dataclasses.replace(PRESETS["paper"], steps=3)
+    exact = finish(learner(settings, Plain(answer=100.0)))
+    scaled = finish(learner(settings, Overflowing(answer=100.0, computes_in_fp16=True)))
+    assert scaled.scale.value < scaled.scale.START and scaled.step == 3
+    torch.testing.assert_close(scaled.vectors["clip_l"], exact.vectors["clip_l"], rtol=1e-3, atol=1e-6)
+
+
+def test_the_scale_is_part_of_the_state():
+    settings = dataclasses.replace(PRESETS["paper"], steps=3)
+    stopped, goes_on = (learner(settings, Overflowing(answer=100.0, computes_in_fp16=True)) for _ in range(2))
+    stopped.update()
+    goes_on.restore(stopped.state())
+    assert (goes_on.scale.value, goes_on.scale.good) == (stopped.scale.value, 1)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once():
+    settings = dataclasses.replace(PRESETS["paper"], steps=3)
+    made = learner(settings, Plain(answer=float("nan"), computes_in_fp16=True))
+    with pytest.raises(NotFiniteError):
+        made.update()
+    assert made.step == 0 and made.scale.value == made.scale.START
+
+
+def test_a_new_loss_a_new_law_and_a_new_optimizer_are_a_row_each(monkeypatch):
+    """What the update computes, its record and its draws read the tables."""
+    small = losses.Loss(
+        "size of R", lambda inputs: 0.5, of_words=lambda relation, *_: relation["clip_l"].square().sum()
+    )
+    monkeypatch.setitem(losses.LOSSES, "size", small)
+    monkeypatch.setitem(focal_law.LAWS, "low noise", lambda t, alpha: (t < 0.1).double())
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "sgd", torch.optim.SGD)
+    settings = dataclasses.replace(PRESETS["paper"], steps=40, optimizer="sgd", learning_rate=0.1)
+    made = learner(settings, Plain(answer=0.0), focal=Focal(law="low noise"))
+    batches = draw_update(made.data, made.inputs, made.cdf, [], torch.Generator().manual_seed(0))
+    assert max(int(batch.timesteps.max()) for batch in batches) < 100
+    finish(made)
+    assert columns(made.inputs) == ("loss", "denoise", "size", "norm", "similarity") == tuple(made.history[0])
+    assert made.history[-1]["size"] < 0.1 * made.history[0]["size"]

@@ -8,9 +8,16 @@ def test_words_have_no_punctuation_weights_or_case():
     assert split_words("(Red circle:1.3), the cat's T-shirt {}!") == ["red", "circle", "the", "cat's", "t-shirt"]
 
 
-def test_negatives_are_the_entities_and_not_the_relation_or_articles():
-    captions = ["a red circle {} the blue square", "red circle {} cat, on a table"]
-    assert entity_words(captions) == ("red", "circle", "blue", "square", "cat", "table")
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a red circle {} the blue square", "red circle blue square"),
+        ("red circle {} red cat, on a table", "red circle red cat table"),
+        ("a photo of his dog {} and left of to her own two cats", "dog cats"),
+    ],
+)
+def test_negatives_are_the_entities_every_time_and_no_function_word(caption, expected):
+    assert entity_words(caption, initial_word="near") == tuple(expected.split())
 
 
 def test_every_basis_word_is_in_the_miniature_s_captions():

@@ -1,0 +1,76 @@
+"""What goes into a training: exemplars and settings as given, then as tensors."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+from ..exemplars import Exemplars
+from ..method.focal import Focal
+from ..method.steering import Steering
+from ..method.words import swapped
+from .settings import TrainSettings
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingInputs:
+    """Everything that a training depends on but the model."""
+
+    exemplars: Exemplars
+    settings: TrainSettings
+    steering: Steering
+    focal: Focal
+
+    @property
+    def prior(self) -> str:
+        """The name of the prior: what the steering asks for, else the settings."""
+        return self.settings.prior if self.steering.prior == "preset" else self.steering.prior
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The distinct caption templates, in order."""
+        return tuple(dict.fromkeys(c for of_one in self.exemplars.captions for c in of_one))
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The caption templates to encode: the distinct ones, then their swapped forms where they are asked for."""
+        return self.captions + (tuple(map(swapped, self.captions)) if self.steering.swap else ())
+
+    def key_parts(self, size: int) -> dict[str, str]:
+        """Name of an input -> text that changes with it, for all but the number of steps; size: of the pictures."""
+        given = {
+            f.name.replace("_", " "): getattr(values, f.name)
+            for values in (self.focal, self.steering, self.settings)
+            for f in dataclasses.fields(values)
+        }
+        del given["steps"]
+        given |= {"prior": self.prior, "training size": size, "captions": self.exemplars.captions}
+        pictures = hashlib.sha256()
+        for picture in self.exemplars.each_fitted(size):
+            pictures.update(picture.tobytes())
+        return {name: str(value) for name, value in given.items()} | {"pictures": pictures.hexdigest()}
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What stays the same during a training, as tensors.
+
+    mean, std: the first stage's posterior in the model's scale, float32 [n, ...]; captions: for each exemplar the
+    numbers of its templates; negatives: for each template the numbers of its entity words, every occurrence;
+    always_negative: numbers of the words that count for every sample; swapped: for each template the number of its
+    swapped form, where that is asked for; basis_rows, negative_rows: encoder key -> input token embeddings, float32
+    [words, d]; norms: encoder key -> mean norm of the vocabulary; rates: encoder key -> learning rate in units of
+    CLIP's, 1 for CLIP itself.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    captions: tuple[tuple[int, ...], ...]
+    negatives: tuple[tuple[int, ...], ...]
+    basis_rows: dict[str, torch.Tensor]
+    negative_rows: dict[str, torch.Tensor]
+    norms: dict[str, float]
+    always_negative: tuple[int, ...] = ()
+    swapped: tuple[int, ...] = ()
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)

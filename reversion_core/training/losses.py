@@ -1,0 +1,104 @@
+"""The losses of an update, a row each: the update, its record, the charts and the CSV read this table.
+
+A loss of pictures has a value for each piece of a micro-batch that goes through the network at once; a loss of words
+has one for each micro-batch and touches R only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..method.steering import Steering, steering_loss
+from ..method.swap import swap_loss
+from .inputs import TrainingData, TrainingInputs
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """Everything random in one micro-batch of b samples."""
+
+    exemplars: torch.Tensor  # int64 [b]
+    captions: tuple[int, ...]  # b numbers of templates
+    timesteps: torch.Tensor  # int64 [b]
+    posterior: torch.Tensor  # standard normal [b, ...], for the sample of the first stage's posterior
+    noise: torch.Tensor  # standard normal [b, ...]
+    positives: torch.Tensor  # int64 [b, P], numbers of basis words
+
+    def split(self, size):
+        """The same samples in pieces of at most `size`."""
+        tensors = (self.exemplars, self.timesteps, self.posterior, self.noise, self.positives)
+        pieces = zip(*(tensor.split(size) for tensor in tensors), strict=True)
+        for start, (exemplars, *others) in zip(range(0, len(self.captions), size), pieces, strict=True):
+            yield MicroBatch(exemplars, self.captions[start : start + size], *others)
+
+
+class Errors:
+    """The denoising errors of a piece, METHOD eq. 1: mean square of each sample, float32 [b]; computed once each."""
+
+    def __init__(self, model, data: TrainingData, piece: MicroBatch, features):
+        """features: number of a template -> its text features, to which gradients flow."""
+        self._model, self._data, self._piece, self._features = model, data, piece, features
+
+    def _of(self, templates):
+        piece, data = self._piece, self._data
+        x0 = data.mean[piece.exemplars] + data.std[piece.exemplars] * piece.posterior
+        features = [self._features[t] for t in templates]
+        error = self._model.prediction_error(x0, piece.noise, piece.timesteps, features)
+        return error.square().flatten(1).mean(1)
+
+    @cached_property
+    def of_captions(self) -> torch.Tensor:
+        return self._of(self._piece.captions)
+
+    @cached_property
+    def of_swapped(self) -> torch.Tensor:
+        return self._of([self._data.swapped[c] for c in self._piece.captions])
+
+
+@dataclass(frozen=True)
+class Loss:
+    """title: of its chart; weight(inputs): its factor in the sum, 0 leaves it out; one of the two functions."""
+
+    title: str
+    weight: Callable[[TrainingInputs], float]
+    of_pictures: Callable[[Errors], torch.Tensor] | None = None
+    of_words: Callable[[dict, TrainingData, MicroBatch, Steering], torch.Tensor] | None = None
+
+
+def _steer(relation, data, batch, steering):
+    """METHOD eq. 2 on one micro-batch, in the mean over the text encoders."""
+    negatives = [word for c in batch.captions for word in (*data.negatives[c], *data.always_negative)]
+    losses = [
+        steering_loss(
+            vectors,
+            data.basis_rows[key][batch.positives.flatten()],
+            data.negative_rows[key][negatives],
+            steering.temperature,
+        )
+        for key, vectors in relation.items()
+    ]
+    return torch.stack(losses).mean()
+
+
+LOSSES = {
+    "denoise": Loss(
+        "denoising loss",
+        lambda inputs: inputs.settings.denoise_weight,
+        of_pictures=lambda errors: errors.of_captions.mean(),
+    ),
+    "steer": Loss(
+        "steering loss", lambda inputs: 0.0 if inputs.prior == "none" else inputs.steering.weight, of_words=_steer
+    ),
+    "swap": Loss(
+        "contrast with swapped captions",
+        lambda inputs: inputs.steering.swap,
+        of_pictures=lambda errors: swap_loss(errors.of_captions, errors.of_swapped),
+    ),
+}
+
+
+def weights(inputs: TrainingInputs) -> dict[str, float]:
+    """Name -> weight of the losses that a training uses."""
+    return {name: weight for name, loss in LOSSES.items() if (weight := loss.weight(inputs))}

@@ -1,0 +1,63 @@
+"""From the host's sockets to what a training needs: checks before any work, then tensors."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .. import host
+from ..errors import ReVersionError
+from ..method.words import entity_words
+from .inputs import TrainingData, TrainingInputs
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens."""
+
+    family: str
+    size: int
+    tokens: list
+
+
+def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
+    """Refuse what cannot work before anything is loaded or computed."""
+    family, native = host.check_pair(model, clip, node)
+    if vae is None:
+        raise ReVersionError(node, "vae", "the checkpoint has no VAE", "load one with Load VAE")
+    initial = inputs.settings.initial_word.strip()
+    for key in host.encoder_keys(clip):
+        if len(host.token_ids(clip, key, initial)) != 1:
+            raise ReVersionError(
+                node, "initial_word", f"'{initial}' is not one token of the text encoder", "use a word such as 'and'"
+            )
+        several = [word for word in inputs.steering.basis if len(host.token_ids(clip, key, word)) != 1]
+        if several:
+            raise ReVersionError(
+                node,
+                "steering",
+                f"'{several[0]}' of the word basis is not one token",
+                "take it out of ReVersion Steering",
+            )
+    tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
+    return Checked(family, inputs.exemplars.training_size(native), tokens)
+
+
+def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
+    """The inputs as tensors; call it inside `host.borrowing`, so that they can take part in autograd."""
+    captions, steering = inputs.captions, inputs.steering
+    number = {caption: i for i, caption in enumerate(captions)}
+    words_of = [entity_words(c, steering.basis, inputs.settings.initial_word) for c in captions]
+    words = tuple(dict.fromkeys(word for of_one in (*words_of, steering.extra_negatives) for word in of_one))
+    word_number = {word: i for i, word in enumerate(words)}
+    keys = host.encoder_keys(clip)
+    return TrainingData(
+        mean=mean.clone(),
+        std=std.clone(),
+        captions=tuple(tuple(number[c] for c in of_one) for of_one in inputs.exemplars.captions),
+        negatives=tuple(tuple(word_number[w] for w in of_one) for of_one in words_of),
+        basis_rows={key: host.word_rows(clip, key, steering.basis).cpu() for key in keys},
+        negative_rows={key: host.word_rows(clip, key, words).cpu() for key in keys},
+        norms={key: float(host.vocabulary_norm(clip, key)) for key in keys},
+        always_negative=tuple(word_number[w] for w in steering.extra_negatives),
+        swapped=tuple(range(len(captions), len(inputs.templates))),
+    )

@@ -1,0 +1,194 @@
+"""A run that was stopped goes on as if it never had been, and nothing learned is lost."""
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from training import Stop, learn, stop_at
+
+
+class Seen(list):
+    """The steps at which a run reported."""
+
+    def __call__(self, learner, previews):
+        self.append(learner and learner.step)
+
+
+def vectors(learned):
+    return learned.relation.vectors["clip_l"]
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(core, loaded, drawn, tmp_path):
+    unbroken = learn(core, loaded, drawn, tmp_path / "unbroken", steps=5)
+    seen = Seen()
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(3), steps=5)
+    resumed = learn(core, loaded, drawn, tmp_path, seen, steps=5)
+    assert seen == [None, 4, 5]
+    assert torch.equal(vectors(resumed), vectors(unbroken)) and resumed.history == unbroken.history
+
+
+def test_a_stopped_run_keeps_its_previews(core, loaded, drawn, tmp_path):
+    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    unbroken = learn(core, loaded, drawn, tmp_path / "unbroken", keep=keep, steps=5)
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(3), keep, steps=5)
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep, steps=5)
+    assert len(unbroken.previews) == 3
+    assert all((a == b).all() for a, b in zip(resumed.previews, unbroken.previews, strict=True))
+
+
+def test_without_resume_it_starts_anew(core, loaded, drawn, tmp_path):
+    seen = Seen()
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(2), steps=3)
+    learn(
+        core,
+        loaded,
+        drawn,
+        tmp_path,
+        seen,
+        {"resume": False},
+        steps=3,
+    )
+    assert seen == [None, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("preset", "precision", "schedule"),
+    [
+        ("balanced", "auto", "cosine"),
+        ("balanced", "bf16", "constant"),
+        ("fast", "bf16", "linear"),
+        ("paper", "fp32", "constant"),
+    ],
+)
+def test_every_order_of_a_short_and_a_long_run_gives_what_unbroken_ones_give(
+    core, loaded, drawn, tmp_path, preset, precision, schedule
+):
+    given = dataclasses.asdict(core.settings.PRESETS[preset])
+    given |= {"batch_size": 1, "accumulation": 1, "precision": precision, "schedule": schedule}
+
+    def run(folder, steps, watch=lambda learner, previews: None):
+        return learn(core, loaded, drawn, tmp_path / folder, watch, **{**given, "steps": steps})
+
+    unbroken = {steps: run(f"unbroken {steps}", steps) for steps in (2, 4)}
+    run("longer", 2)
+    seen = Seen()
+    assert torch.equal(vectors(run("longer", 4, seen)), vectors(unbroken[4]))
+    assert seen == ([None, 3, 4] if schedule == "constant" else [None, 1, 2, 3, 4])
+    assert torch.equal(vectors(run("longer", 2)), vectors(unbroken[2]))
+    with pytest.raises(Stop):
+        run("shorter", 4, stop_at(1))
+    assert torch.equal(vectors(run("shorter", 2)), vectors(unbroken[2]))
+    assert torch.equal(vectors(run("shorter", 4)), vectors(unbroken[4]))
+
+
+def test_changed_inputs_start_anew_and_say_why(core, loaded, drawn, tmp_path, caplog):
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(2), steps=3)
+    seen = Seen()
+    with caplog.at_level(logging.INFO):
+        learn(core, loaded, drawn, tmp_path, seen, steps=3, seed=5)
+    assert seen == [None, 1, 2, 3]
+    assert "starts anew; since the latest run these changed: seed (0 -> 5)" in caplog.text
+
+
+def test_it_is_saved_every_few_steps(core, loaded, drawn, tmp_path):
+    saved = []
+
+    def look(learner, previews):
+        files = list(tmp_path.glob("runs/*/relation.safetensors"))
+        saved.append(files and core.relation.load(files[0]).metadata["reversion.steps_done"])
+
+    learn(core, loaded, drawn, tmp_path, look, {"every": 2}, steps=5)
+    assert saved == [[], [], "2", "2", "4", "4"]
+
+
+def test_a_damaged_state_is_left_alone(core, loaded, drawn, tmp_path, caplog):
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(2), steps=3)
+    (state,) = tmp_path.glob("runs/*/state.safetensors")
+    state.write_bytes(state.read_bytes()[:100])
+    seen = Seen()
+    learn(core, loaded, drawn, tmp_path, seen, steps=3)
+    assert seen == [None, 1, 2, 3] and "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["relation.safetensors", "log.csv"])
+def test_a_damaged_result_does_not_stand_in_the_way(core, loaded, drawn, tmp_path, file):
+    first = learn(core, loaded, drawn, tmp_path)
+    (damaged,) = tmp_path.glob(f"runs/*/{file}")
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    again = learn(core, loaded, drawn, tmp_path)
+    assert torch.equal(vectors(again), vectors(first)) and again.history == first.history
+    assert (
+        core.relation.load(next(tmp_path.glob("runs/*/relation.safetensors"))).metadata["reversion.steps_done"] == "2"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(core, loaded, drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full_disk)
+    seen = Seen()
+    with pytest.raises(core.errors.ReVersionError, match="autosave.*No space left on device"):
+        learn(core, loaded, drawn, tmp_path, seen)
+    assert seen == []
+
+
+def test_a_disk_that_fills_up_on_the_way_costs_nothing_that_was_learned(
+    core, loaded, drawn, tmp_path, monkeypatch, caplog
+):
+    plain = learn(core, loaded, drawn, tmp_path / "plain")
+
+    def fill_up(learner, previews):
+        monkeypatch.setattr(os, "fsync", full_disk)
+
+    assert torch.equal(vectors(learn(core, loaded, drawn, tmp_path, fill_up)), vectors(plain))
+    assert "could not save the relation so far" in caplog.text
+
+
+def full_disk(descriptor):
+    raise OSError(28, os.strerror(28))
+
+
+def test_a_state_that_is_readable_but_wrong_is_set_aside(core, loaded, drawn, tmp_path):
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(2), steps=3)
+    (state,) = tmp_path.glob("runs/*/state.safetensors")
+    save_file({"history": torch.zeros(2, 5)}, state)
+    seen, told = Seen(), []
+    learn(core, loaded, drawn, tmp_path, seen, {"tell": told.append}, steps=3)
+    assert seen == [None, 1, 2, 3] and "cannot be used (it lacks" in told[0]
+    assert state.with_suffix(".damaged").exists()
+
+
+def test_old_runs_are_pruned_but_not_those_of_the_last_days(core, loaded, drawn, tmp_path):
+    old, recent = tmp_path / "runs" / "2020-01-01_000000_old_{}_2", tmp_path / "runs" / "2020-01-01_000000_new_{}_2"
+    days = 86_400
+    for i in range(25):
+        for kind, age in ((old, 30 * days), (recent, days)):
+            folder = Path(str(kind).format(i))
+            folder.mkdir(parents=True)
+            (folder / "state.safetensors").write_bytes(b"x")
+            os.utime(folder / "state.safetensors", (time.time() - age, time.time() - age))
+    partial = tmp_path / "runs" / ".killed.partial"
+    partial.write_bytes(b"x")
+    os.utime(partial, (0, 0))
+    learn(core, loaded, drawn, tmp_path)
+    names = [path.name for path in (tmp_path / "runs").iterdir()]
+    assert sum("_new_" in name for name in names) == 25 and sum("_old_" in name for name in names) == 0
+    assert ".killed.partial" not in names
+
+
+def test_the_file_says_what_it_was_made_with_and_went_on_from(core, loaded, drawn, tmp_path):
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(1), steps=2)
+    made_with = json.loads(learn(core, loaded, drawn, tmp_path, steps=2).relation.metadata["reversion.made_with"])
+    assert made_with["torch"] == torch.__version__ and made_with["pack"] == core.run.VERSION
+    assert made_with["resumed_from"][0]["step"] == 1 and made_with["resumed_from"][0]["pack"] == core.run.VERSION
