@@ -8,7 +8,7 @@ ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | 
 PYTHON := $(ENV)/bin/python
 export COMFYUI_PATH
 
-.PHONY: setup demo test browser ui lint release-check benchmark speed clean
+.PHONY: setup demo test browser ui pages lint release-check benchmark speed clean
 
 setup: $(ENV)/.ready
 
@@ -33,6 +33,10 @@ benchmark: setup
 
 speed: setup
 	$(PYTHON) -m lab.bench.speed
+
+# The tables of the help pages and the English locale, from the nodes' schemas.
+pages: setup
+	$(PYTHON) -m lab.tools.help_pages
 
 lint: .venv/.tools
 	.venv/bin/ruff check .

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from lab.harness.comfyui import ROOT
+from lab.tools import help_pages
 
 SNAPSHOT = ROOT / "tests" / "host" / "widgets.json"
 
@@ -15,10 +16,6 @@ def schemas(reversion):
     from reversion_pack.nodes import NODES
 
     return {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
-
-
-def shown(port):
-    return port.display_name or port.id
 
 
 def test_everything_has_a_tooltip(schemas):
@@ -33,9 +30,8 @@ def test_every_node_has_a_help_page_that_says_what_the_tooltips_say(schemas):
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "web" / "docs").glob("*.md")}
     assert pages.keys() == schemas.keys()
     for name, schema in schemas.items():
-        for port in [*schema.inputs, *schema.outputs]:
-            tooltip = re.sub(r"(?<!`)(<\w+>)(?!`)", r"`\1`", port.tooltip)
-            assert f"| `{shown(port)}` | {tooltip} |" in pages[name], (name, port.id)
+        assert help_pages.with_tables(pages[name], schema) == pages[name], f"{name}: run 'make pages'"
+        assert all(f"| `{help_pages.shown(port)}` |" in pages[name] for port in [*schema.inputs, *schema.outputs]), name
         # Markdown would swallow a bare <R> as a tag.
         assert not re.search(r"(?<!`)<\w+>", re.sub(r"`[^`]*`", "", pages[name])), name
         for heading in ("When to use it", "Example"):
@@ -44,17 +40,7 @@ def test_every_node_has_a_help_page_that_says_what_the_tooltips_say(schemas):
 
 def test_locale_is_the_schema(schemas):
     locale = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert locale == {
-        name: {
-            "display_name": schema.display_name,
-            "description": schema.description,
-            "inputs": {i.id: {"name": shown(i), "tooltip": i.tooltip} for i in schema.inputs},
-            "outputs": {
-                str(number): {"name": shown(o), "tooltip": o.tooltip} for number, o in enumerate(schema.outputs)
-            },
-        }
-        for name, schema in schemas.items()
-    }
+    assert locale == {name: help_pages.locale(schema) for name, schema in schemas.items()}, "run 'make pages'"
 
 
 def test_saved_workflows_keep_their_widgets(schemas):

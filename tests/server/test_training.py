@@ -1,5 +1,6 @@
 """Loader -> trainer -> prompts through a real server."""
 
+import shutil
 import time
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_second_queue_does_not_train_again_and_a_new_seed_does(host_server, exem
     time.sleep(1.5)
     again = _ran_nodes(host_server, graph | saved("thrice"))
     assert "train" in again
-    assert "this relation was learned before" in host_server.log.read_text()
+    assert "learned before: taken from" in host_server.log.read_text()
     assert torch.equal(vectors(host_server, "once"), vectors(host_server, "thrice"))
     host_server.run(graphs.learn(exemplars, **SHORT, training_seed=22) | saved("other"))
     assert not torch.equal(vectors(host_server, "once"), vectors(host_server, "other"))
@@ -95,8 +96,8 @@ def _ran_nodes(host_server, graph):
 
 def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exemplars, probe):
     was = probe()
-    kept = host_server.folder / "models" / "embeddings" / "reversion-autosave"
-    before = set(kept.glob("*"))
+    runs = host_server.folder / "output" / "reversion" / "runs"
+    before = set(runs.glob("*"))
     graph = graphs.learn(exemplars, preset="fast", steps=500, training_seed=31) | saved("never")
     with host_server.following(graph, "train") as (job, progress):
         assert next(progress) == (0, 500)
@@ -105,13 +106,15 @@ def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exem
         entry = host_server.wait(job, 30)
     assert server.failure(entry) == "interrupted"
     assert probe() == was
-    (file,) = set(kept.glob("*")) - before
-    partial = relation.load(file)
+    (run,) = set(runs.glob("*")) - before
+    partial = relation.load(run / "relation.safetensors")
     assert int(partial.metadata["reversion.steps_done"]) in (step, step + 1)
 
+    embeddings = host_server.folder / "models" / "embeddings"
+    shutil.copy(run / "relation.safetensors", embeddings / "partial.safetensors")
     graph = {
         "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
-        "load": graphs.node("ReVersionLoadRelation", relation=f"reversion-autosave/{file.name}"),
+        "load": graphs.node("ReVersionLoadRelation", relation="partial.safetensors"),
         "apply": apply(("load", 0)),
     } | graphs.draw("partial", "red circle <R> blue square", 7, clip=("apply", 0), steps=2)
     assert pixels(host_server, host_server.run(graph), "partial").shape == (64, 64, 3)
