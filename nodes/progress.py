@@ -9,7 +9,7 @@ from comfy_api.latest import ui
 from ..reversion_core.report import charts
 
 SECONDS_BETWEEN_CHARTS = 2.0
-CHART_SIDE = 640
+CARD_SIDE = 1200  # pixels; the host shrinks a larger card
 
 
 def show_text(node, text):
@@ -25,11 +25,12 @@ def show_text(node, text):
 
 
 class TrainingProgress:
-    """Progress on the node: the bar, the curves so far with the latest preview, and the cancel button."""
+    """Progress on the node: the bar, a card with the time left and the curves, what happened, and the cancel button."""
 
-    def __init__(self, steps):
-        self.steps, self.bar = steps, comfy.utils.ProgressBar(steps)
+    def __init__(self, node, steps):
+        self.node, self.steps, self.bar = node, steps, comfy.utils.ProgressBar(steps)
         self.began, self.first, self.shown = time.monotonic(), None, 0.0
+        self.history, self.sample, self.message = [], None, ""
 
     def __call__(self, learner, previews):
         # The bar skips updates that come fast, and with them the look at the cancel button.
@@ -40,9 +41,28 @@ class TrainingProgress:
         now = time.monotonic()
         if self.first is None:
             self.first, self.began = learner.step - 1, now
+        self.history, self.sample = learner.history, previews[-1] if previews else None
         picture = None
         if now - self.shown > SECONDS_BETWEEN_CHARTS or learner.step == self.steps:
             self.shown = now
             left = (now - self.began) / max(learner.step - self.first, 1) * (self.steps - learner.step)
-            picture = charts.progress_card(learner.history, self.steps, left, previews[-1] if previews else None)
-        self.bar.update_absolute(learner.step, self.steps, picture and ("JPEG", picture, CHART_SIDE))
+            minutes, seconds = divmod(round(left), 60)
+            picture = self._card(f"Step {learner.step} of {self.steps}, {minutes}:{seconds:02} left")
+        self.bar.update_absolute(learner.step, self.steps, picture)
+
+    def tell(self, text):
+        """Say what happened, on the card and as the node's text."""
+        self.message = text
+        show_text(self.node, text)
+        done = len(self.history)
+        self.bar.update_absolute(done, self.steps, self._card(f"Step {done} of {self.steps}"))
+
+    def finish(self, result):
+        """The last card of a training, also where it came from disk; returns the ui output for the history."""
+        self.history, self.sample = result.history, result.previews[-1] if result.previews else None
+        self.message = "\n".join(result.messages)
+        self.bar.update_absolute(self.steps, self.steps, self._card(f"Learned in {len(self.history)} steps"))
+        return show_text(self.node, f"Learned in {len(self.history)} steps.\n{self.message}".strip())
+
+    def _card(self, headline):
+        return "JPEG", charts.progress_card(headline, self.history, self.sample, self.message), CARD_SIDE

@@ -11,11 +11,17 @@ from ..reversion_core.training.loop import TITLES
 from ..reversion_core.training.optimizers import OPTIMIZERS
 from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
-from .progress import TrainingProgress, show_text
+from .progress import TrainingProgress
 from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
 MEMORY = ("auto", "low")
+
+
+def _amount(preset):
+    """How much a preset trains, in words."""
+    settings = PRESETS[preset]
+    return f"{settings.steps} steps of {settings.batch_size * settings.accumulation} pictures"
 
 
 def _settings_inputs():
@@ -25,8 +31,9 @@ def _settings_inputs():
             "preset",
             options=list(PRESETS),
             default="balanced",
-            tooltip="balanced: good relations in reasonable time. fast: a first look. paper: the published "
-            "setting. Whatever is 0 or 'preset' below comes from here.",
+            tooltip=f"balanced ({_amount('balanced')}): good relations in reasonable time. fast ({_amount('fast')}): a "
+            f"first look. paper ({_amount('paper')}): the published setting. Whatever is 0 or 'preset' below comes "
+            "from here.",
         ),
         io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Updates of <R>. 0: as the preset says."),
         io.Int.Input(
@@ -99,8 +106,8 @@ def _run_inputs():
             default=0,
             min=0,
             max=10_000,
-            tooltip="Draw a picture with <R> every so many steps, always from the same noise. 0: none. Each "
-            "takes as long as a picture does.",
+            tooltip="Draw a picture with <R> every so many steps, always from the same noise, and at the end. 0: only "
+            "at the end.",
         ),
         io.String.Input(
             "preview_prompt",
@@ -177,7 +184,7 @@ class ReVersionTrain(io.ComfyNode):
                 io.Image.Output(
                     "samples",
                     display_name="samples",
-                    tooltip="The previews, in order; the report again where there are none.",
+                    tooltip="The previews, in order.",
                 ),
             ],
         )
@@ -232,6 +239,7 @@ class ReVersionTrain(io.ComfyNode):
         prompt = preview_prompt.strip() or first.replace(SLOT, PLACEHOLDER)
         if PLACEHOLDER not in prompt:
             raise ReVersionError(cls.NAME, "preview_prompt", f"it has no {PLACEHOLDER}", "write 'cat <R> stone'")
+        progress = TrainingProgress(cls, settings.steps)
         options = run.RunOptions(
             folder=places.runs_folder(),
             label=first.replace(SLOT, "R"),
@@ -240,10 +248,10 @@ class ReVersionTrain(io.ComfyNode):
             previews=previews,
             prompt=prompt,
             low_memory=memory == "low",
-            tell=lambda text: show_text(cls, text),
+            tell=progress.tell,
         )
-        learned = run.learn_relation(model, clip, vae, inputs, options, TrainingProgress(settings.steps), cls.NAME)
+        learned = run.learn_relation(model, clip, vae, inputs, options, progress, cls.NAME)
         report = as_image(charts.training_report(learned.history, TITLES))
-        samples = as_images(learned.previews) if learned.previews else report
         loss_map = {"loss": [record["loss"] for record in learned.history]}
-        return io.NodeOutput(learned.relation, loss_map, report, samples)
+        samples = as_images(learned.previews) if learned.previews else None
+        return io.NodeOutput(learned.relation, loss_map, report, samples, ui=progress.finish(learned))

@@ -4,7 +4,7 @@ from .borrowing import fingerprint, load_for_training
 from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
 from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
-from .memory import empty_cache, is_out_of_memory, out_of_memory_told, tell_memory
+from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told, tell_memory
 from .model import HostModel, borrowing
 from .preview import sample
 from .sampling import FocalGuider, focal_sigmas
@@ -36,6 +36,7 @@ __all__ = [
     "fingerprint",
     "focal_sigmas",
     "identity",
+    "is_interruption",
     "is_out_of_memory",
     "out_of_memory_told",
     "provenance",

@@ -23,6 +23,11 @@ def is_out_of_memory(error) -> bool:
     return isinstance(error, comfy.model_management.OOM_EXCEPTION)
 
 
+def is_interruption(error) -> bool:
+    """Whether an exception is the artist's Cancel: an Exception up to ComfyUI 0.19."""
+    return isinstance(error, comfy.model_management.InterruptProcessingException)
+
+
 @contextlib.contextmanager
 def out_of_memory_told(make_error):
     """Raises make_error() where the host runs out of memory inside."""

@@ -1,32 +1,53 @@
-"""Line charts with Pillow, since matplotlib is not a package that the host has."""
+"""Charts with Pillow, since matplotlib is not a package that the host has.
+
+Letters are large, because a node shows a picture at about half its size.
+"""
+
+import textwrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 INK, GRID, PAPER = (40, 40, 40), (222, 222, 222), (255, 255, 255)
 LINES = ((31, 110, 190), (220, 90, 30), (60, 150, 70), (140, 80, 170))
-MARGIN = 46
+WIDTH = 640  # of a card
+HEADLINE, TEXT = 38, 22  # heights of letters in pixels
+SMALLEST_SPAN = 0.05  # of the values' size: an axis never magnifies rounding
 
 
-def line_chart(title, series, x_label, size=(640, 300)):
+def font(size):
+    """Pillow's own font at a height in pixels."""
+    return ImageFont.load_default(size)
+
+
+def axis_range(values):
+    """(lowest, highest) of an axis for values [n], those that are not finite left out."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    smallest = max(SMALLEST_SPAN * max(abs(low), abs(high)), 1e-9)
+    if high - low < smallest:
+        middle = (low + high) / 2
+        low, high = middle - smallest / 2, middle + smallest / 2
+    return low, high
+
+
+def line_chart(title, series, x_label, size=(WIDTH, 320)):
     """A chart of named series of numbers drawn over 1 .. n: PIL image. Values that are not finite are left out."""
     image = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default()
-    left, top, right, bottom = MARGIN + 10, 28, size[0] - 14, size[1] - 34
-    values = np.concatenate([np.asarray(v, dtype=np.float64) for v in series.values()])
-    values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
+    draw, letters = ImageDraw.Draw(image), font(TEXT)
+    left, top, right, bottom = 92, TEXT + 20, size[0] - 16, size[1] - TEXT - 18
+    low, high = axis_range(np.concatenate([np.asarray(v, dtype=np.float64) for v in series.values()]))
     longest = max((len(v) for v in series.values()), default=1)
-    for i in range(5):
-        y = bottom - (bottom - top) * i / 4
-        draw.line([(left, y), (right, y)], fill=GRID)
-        draw.text((4, y - 6), f"{low + (high - low) * i / 4:.3g}", fill=INK, font=font)
-    draw.text((left, 6), title, fill=INK, font=font)
-    draw.text((left, bottom + 8), "1", fill=INK, font=font)
-    draw.text((right - 60, bottom + 8), f"{x_label} {longest}", fill=INK, font=font)
+    for i in range(4):
+        y = bottom - (bottom - top) * i / 3
+        draw.line([(left, y), (right, y)], fill=GRID, width=2)
+        draw.text((left - 8, y), f"{low + (high - low) * i / 3:.3g}", fill=INK, font=letters, anchor="rm")
+    draw.text((8, 6), title, fill=INK, font=letters)
+    draw.text((left, bottom + 8), "1", fill=INK, font=letters)
+    draw.text((right, bottom + 8), f"{x_label} {longest}", fill=INK, font=letters, anchor="ra")
+    at = right
     for i, (name, line) in enumerate(series.items()):
         colour = LINES[i % len(LINES)]
         points = [
@@ -35,8 +56,10 @@ def line_chart(title, series, x_label, size=(640, 300)):
             if np.isfinite(v)
         ]
         if len(points) > 1:
-            draw.line(points, fill=colour, width=2)
-        draw.text((right - 110 * (len(series) - i), 6), name, fill=colour, font=font)
+            draw.line(points, fill=colour, width=3)
+        if len(series) > 1:
+            draw.text((at, 6), name, fill=colour, font=letters, anchor="ra")
+            at -= draw.textlength(name, font=letters) + 16
     return image
 
 
@@ -49,15 +72,21 @@ def smoothed(values, share=0.95):
     return result
 
 
+def _varies(values):
+    """Whether numbers change by more than rounding."""
+    return max(values) - min(values) > 1e-3 * max(abs(max(values)), 1e-9)
+
+
 def training_report(history, titles):
     """The numbers of a run over its updates, two charts a row: PIL image.
 
-    history: a record per update; titles: name of a number -> title of its chart, for those that the records have.
+    history: a record for each update; titles: name of a number -> title of its chart, for those that the records have.
+    A number that never changes, such as a norm that is kept, is left out.
     """
     charts = []
     for name, title in titles.items():
-        if name in history[0]:
-            values = [record[name] for record in history]
+        values = [record[name] for record in history if name in record]
+        if values and (name == "denoise" or _varies(values)):
             charts.append(line_chart(title, {"raw": values, "smoothed": smoothed(values)}, "step"))
     width, height = charts[0].size
     sheet = Image.new("RGB", (2 * width, (len(charts) + 1) // 2 * height), PAPER)
@@ -66,37 +95,58 @@ def training_report(history, titles):
     return sheet
 
 
-def progress_card(history, steps, seconds_left, sample):
-    """What a training node shows while it runs: PIL image. sample: the latest preview, uint8 [h, w, 3], or None."""
-    loss = [record["denoise"] for record in history]
-    minutes, seconds = divmod(round(seconds_left), 60)
-    title = f"step {len(history)} of {steps}, {minutes}:{seconds:02} left; loss"
-    charts = [
-        line_chart(title, {"raw": loss, "smoothed": smoothed(loss)}, "step", (640, 240)),
-        line_chart("norm of R", {"norm": [record["norm"] for record in history]}, "step", (640, 160)),
-    ]
-    height = sum(chart.height for chart in charts)
-    card = Image.new("RGB", (640 + (height if sample is not None else 0), height), PAPER)
-    for i, chart in enumerate(charts):
-        card.paste(chart, (0, charts[0].height * i))
+def text_lines(text, size, width=WIDTH):
+    """Text as a picture, wrapped to a width in pixels: PIL image."""
+    letters = font(size)
+    per_line = max(int((width - 16) / letters.getlength("n")), 1)
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, per_line) or [""]]
+    image = Image.new("RGB", (width, len(lines) * (size + 8) + 10), PAPER)
+    draw = ImageDraw.Draw(image)
+    for i, line in enumerate(lines):
+        draw.text((8, 6 + i * (size + 8)), line, fill=INK, font=letters)
+    return image
+
+
+def progress_card(headline, history, sample=None, message=""):
+    """What a training node shows: PIL image, `WIDTH` wide.
+
+    headline: one line, such as the step and the time left; history: a record for each update; sample: the latest
+    preview, uint8 [h, w, 3]; message: what happened last.
+    """
+    parts = [text_lines(headline, HEADLINE)]
+    if message:
+        parts.append(text_lines(message, TEXT))
+    if history:
+        loss = [record["denoise"] for record in history]
+        parts.append(line_chart("denoising loss", {"raw": loss, "smoothed": smoothed(loss)}, "step", (WIDTH, 280)))
+        norm = [record["norm"] for record in history]
+        if _varies(norm):
+            parts.append(line_chart("norm of R", {"norm": norm}, "step", (WIDTH, 200)))
     if sample is not None:
-        card.paste(Image.fromarray(sample).resize((height, height), Image.Resampling.LANCZOS), (640, 0))
+        parts.append(Image.fromarray(sample).resize((WIDTH, WIDTH), Image.Resampling.LANCZOS))
+    card = Image.new("RGB", (WIDTH, sum(part.height for part in parts)), PAPER)
+    at = 0
+    for part in parts:
+        card.paste(part, (0, at))
+        at += part.height
     return card
 
 
-def scatter_chart(title, groups, size=(760, 620)):
+def scatter_chart(title, groups, size=(900, 700)):
     """Named points by group: group -> (names, places [n, 2]). PIL image; the axes have no unit."""
     image = Image.new("RGB", size, PAPER)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
+    draw, letters, margin = ImageDraw.Draw(image), font(TEXT - 4), 70
     places = np.concatenate([np.asarray(p, dtype=np.float64) for _, p in groups.values()])
     low, high = places.min(0), places.max(0)
-    scale = (np.array(size) - 2 * MARGIN - (60, 0)) / np.maximum(high - low, 1e-9)
-    draw.text((MARGIN, 6), title, fill=INK, font=font)
+    scale = (np.array(size) - 2 * margin - (80, 0)) / np.maximum(high - low, 1e-9)
+    draw.text((margin, 6), title, fill=INK, font=font(TEXT))
+    at = margin
     for i, (group, (names, points)) in enumerate(groups.items()):
         colour = LINES[i % len(LINES)]
-        draw.text((MARGIN + 120 * i, 20), group, fill=colour, font=font)
+        draw.text((at, TEXT + 12), group, fill=colour, font=letters)
+        at += draw.textlength(group, font=letters) + 24
         for name, point in zip(names, points, strict=True):
-            x, y = MARGIN + (np.asarray(point) - low) * scale
-            draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour)
-            draw.text((x + 5, y - 6), name, fill=colour, font=font)
+            x, y = margin + (np.asarray(point) - low) * scale
+            draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
+            draw.text((x + 7, y - 10), name, fill=colour, font=letters)
     return image

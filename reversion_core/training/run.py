@@ -26,17 +26,17 @@ from .step import NotFiniteError
 class RunOptions:
     """What a run does beside learning.
 
-    folder: where the runs are kept; label: readable part of this run's folder; every, previews: updates between two
-    saves and two preview pictures, 0 for none but the last save; resume: go on from an equal run that was stopped;
-    prompt: of the previews, with `<R>`; low_memory: as little of it as possible from the start; tell: called with each
-    sentence that the artist should read.
+    folder: where the runs are kept; label: readable part of this run's folder; every: updates between two saves, 0 for
+    none but the last; previews: updates between two preview pictures, 0 for none but the last, None for none; resume:
+    go on from an equal run that was stopped; prompt: of the previews, with `<R>`; low_memory: as little of it as
+    possible from the start; tell: called with each sentence that the artist should read.
     """
 
     folder: Path
     label: str = "relation"
     every: int = 0
     resume: bool = True
-    previews: int = 0
+    previews: int | None = None
     prompt: str = ""
     low_memory: bool = False
     tell: Callable[[str], None] = lambda text: None
@@ -99,10 +99,11 @@ class _Training:
             while self.learner is None or self.learner.step < steps:
                 if not self._learn_on(latents, on_progress):
                     self._use_less_memory()
-                elif self.options.previews:
-                    with self._memory_told():
-                        self._preview(self.learner.vectors, self.learner.step)
-                        self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
+                elif self.stops:
+                    self._preview(self.learner.vectors, self.learner.step)
+                    if self.learner.step < steps:
+                        with self._memory_told():
+                            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
                     on_progress(self.learner, self.previews)
         except NotFiniteError as error:
             raise ReVersionError(
@@ -206,15 +207,24 @@ class _Training:
         """The result of an equal run that was finished: its previews, or one drawn now where they were not kept."""
         self.previews = self.folder.previews(self.stops, self.options.prompt)
         if self.stops and not self.previews:
-            with self._memory_told():
-                self._preview(learned.vectors, self.stops[-1])
+            self._preview(learned.vectors, self.stops[-1])
         return TrainingResult(learned, history, self.previews, self.messages)
 
     def _preview(self, vectors, step):
-        """One more preview; outside the borrowing, so that the host may move its models about to decode it."""
+        """One more preview; outside the borrowing, so that the host may move its models about to decode it.
+
+        A preview that fails is told and ends nothing.
+        """
         prompt, size, seed = self.options.prompt, self.checked.size, self.inputs.settings.seed
-        self.previews.append(host.sample(self.model, self.clip, self.vae, vectors, prompt, size, seed))
-        self.folder.keep_preview(step, prompt, self.previews[-1])
+        try:
+            picture = host.sample(self.model, self.clip, self.vae, vectors, prompt, size, seed)
+        except Exception as error:
+            if host.is_interruption(error):
+                raise
+            self.tell(f"the preview of step {step} could not be drawn ({str(error)[:200]}); the training goes on")
+            return
+        self.previews.append(picture)
+        self.folder.keep_preview(step, prompt, picture)
 
     def _keep(self):
         self.folder.keep(self.learner.state(), self.learner.history, self._relation(), self.made_with)
@@ -244,5 +254,7 @@ class _Training:
 
 
 def _preview_steps(steps, every):
-    """The updates after which a preview is drawn: every so many, and the last."""
-    return [*range(every, steps, every), steps] if every else []
+    """The updates after which a preview is drawn: every so many, and the last; none for None."""
+    if every is None:
+        return []
+    return [*range(every, steps, every), steps] if every else [steps]
