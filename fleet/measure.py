@@ -46,13 +46,13 @@ def timed(count, rows):
     """
     jobs = Jobs(from_api(simulated.graph(0.0)), rows)
     with simulated_hosts(count) as urls, tempfile.TemporaryDirectory() as folder, Results(folder) as results:
-        hosts = {url: driver.actor(patience=60, limit=2**24, url=url) for url in urls}
+        hosts = {url: driver.actor(run=results.run, patience=60, limit=2**24, url=url) for url in urls}
         ray.get([host.join.remote([simulated.NODE], []) for host in hosts.values()])
         with tqdm(total=len(rows), unit="job") as bar:
             began = time.monotonic()
             failed = driver.Run(hosts, jobs, range(len(rows)), results, bar).finish()
             wall = time.monotonic() - began
-        landed = len(results.done())
+        landed = len(results.done()[0])
         stats = [json.load(urllib.request.urlopen(f"{url}/system_stats")) for url in urls]
         driver.stop(list(hosts.values()))
     if failed or landed != len(rows):
