@@ -180,14 +180,17 @@ class Simulated:
         return web.Response()
 
 
-async def serve(count: int, port: int) -> None:
-    """Start hosts and say their addresses on standard output, as a JSON list; port: of the first, 0 for any."""
+async def serve(count: int, port: int, address: str) -> None:
+    """Start hosts at an IP address and say their URLs on standard output, as a JSON list.
+
+    port: of the first, 0 for any.
+    """
     urls = []
     for _ in range(count):
         runner = web.AppRunner(Simulated().app(), access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0 if urls else port).start()
-        urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        await web.TCPSite(runner, address, 0 if urls else port).start()
+        urls.append(f"http://{address}:{runner.addresses[0][1]}")
     print(json.dumps(urls), flush=True)  # noqa: T201
     await asyncio.Event().wait()
 
@@ -196,5 +199,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--address", default="127.0.0.1")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(**vars(parser.parse_args())))
