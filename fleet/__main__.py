@@ -95,7 +95,7 @@ def _hosts(arguments, urls, installation, gpus):
 
 
 def table(arguments: argparse.Namespace) -> int:
-    """Write a ready table to standard output; returns 0."""
+    """Write a ready table to standard output, in UTF-8 whatever the terminal; returns 0."""
     from . import tables
 
     if arguments.which == "benchmark":
@@ -104,6 +104,7 @@ def table(arguments: argparse.Namespace) -> int:
         )
     else:
         rows = tables.folders(arguments.folders)
+    sys.stdout.reconfigure(encoding="utf-8")
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -124,7 +125,7 @@ def count(text: str) -> int:
     return value
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fleet", description="A workflow over many hosts; see README.md.")
     commands = parser.add_subparsers(required=True)
     running = commands.add_parser("run", help="run a workflow for every row of a table")
