@@ -1,3 +1,6 @@
+"""What can go wrong, by whose doing."""
+
+
 class FleetError(RuntimeError):
     """What was asked for cannot be done; the message is for the user."""
 
