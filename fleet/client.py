@@ -1,263 +1,232 @@
-"""One ComfyUI over HTTP and websocket. Nothing that it sends is trusted: not its sizes, and not its file names."""
+"""One ComfyUI over HTTP and websocket. Nothing that it sends is trusted: not its sizes, its files, nor its patience."""
 
 import asyncio
 import contextlib
-import ipaddress
-import json
-import re
+import time
 import uuid
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from .errors import FleetError, HostError, HostLost, JobFailed
+from . import answers, origin
+from .errors import HostFault, HostLost, JobFailed
+from .messages import Messages
 
 LARGEST_ANSWER = 64 * 2**20  # bytes of JSON
-QUIET = 2.0  # seconds without a message after which the host is asked
-FETCHED = re.compile(
-    r"(.*)\.(png|jpe?g|webp|gif|avif|tiff?|bmp|exr|mp4|webm|mkv|mov|flac|mp3|wav|ogg|opus|txt|json|latent|safetensors|glb)",
-    re.IGNORECASE,
-)
-LONGEST_NAME = 80
-LONGEST_TEXT = 10_000
+ANSWER_SECONDS = 120.0  # for a whole answer, however steadily it drips
+FILE_SECONDS = 900.0  # for a whole file
+QUIET = 2.0  # seconds without a message about the job after which the host is asked
+LONGEST_UNASKED = 30.0  # seconds after which it is asked in any case
+GONE = (502, 503, 504)  # what a proxy says for a host that is not there
 
 
-def checked_url(text):
-    """The address of a host as http(s)://name[:port]. Raises FleetError for anything else."""
-    try:
-        parts = urlsplit(text.strip())
-        name, port = parts.hostname or "", parts.port
-        if ":" in name:
-            ipaddress.IPv6Address(name)
-            name = f"[{name}]"
-        elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name):
-            raise ValueError("it has no proper host name")
-        if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.path not in ("", "/"):
-            raise ValueError("it has a user, a path or another scheme")
-        if parts.query or parts.fragment:
-            raise ValueError("it has a query")
-    except ValueError as error:
-        raise FleetError(f"{text!r} is not an address such as http://127.0.0.1:8188: {error}") from error
-    return f"{parts.scheme}://{name}" + (f":{port}" if port else "")
+class NotThisJobs(Exception):
+    """Files that a host names were not made by this job; nodes: those that it says saved them."""
 
-
-def landing_name(job, number, name):
-    """Where a host's file lands: under the job's id, flat, with a known suffix; the same wherever the job ran."""
-    if not isinstance(name, str) or re.search(r"[/\\:\x00-\x1f]|^\.", name):
-        raise JobFailed(f"the host names a file {name!r}, which is refused")
-    if not (known := FETCHED.fullmatch(name)):
-        raise JobFailed(f"the host names a file {name!r}, which is of no kind that is fetched")
-    stem = re.sub(r"_\d{5}_?$", "", known[1])  # the host's own counter
-    return f"{job}-{number:03}-{re.sub(r'[^A-Za-z0-9_-]+', '_', stem)[:LONGEST_NAME]}.{known[2].lower()}"
-
-
-def choices(spec):
-    """The options of a combo input in a schema, of either form; None where it is no combo."""
-    if isinstance(spec[0], list):
-        return spec[0]
-    return spec[1].get("options") if spec[0] == "COMBO" and len(spec) > 1 else None
+    def __init__(self, names, nodes):
+        super().__init__(f"what it has under the name {names[0]} was not made by this job")
+        self.nodes = nodes
 
 
 class Client:
-    """url: as `checked_url` gives it. What is lost on the way raises HostLost, a job that fails JobFailed."""
+    """url: as `checked_url` gives it; run: the id of the run that asks, 32 hexadecimal digits.
 
-    def __init__(self, url):
-        self.url, self.id = url, uuid.uuid4().hex
-        self.session = self.socket = None
+    What is lost on the way raises HostLost, an answer that is not ComfyUI's HostFault, a job that fails JobFailed.
+    asked: the prompt that this client gave to the host and that the host is not done with.
+    """
+
+    def __init__(self, url: str, run: str):
+        self.url, self.run_id, self.id = url, uuid.UUID(run), uuid.uuid4().hex
+        self.session = self.messages = self.asked = None
         self.progress = ""
 
-    async def close(self):
+    async def close(self) -> None:
         if self.session:
             await self.session.close()
-        self.session = self.socket = None
+        self.session = self.messages = None
+
+    def _open(self):
+        if not self.session:
+            tracing = aiohttp.TraceConfig()
+            tracing.on_request_redirect.append(_refuse_redirect)
+            self.session = aiohttp.ClientSession(trace_configs=[tracing])
+            self.messages = Messages(self.session, self.url, self.id)
+        return self.session
 
     @contextlib.asynccontextmanager
-    async def _asking(self, method, path, **more):
-        if not self.session:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
-            self.session = aiohttp.ClientSession(timeout=timeout)
+    async def _asking(self, method, path, seconds, **more):
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=10)
         try:
-            async with self.session.request(method, f"{self.url}/{path}", allow_redirects=False, **more) as response:
-                if response.status in (502, 503, 504):
+            async with self._open().request(
+                method, f"{self.url}/{path}", allow_redirects=False, timeout=timeout, **more
+            ) as response:
+                if response.status in GONE:
                     raise HostLost(f"HTTP {response.status}")
+                if response.status >= 500 or 300 <= response.status < 400:
+                    raise HostFault(f"it answers HTTP {response.status} to /{path}")
                 yield response
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except asyncio.TimeoutError as error:
+            raise HostLost(f"no whole answer to /{path} within {seconds:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise HostLost(str(error) or type(error).__name__) from error
 
-    async def get(self, path):
-        """A JSON answer."""
-        async with self._asking("GET", path) as response:
+    async def get(self, path: str, seconds: float | None = None) -> dict:
+        """A JSON object; seconds: for the whole answer."""
+        async with self._asking("GET", path, seconds or ANSWER_SECONDS) as response:
             body = await _capped(response, LARGEST_ANSWER)
             if response.status != 200:
-                raise HostError(f"it answers HTTP {response.status} to /{path}")
-        return _parsed(body)
+                raise HostFault(f"it answers HTTP {response.status} to /{path}")
+        return answers.parsed(body)
 
-    async def post(self, path, data):
+    async def _post(self, path, data):
         """(HTTP status, bytes)."""
-        async with self._asking("POST", path, json=data) as response:
+        async with self._asking("POST", path, ANSWER_SECONDS, json=data) as response:
             return response.status, await _capped(response, LARGEST_ANSWER)
 
-    async def lacks(self, classes, files):
-        """What of a workflow's classes and model files ([(node id, class, input, name)]) the host lacks: sentences."""
-        schemas = await self.get("object_info")
-        missing = [name for name in classes if name not in schemas]
-        said = [f"it lacks the nodes {', '.join(missing)}; install their pack there"] if missing else []
-        for node, class_, name, value in files:
-            inputs = schemas.get(class_, {}).get("input", {})
-            spec = {**inputs.get("required", {}), **inputs.get("optional", {})}.get(name)
-            options = spec and choices(spec)
-            if options is not None and value not in options:
-                said.append(f"node {node} ({class_}), input '{name}': it has no '{value}'")
-        return said
+    async def run(self, job: str, graph: dict, known: bool, limit: int) -> tuple[dict, list]:
+        """Run the graph of a job: (outputs of its nodes as the host gives them, files as `_fetch` gives them).
 
-    async def run(self, job, graph, known=False):
-        """Run a graph under the id of its job; returns the outputs of its nodes as the host gives them.
-
-        known: the host may have had this job before, then it is taken up and not begun again.
+        known: this run may have given the job to the host before; then it is taken up. Files that this job did not
+        make, or that are gone, are saved anew. limit: bytes of all files.
         """
-        prompt = str(uuid.UUID(job))
-        await self._connect()
+        self._open()
+        await self.messages.connect()
+        prompt = str(uuid.uuid5(self.run_id, job))
+        waiting = known and prompt in set.union(*await self._queue())
         entry = await self._entry(prompt) if known else None
-        if entry and not _failure(entry):
-            return entry["outputs"]
-        if entry:
-            await self.post("history", {"delete": [prompt]})
-        if not (known and prompt in await self._queued()):
+        fresh = not entry or entry.failure is not None
+        if fresh:
+            entry = await self._made(prompt, graph, waiting=waiting, forget=entry is not None)
+        try:
+            return entry.outputs, await self._fetch(job, entry, fresh, limit)
+        except NotThisJobs as error:
+            graph = origin.marked(graph, error.nodes, uuid.uuid4().hex)
+        entry = await self._made(prompt, graph, forget=True)
+        try:
+            return entry.outputs, await self._fetch(job, entry, True, limit)
+        except NotThisJobs as error:
+            raise HostFault(str(error)) from error
+
+    async def _made(self, prompt, graph, waiting=False, forget=False):
+        """The history entry of a prompt, once the host is done with it. waiting: the host has it in its queue; forget:
+        the host has an old entry of it."""
+        if forget:
+            await self._post("history", {"delete": [prompt]})
+        if not waiting:
             await self._submit(prompt, graph)
         entry = await self._follow(prompt, graph)
-        if failure := _failure(entry):
-            raise JobFailed(failure)
-        return entry["outputs"]
-
-    async def _connect(self):
-        if self.socket and not self.socket.closed:
-            return
-        # The session is made by the first request, and a host that is gone says so here.
-        await self.get("prompt")
-        try:
-            self.socket = await self.session.ws_connect(f"{self.url}/ws", params={"clientId": self.id}, heartbeat=60)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise HostLost(str(error) or type(error).__name__) from error
+        self.asked = None
+        if entry.failure is not None:
+            raise (HostFault if entry.of_machine else JobFailed)(entry.failure)
+        return entry
 
     async def _submit(self, prompt, graph):
+        self.asked = prompt
         data = {"prompt": graph, "prompt_id": prompt, "client_id": self.id}
-        status, body = await self.post("prompt", data)
+        status, body = await self._post("prompt", data)
         if status not in (200, 400):
-            raise JobFailed(f"HTTP {status}: {body[:500].decode(errors='replace')}")
-        answer = _parsed(body)
-        if status == 200 and answer.get("node_errors"):
-            await self.cancel(prompt)  # the host would make only some of the outputs
-        if status == 400 or answer.get("node_errors"):
-            raise JobFailed(_refusal(answer))
+            raise HostFault(f"it answers HTTP {status} to /prompt: {body[:500].decode(errors='replace')}")
+        refused = answers.refusal(answers.parsed(body))
+        if status == 200 and refused:
+            await self.cancel()  # the host would make only some of the outputs
+        if status == 400 and not refused:
+            raise HostFault("it answers HTTP 400 to /prompt and gives no reason")
+        if refused:
+            self.asked = None
+            raise JobFailed(refused)
 
-    async def cancel(self, prompt):
-        await self.post("queue", {"delete": [prompt]})
-        await self.post("interrupt", {"prompt_id": prompt})
+    async def cancel(self) -> None:
+        """End what this client asked for and the host is not done with; nothing else is touched."""
+        if prompt := self.asked:
+            await self._post("queue", {"delete": [prompt]})
+            running, _ = await self._queue()
+            if prompt in running:
+                await self._post("interrupt", {"prompt_id": prompt})
 
     async def _follow(self, prompt, graph):
-        """Read messages until the host is done with a prompt; its history entry. A silent host is asked instead."""
+        """Read messages until the host is done with a prompt; its history entry.
+
+        A host that is silent about this prompt is asked, whatever it tells of others; so is one that never comes to an
+        end, or has no websocket.
+        """
+        heard = asked = time.monotonic()
+        told = False
         while True:
-            message = await self._message()
-            kind, data = (message.get("type"), message.get("data") or {}) if message else (None, {})
-            if data.get("prompt_id", prompt) != prompt:
+            due = min(heard + QUIET, asked + LONGEST_UNASKED)
+            message = await self.messages.next(due - time.monotonic())
+            if message and message["data"].get("prompt_id") == prompt:
+                heard = time.monotonic()
+                self._note_progress(message, graph)
+                ended = message.get("type") == "executing" and message["data"].get("node") is None
+                if told or not ended:
+                    continue
+                told = True
+            elif time.monotonic() < due:
                 continue
-            if kind == "progress":
-                class_ = graph.get(str(data.get("node")), {}).get("class_type", "")
-                self.progress = f"{class_} {data.get('value')}/{data.get('max')}"
-            elif message is None or (kind == "executing" and data.get("node") is None):
+            if entry := await self._entry(prompt):
+                return entry
+            if prompt not in set.union(*await self._queue()):
                 if entry := await self._entry(prompt):
                     return entry
-                if message is None and prompt not in await self._queued():
-                    if entry := await self._entry(prompt):
-                        return entry
-                    raise HostLost("it no longer knows the job")
+                raise HostLost("it no longer knows the job")
+            heard = asked = time.monotonic()
 
-    async def _message(self):
-        """The next message; None where there is none for a while, or the connection had to be made anew."""
-        try:
-            message = await self.socket.receive(QUIET)
-        except asyncio.TimeoutError:
-            return None
-        if message.type is aiohttp.WSMsgType.TEXT:
-            return _parsed(message.data)
-        if message.type is aiohttp.WSMsgType.BINARY:
-            return {}
-        await self.socket.close()
-        await self._connect()
-        return None
+    def _note_progress(self, message, graph):
+        if message.get("type") == "progress":
+            data = message["data"]
+            class_ = graph.get(str(data.get("node")), {}).get("class_type", "")
+            self.progress = f"{class_} {data.get('value')}/{data.get('max')}"[:80]
 
     async def _entry(self, prompt):
-        return (await self.get(f"history/{prompt}")).get(prompt)
+        return answers.history_entry(await self.get(f"history/{prompt}"), prompt)
 
-    async def _queued(self):
-        queue = await self.get("queue")
-        return {item[1] for kind in ("queue_running", "queue_pending") for item in queue[kind]}
+    async def _queue(self):
+        return answers.queued(await self.get("queue"))
 
-    async def fetch(self, job, outputs, limit):
-        """The files of a job's outputs: [(landing name, the host's name, bytes)]; limit: bytes of them all."""
-        files = []
-        for file in _files(outputs):
-            place = landing_name(job, len(files), file["filename"])
-            query = {"filename": file["filename"], "subfolder": str(file.get("subfolder", "")), "type": "output"}
-            async with self._asking("GET", "view", params=query) as response:
-                if response.status != 200:
-                    raise JobFailed(f"{file['filename']}: the host answers HTTP {response.status}")
-                data = await _capped(response, limit)
-            limit -= len(data)
-            files.append((place, file["filename"], data))
+    async def _fetch(self, job, entry, fresh, limit):
+        """The files of a job: [(landing name, the host's name, bytes)].
+
+        fresh: the host finished the prompt just now, so that a node which was run then is known to have saved its
+        files; else only what a file says of itself counts. Raises NotThisJobs for files that are gone or another's.
+        """
+        files, names, nodes = [], [], set()
+        for file in answers.saved_files(entry.outputs):
+            place = answers.landing_name(job, len(files) + len(names), file.name)
+            data = await self._file(file, limit)
+            node = origin.root(file.node, entry.graph)
+            ours = data is not None and origin.comes_from(data, file.name, entry.graph, file.node)
+            if ours or (ours is None and fresh and node not in entry.cached):
+                limit -= len(data)
+                files.append((place, file.name, data))
+            else:
+                names.append(file.name)
+                nodes.add(node)
+        if names:
+            raise NotThisJobs(names, nodes)
         return files
 
-
-def _files(outputs):
-    """What the nodes of a job saved, in an order that is the same on every host; previews are not kept."""
-    return [
-        file
-        for _, node in sorted(outputs.items())
-        for _, values in sorted(node.items())
-        for file in (values if isinstance(values, list) else ())
-        if isinstance(file, dict) and file.get("type") == "output" and "filename" in file
-    ]
-
-
-def texts(outputs):
-    """Node id -> the texts that it showed, cut to a reasonable length."""
-    shown = {node: values["text"] for node, values in outputs.items() if values.get("text")}
-    return {node: "\n".join(map(str, text))[:LONGEST_TEXT] for node, text in shown.items()}
+    async def _file(self, file, limit):
+        """The bytes of a file, None where the host has none of that name."""
+        query = {"filename": file.name, "subfolder": file.subfolder, "type": "output"}
+        async with self._asking("GET", "view", FILE_SECONDS, params=query) as response:
+            if response.status == 404:
+                return None
+            if response.status != 200:
+                raise HostFault(f"it answers HTTP {response.status} to /view")
+            return await _capped(response, limit, of_job=True)
 
 
-async def _capped(response, limit):
+async def _refuse_redirect(session, context, redirect):
+    """A websocket follows redirects and has no option against it."""
+    redirect.response.close()
+    raise aiohttp.ClientError("it redirects, which is not followed")
+
+
+async def _capped(response, limit, of_job=False):
     data = bytearray()
     async for chunk in response.content.iter_chunked(2**16):
         data += chunk
         if len(data) > limit:
-            raise JobFailed(f"the host sends more than the {limit} bytes that are left for this job")
+            if of_job:
+                raise JobFailed(f"the host sends more than the {limit} bytes that are left for this job")
+            raise HostFault(f"it sends more than {limit} bytes of JSON")
     return bytes(data)
-
-
-def _parsed(body):
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise HostError("it does not answer as ComfyUI does") from error
-
-
-def _failure(entry):
-    """The host's message where a prompt did not succeed, else None."""
-    if entry["status"]["status_str"] == "success":
-        return None
-    for kind, message in entry["status"]["messages"]:
-        if kind == "execution_error":
-            where = f"node {message.get('node_id')} ({message.get('node_type')})"
-            return f"{where}: {message.get('exception_message', '').strip()}"
-        if kind == "execution_interrupted":
-            return "interrupted on the host"
-    return "the host gives no reason"
-
-
-def _refusal(answer):
-    """The messages in the host's answer to a prompt that it does not accept."""
-    errors = [("", answer.get("error") or {})]
-    for id_, node in (answer.get("node_errors") or {}).items():
-        errors += [(f"node {id_} ({node.get('class_type')}): ", error) for error in node["errors"]]
-    said = [f"{where}{e.get('message', '')} {e.get('details', '')}".strip() for where, e in errors if e]
-    return " | ".join(said)

@@ -18,14 +18,14 @@ class Installation:
 
     comfyui: str
     base: str
-    options: tuple = ()
+    options: tuple[str, ...] = ()
     threads: str | None = None
 
 
 class LocalHost:
     """A ComfyUI process that ends with this one; folder: for its outputs and its log, a temporary one if None."""
 
-    def __init__(self, installation, folder):
+    def __init__(self, installation: Installation, folder: str | None):
         self.installation, self.folder = installation, Path(folder or tempfile.mkdtemp(prefix="fleet-"))
         self.process = None
         with socket.socket() as probe:
@@ -33,10 +33,11 @@ class LocalHost:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def alive(self):
+    def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self):
+    def start(self) -> None:
+        """Start the process; it is ready when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         comfyui = Path(self.installation.comfyui)
         arguments = {
@@ -63,7 +64,8 @@ class LocalHost:
                 env=environment,
             )
 
-    def stop(self):
+    def stop(self) -> None:
+        """End the process, by force if it does not end within ten seconds."""
         if self.alive():
             self.process.terminate()
             try:
@@ -71,7 +73,8 @@ class LocalHost:
             except subprocess.TimeoutExpired:
                 self.process.kill()
 
-    def last_words(self):
+    def last_words(self) -> str:
+        """The last lines of its log."""
         lines = self._log().read_text(errors="replace").strip().splitlines()
         return "\n".join(lines[-5:])
 

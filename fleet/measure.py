@@ -27,7 +27,7 @@ SHORTEST, LONGEST = 0.5, 2.0  # seconds of a job
 
 
 @contextlib.contextmanager
-def simulated_hosts(count, port=0):
+def simulated_hosts(count: int, port: int = 0):
     """Addresses of hosts in a process of their own; port: of the first."""
     command = [sys.executable, "-m", "fleet.simulated", "--count", str(count), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
@@ -38,33 +38,39 @@ def simulated_hosts(count, port=0):
         process.wait()
 
 
-def timed(count, rows):
-    """Run rows on so many hosts.
+def timed(urls: list[str], rows: list[dict]) -> tuple[float, list[dict]]:
+    """Run rows on simulated hosts.
 
-    Returns the seconds from when all hosts are ready to when the last result has landed, and the mean milliseconds
-    that a host waits between the end of a job and the next.
+    Returns the seconds from when all hosts are ready to when the last result has landed, and what each host says of
+    itself: its jobs, and the seconds between the end of one and the next.
     """
     jobs = Jobs(from_api(simulated.graph(0.0)), rows)
-    with simulated_hosts(count) as urls, tempfile.TemporaryDirectory() as folder, Results(folder) as results:
-        hosts = {url: driver.actor(patience=60, limit=2**24, url=url) for url in urls}
+    with tempfile.TemporaryDirectory() as folder, Results(folder) as results:
+        hosts = {url: driver.actor(run=results.run, patience=60, limit=2**24, url=url) for url in urls}
         ray.get([host.join.remote([simulated.NODE], []) for host in hosts.values()])
         with tqdm(total=len(rows), unit="job") as bar:
             began = time.monotonic()
             failed = driver.Run(hosts, jobs, range(len(rows)), results, bar).finish()
             wall = time.monotonic() - began
-        landed = len(results.done())
+        landed = len(results.done()[0])
         stats = [json.load(urllib.request.urlopen(f"{url}/system_stats")) for url in urls]
         driver.stop(list(hosts.values()))
     if failed or landed != len(rows):
         raise RuntimeError(f"{failed} jobs failed and {landed} of {len(rows)} landed")
-    return wall, sum(s["idle_s"] for s in stats) / sum(s["jobs"] - 1 for s in stats) * 1000
+    return wall, stats
 
 
-def efficiency(count, jobs_each):
+def overhead(stats: list[dict]) -> float:
+    """The mean milliseconds that a host waits between the end of a job and the next."""
+    return round(sum(s["idle_s"] for s in stats) / sum(s["jobs"] - 1 for s in stats) * 1000, 2)
+
+
+def efficiency(count: int, jobs_each: int) -> dict:
     """Ideal time, when no host is ever idle, over the time that it took."""
     rng = random.Random(count)
     times = [round(rng.uniform(SHORTEST, LONGEST), 3) for _ in range(count * jobs_each)]
-    wall, overhead = timed(count, [{"seconds": seconds, "number": i} for i, seconds in enumerate(times)])
+    with simulated_hosts(count) as urls:
+        wall, stats = timed(urls, [{"seconds": seconds, "number": i} for i, seconds in enumerate(times)])
     ideal = sum(times) / count
     return {
         "hosts": count,
@@ -72,19 +78,20 @@ def efficiency(count, jobs_each):
         "ideal_s": round(ideal, 2),
         "wall_s": round(wall, 2),
         "efficiency": round(ideal / wall, 4),
-        "overhead_ms": round(overhead, 2),
+        "overhead_ms": overhead(stats),
     }
 
 
-def many(count, hosts=4, seconds=0.02):
+def many(count: int, hosts: int = 4, seconds: float = 0.02) -> dict:
     """Short jobs, and the most memory that this process ever had."""
-    wall, overhead = timed(hosts, [{"seconds": seconds, "number": i} for i in range(count)])
+    with simulated_hosts(hosts) as urls:
+        wall, stats = timed(urls, [{"seconds": seconds, "number": i} for i in range(count)])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "jobs": count,
         "hosts": hosts,
         "wall_s": round(wall, 2),
-        "overhead_ms": round(overhead, 2),
+        "overhead_ms": overhead(stats),
         "peak_rss_mb": round(peak, 1),
     }
 

@@ -8,7 +8,9 @@ from reversion_core import prompt_grid as prompts
 from .errors import FleetError
 
 
-def benchmark(relation, seeds, template, file=None, lists=None):
+def benchmark(
+    relation: str, seeds: int, template: str, file: str | None = None, lists: str | None = None
+) -> list[dict]:
     """Rows of every prompt of a relation's lists with every seed from 0.
 
     file: the relation's embedding, for the hosts' ReVersion Load Relation; lists: a JSON file of lists instead of the
@@ -20,13 +22,18 @@ def benchmark(relation, seeds, template, file=None, lists=None):
         raise FleetError(f"{lists}: cannot be read as lists of prompts ({error})") from error
     if relation not in known:
         raise FleetError(f"'{relation}' is not in the lists; there are {', '.join(known)}")
+    for place in (prompts.SUBJECT, prompts.OBJECT):
+        if template.count(place) != 1:
+            raise FleetError(f"the template {template!r} has not {place} once")
+    if left := re.search(r"[{}]", template.replace(prompts.SUBJECT, "").replace(prompts.OBJECT, "")):
+        raise FleetError(f"the template {template!r} has a '{left[0]}' that nothing fills in")
     entities = known[relation]
     given = {"relation": file} if file else {}
     grid = prompts.grid(template, entities["subjects"], entities["objects"])
     return [{**given, "prompt": prompt, "seed": seed} for prompt in grid for seed in range(seeds)]
 
 
-def folders(paths):
+def folders(paths: list[str]) -> list[dict]:
     """Rows of the folders' names, as ReVersion Load Exemplars and ReVersion Save Relation take them."""
     names = [Path(path).resolve().name for path in paths]
     relations = [re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "relation" for name in names]

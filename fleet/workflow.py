@@ -1,11 +1,13 @@
 """A workflow file, of either format, as the graph that a host's /prompt takes."""
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FleetError
 
+LARGEST = 64 * 2**20  # bytes of a file
 MUTED, BYPASSED = 2, 4
 ONLY_ON_CANVAS = frozenset(("Note", "MarkdownNote", "Reroute", "PrimitiveNode"))
 AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
@@ -27,26 +29,51 @@ class Workflow:
     titles: dict
 
 
-def read(path):
+def _files_own_faults(read):
+    """A file that was cut or edited by hand ends in a sentence, wherever its shape is another than ComfyUI's."""
+
+    @functools.wraps(read)
+    def reading(*given):
+        try:
+            return read(*given)
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise FleetError(f"the workflow is not as ComfyUI saves it ({error!r}); export it anew") from error
+
+    return reading
+
+
+def read(path: str | Path) -> dict:
     """The parsed file. Raises FleetError where it is not a workflow that can be run."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with Path(path).open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST // 2**20} MB")
+        data = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
         raise FleetError(f"{path}: cannot be read as a workflow ({error})") from error
-    if is_canvas(data):
-        subgraphs = {subgraph["id"] for subgraph in (data.get("definitions") or {}).get("subgraphs", ())}
-        if any(node["type"] in subgraphs for node in data["nodes"]):
-            raise FleetError(f"{path}: it has subgraphs; unpack them, or export the workflow in API format")
-        if data.get("version") != 0.4:
-            raise FleetError(
-                f"{path}: it has version {data.get('version')} of the format, not 0.4; export it in API format"
-            )
-    elif not (isinstance(data, dict) and data and all(_is_api_node(node) for node in data.values())):
-        raise FleetError(f"{path}: it is neither a saved workflow nor one in API format")
+    try:
+        _check(data)
+    except FleetError as error:
+        raise FleetError(f"{path}: {error}") from error
     return data
 
 
-def is_canvas(data):
+@_files_own_faults
+def _check(data):
+    if is_canvas(data):
+        subgraphs = {subgraph["id"] for subgraph in (data.get("definitions") or {}).get("subgraphs", ())}
+        if any(node["type"] in subgraphs for node in data["nodes"]):
+            raise FleetError("it has subgraphs; unpack them, or export the workflow in API format")
+        if data.get("version") != 0.4:
+            raise FleetError(f"it has version {data.get('version')} of the format, not 0.4; export it in API format")
+        if not any(_runs(node) for node in data["nodes"]):
+            raise FleetError("it has no nodes that run")
+    elif not (isinstance(data, dict) and data and all(_is_api_node(node) for node in data.values())):
+        raise FleetError("it is neither a saved workflow nor one in API format")
+
+
+def is_canvas(data: object) -> bool:
     """Whether a parsed file is what the frontend saves, as against API format."""
     return isinstance(data, dict) and isinstance(data.get("nodes"), list)
 
@@ -55,7 +82,8 @@ def _is_api_node(node):
     return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
 
 
-def classes(data):
+@_files_own_faults
+def classes(data: dict) -> list[str]:
     """The classes of the nodes that would run."""
     if not is_canvas(data):
         return sorted({node["class_type"] for node in data.values()})
@@ -66,12 +94,16 @@ def _runs(node):
     return node["type"] not in ONLY_ON_CANVAS and node.get("mode", 0) not in (MUTED, BYPASSED)
 
 
-def from_api(data):
+@_files_own_faults
+def from_api(data: dict) -> Workflow:
+    """An export in API format."""
     graph = {id_: {"class_type": node["class_type"], "inputs": node["inputs"]} for id_, node in data.items()}
-    return Workflow(graph, {id_: node.get("_meta", {}).get("title", node["class_type"]) for id_, node in data.items()})
+    titles = {id_: (node.get("_meta") or {}).get("title") or node["class_type"] for id_, node in data.items()}
+    return Workflow(graph, titles)
 
 
-def from_canvas(data, schemas):
+@_files_own_faults
+def from_canvas(data: dict, schemas: dict) -> Workflow:
     """A saved workflow of version 0.4.
 
     schemas: class -> its entry of the host's /object_info. Raises FleetError where the values stored with a node do
@@ -92,7 +124,11 @@ def from_canvas(data, schemas):
 
 def _source(nodes, links, link):
     """What arrives over a link: [node id, output], a primitive's value, or None where nothing does."""
+    followed = set()
     while link is not None and link in links:
+        if link in followed:
+            raise FleetError(f"link {link} of the workflow runs in a circle")
+        followed.add(link)
         id_, output = links[link]
         node = nodes[id_]
         if node.get("mode") == MUTED:

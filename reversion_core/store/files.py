@@ -12,13 +12,14 @@ SECONDS_PER_DAY = 86_400
 def write_whole(path, data: bytes):
     """Write bytes to a temporary file beside `path` and move it there: a kill in the middle leaves the old file.
 
-    Several writers, also on several machines, never share a temporary file; the last one to finish wins.
+    Several machines may share the folder, where process ids repeat: the temporary name is random. The bytes are on the
+    disk before the file has its name, so that a loss of power leaves no empty one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PARTIAL}")
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}{PARTIAL}")
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -29,7 +30,7 @@ def write_whole(path, data: bytes):
 
 def check_writable(folder):
     """Raises OSError where files of some size cannot be written to a folder."""
-    probe = Path(folder) / f"probe-{secrets.token_hex(6)}"
+    probe = Path(folder) / f"probe-{secrets.token_hex(8)}"
     try:
         write_whole(probe, b" " * 65536)
     finally:

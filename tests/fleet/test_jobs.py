@@ -7,7 +7,8 @@ import pytest
 
 from fleet.__main__ import main
 from fleet.errors import FleetError
-from fleet.jobs import Jobs, read_table
+from fleet.jobs import Jobs
+from fleet.table_file import read_table
 from fleet.workflow import from_api
 from lab.harness import graphs, server
 
@@ -58,8 +59,8 @@ def test_all_wrong_columns_are_named_before_anything_runs(fleet):
 def test_tables_are_read_from_csv_and_json_lines(tmp_path):
     (tmp_path / "a.csv").write_text('prompt,seed\n"a cat, a dog",1\n', encoding="utf-8-sig")
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "a cat", "seed": 1}) + "\n\n")
-    assert read_table(tmp_path / "a.csv") == [{"prompt": "a cat, a dog", "seed": "1"}]
-    assert read_table(tmp_path / "a.jsonl") == [{"prompt": "a cat", "seed": 1}]
+    assert read_table(tmp_path / "a.csv").rows == [{"prompt": "a cat, a dog", "seed": "1"}]
+    assert read_table(tmp_path / "a.jsonl").rows == [{"prompt": "a cat", "seed": 1}]
     (tmp_path / "a.csv").write_text("prompt,seed\na cat\n")
     with pytest.raises(FleetError, match="row 1"):
         read_table(tmp_path / "a.csv")

@@ -1,7 +1,6 @@
 """Runs through real hosts with the miniature: hosts and runs that are killed, jobs that fail."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import time
 import psutil
 from running import ROOT, assert_each_once, command, seeds, wait_for_lines
 
+from fleet.results import Results
 from lab.harness import comfyui, graphs, server
 
 
@@ -22,34 +22,61 @@ def address(host):
     return f"http://127.0.0.1:{host.port}"
 
 
-def hosts_of(base):
-    return {process.pid for process in psutil.process_iter(["cmdline"]) if str(base) in (process.info["cmdline"] or ())}
+def processes(folder):
+    """The hosts that write into a folder, or one below it: process id by its options."""
+    found = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    return [p for p in found if any(word.startswith(f"{folder}{os.sep}") for word in p.info["cmdline"])]
+
+
+class KillInTheMiddle:
+    """Stands in for Results.land. The host that lands first is killed at its next job, while the other one is frozen
+    until the killed one has come back: in whatever order things happen, the run cannot end before."""
+
+    def __init__(self, land, hosts):
+        self.land, self.hosts = land, hosts
+        self.victim = self.killer = None
+        self.landed = 0
+
+    def __call__(self, results, job, inputs, host, outcome):
+        self.land(results, job, inputs, host, outcome)
+        if self.victim is None:
+            self.victim = host
+            while len(processes(self.hosts)) < 2:
+                time.sleep(0.05)
+            (self.process,) = processes(self.hosts / host.removeprefix("local "))
+            self.frozen = [other for other in processes(self.hosts) if other != self.process]
+            for other in self.frozen:
+                other.suspend()
+            self.killer = threading.Thread(target=self.kill)
+            self.killer.start()
+        elif host == self.victim:
+            self.landed += 1
+            self.killer.join()
+            if self.landed == 2:  # at most one of these was done before the kill
+                for other in self.frozen:
+                    other.resume()
+
+    def kill(self):
+        log = self.hosts / self.victim.removeprefix("local ") / "log.txt"
+        while log.read_text().count("got prompt") < 2:
+            time.sleep(0.01)
+        self.process.kill()
 
 
 def test_kill_9_of_one_of_two_hosts_loses_nothing_and_doubles_nothing(fleet, tmp_path, monkeypatch):
     base, out = server.prepare(tmp_path / "base"), tmp_path / "out"
     monkeypatch.setenv("COMFYUI_PATH", str(comfyui.path()))
+    killing = KillInTheMiddle(Results.land, out / "hosts")
+    monkeypatch.setattr(Results, "land", lambda *given: killing(*given))
     options = f"--disable-all-custom-nodes --whitelist-custom-nodes {server.PACK}"
-    before, after = set(), set()
-
-    def kill_one():
-        wait_for_lines(out, 3)
-        before.update(hosts_of(base))
-        os.kill(min(before), signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while len(after) < 2 and time.monotonic() < deadline:
-            after.clear()
-            after.update(hosts_of(base) - {min(before)})
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    status, said, _ = fleet(drawing(10), seeds(8), "--local", "2", "--base", str(base), "--options", options, out=out)
-    killer.join()
+    status, said, lines = fleet(
+        drawing(10), seeds(8), "--local", "2", "--base", str(base), "--options", options, out=out
+    )
     assert status == 0
     assert_each_once(out, 8)
-    assert said.count(" was lost: ") == 1
-    assert len(before) == len(after) == 2, "the dead host was not started again"
-    assert not hosts_of(base)
+    assert said.count(" was lost: ") == 1 and f"{killing.victim} was lost: " in said
+    assert sum(line["host"] == killing.victim for line in lines) >= 3, "the dead host was not started again"
+    assert not processes(out / "hosts")
 
 
 def test_a_killed_run_goes_on_without_asking_for_a_picture_again(real_host, fleet, tmp_path):

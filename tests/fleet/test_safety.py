@@ -3,7 +3,8 @@
 import pytest
 
 from fleet import simulated
-from fleet.client import checked_url, landing_name
+from fleet.addresses import checked_url
+from fleet.answers import landing_name
 from fleet.errors import FleetError, JobFailed
 
 
