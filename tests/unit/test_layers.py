@@ -6,11 +6,12 @@ import pytest
 
 from lab.harness.comfyui import ROOT
 
-# Each room of the core with those it may import from; errors, exemplars and prompt_grid stand beside them.
+# Each room of the core with those it may import from; errors, prompt_grid and prompt_syntax stand beside them.
 BELOW = {
     "method": {"errors"},
     "store": {"errors", "method"},
-    "report": {"errors", "method"},
+    "exemplars": {"errors", "method", "prompt_syntax", "store"},
+    "report": {"errors", "method", "prompt_syntax"},
     "host": {"errors", "method", "store"},
     "training": {"errors", "exemplars", "host", "method", "report", "store"},
 }
