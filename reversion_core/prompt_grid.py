@@ -14,7 +14,7 @@ from .store.relation import RESERVED_NAMES
 SUBJECT, OBJECT = "{subject}", "{object}"
 LONGEST_NAME = 100  # characters
 LONGEST_NAME_ON_DISK = 120  # bytes; with what Save Image adds it stays under the 143 of encrypted folders
-MOST_PAIRS = 10**6
+MOST_SHUFFLED = 10**6  # pairs
 MOST_PROMPTS = 10**5
 MOST_TEXT = 64 * 2**20  # characters of all prompts
 _OWN_LISTS = Path(__file__).with_name("prompt_lists.json")
@@ -65,8 +65,8 @@ def grid(template, subjects, objects, limit=0, order_seed=0):
     longest = len(template) + sum(
         template.count(slot) * max(map(len, words)) for slot, words in ((SUBJECT, subjects), (OBJECT, objects))
     )
-    if pairs > MOST_PAIRS:
-        raise ValueError(f"{len(subjects)} subjects with {len(objects)} objects are more than {MOST_PAIRS} pairs")
+    if order_seed and pairs > MOST_SHUFFLED:
+        raise ValueError(f"{len(subjects)} x {len(objects)} pairs are more than the {MOST_SHUFFLED} that are shuffled")
     if count > MOST_PROMPTS:
         raise ValueError(f"{count} prompts are more than {MOST_PROMPTS}")
     if count * longest > MOST_TEXT:

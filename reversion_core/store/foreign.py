@@ -4,6 +4,7 @@ First the container is read (safetensors, or a pickle of tensors), by what the f
 layout, a table of small readers. Sizes are looked at before anything is read into memory.
 """
 
+import pickle
 import pickletools
 import re
 import struct
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from .reading import Unreadable, content, open_file
 
 LARGEST_FILE = 2**30  # bytes; the published script leaves 152 MB on a CPU, of which one row is mapped
-LARGEST_OLD_FILE = 64 * 2**20  # bytes of a pickle that cannot be mapped
+LARGEST_UNMAPPED = 64 * 2**20  # bytes that are read into memory at once
 LARGEST_PICKLE = 2**20  # bytes of the pickle in a file of torch, which describes the tensors
 LARGEST_TENSOR = 2**20  # numbers; larger ones stay unread, only their shape is looked at
 
@@ -162,11 +163,13 @@ def _content_of(path):
             if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size:
                 return _safetensors(path)
             if zipfile.is_zipfile(file):
-                return _torch_zip(path, file), {}
+                return _torch_zip(path, file, size), {}
             if head.startswith(b"\x80"):
-                return _old_pickle(path, file, size), {}
+                return _old_pickle(file, size), {}
         except Unreadable:
             raise
+        except pickle.UnpicklingError as error:
+            raise Unreadable("it holds more than numbers and was not opened", SAFE_FORMAT) from error
         except Exception as error:  # damaged files raise nearly everything in torch
             raise Unreadable("it is damaged", "download it or save it again") from error
     what, cure = content(head) or ("damaged", "download it or save it again")
@@ -183,8 +186,8 @@ def _safetensors(path):
         return found, file.metadata() or {}
 
 
-def _torch_zip(path, file):
-    """A file of torch.save, mapped: only the numbers that are looked at are read."""
+def _torch_zip(path, file, size):
+    """A file of torch.save, mapped where it is large: only the numbers that are looked at are read."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         pickles = [member for member in members if member.filename.endswith("/data.pkl")]
@@ -197,18 +200,20 @@ def _torch_zip(path, file):
                 raise Unreadable("it holds more than an embedding", NO_EMBEDDING)
             with archive.open(member) as data:
                 _check_pickle(data)
-    return _load(path, mmap=True)
+    file.seek(0)
+    return _load(file) if size <= LARGEST_UNMAPPED else _load(path, mmap=True)
 
 
-def _old_pickle(path, file, size):
+def _old_pickle(file, size):
     """A file of torch.save before 1.6: five pickles, then the numbers."""
-    if size > LARGEST_OLD_FILE:
-        raise Unreadable(f"it is larger than {LARGEST_OLD_FILE // 2**20} MB", SAFE_FORMAT)
+    if size > LARGEST_UNMAPPED:
+        raise Unreadable(f"it is larger than {LARGEST_UNMAPPED // 2**20} MB", SAFE_FORMAT)
     file.seek(0)
     for _ in range(5):
         if file.tell() < size:
             _check_pickle(file)
-    return _load(path)
+    file.seek(0)
+    return _load(file)
 
 
 def _check_pickle(file):
@@ -220,6 +225,6 @@ def _check_pickle(file):
             raise Unreadable(f"it holds more than numbers and was not opened: {argument[:80]}", SAFE_FORMAT)
 
 
-def _load(path, **options):
+def _load(source, **options):
     with torch.serialization.safe_globals([torch.nn.ParameterDict]):
-        return torch.load(path, map_location="cpu", weights_only=True, **options)
+        return torch.load(source, map_location="cpu", weights_only=True, **options)

@@ -83,7 +83,8 @@ def test_code_in_a_pickle_does_not_run(tmp_path):
         ({"<R>": torch.full((768,), float("nan"))}, "not finite"),
         ({"<R>": torch.zeros(2, 2, 768)}, "shape 2 x 2 x 768"),
         ({"a": vector(), "b": vector()}, "no embedding found"),
-        ([1, 2], "unknown layout"),
+        ([1, 2], "no embedding found"),
+        ("words", "unknown layout"),
     ],
 )
 def test_what_is_no_embedding_is_refused(tmp_path, content, problem):
