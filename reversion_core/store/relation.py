@@ -74,7 +74,8 @@ def checked_name(name, node, input_name):
 def save(relation, path):
     """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
 
-    .safetensors: the host's, with the metadata; .pt: A1111's WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`.
+    .safetensors: the host's, with the metadata; .pt: A1111's WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`,
+    where several vectors are called `<r>`.
     Raises ValueError for a relation of several text encoders in the last two, which hold one.
     """
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
@@ -86,9 +87,10 @@ def save(relation, path):
         if len(tensors) > 1:
             raise ValueError(f"a {suffix} file holds one text encoder's vectors and {relation.family} has two")
         (vectors,) = tensors.values()
-        word = relation.metadata.get("modelspec.trigger_phrase", PLACEHOLDER)
-        # diffusers reads a single vector of the authors' file without its first dimension.
-        content = {word: vectors[0] if len(vectors) == 1 else vectors}
+        word = relation.metadata.get("modelspec.trigger_phrase") or PLACEHOLDER
+        # diffusers reads a single vector, as the authors write it, without its first dimension. It puts in the other
+        # vectors of a word only where the word is written in lower case.
+        content = {word: vectors[0]} if len(vectors) == 1 else {word.lower(): vectors}
         if suffix == ".pt":
             content = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": Path(path).stem}
         file = io.BytesIO()
