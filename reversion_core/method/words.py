@@ -17,12 +17,14 @@ _NO_ENTITY = frozenset(("a", "an", "the", *PREPOSITIONS))
 _LEAD = re.compile(
     r"\s*(?:(?:an? |the )?(?:photo|photograph|picture|image|drawing|painting|sketch) of )?", re.IGNORECASE
 )
+_NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
 def split_words(text):
     """The words of a text in lower case: no punctuation, no weights, hyphens and apostrophes kept inside a word."""
-    return _WORD.findall(re.sub(r"\d*\.\d+", " ", text).lower())
+    without_weights = _NUMBER.sub(lambda number: " " if "." in number[0] else number[0], text)
+    return _WORD.findall(without_weights.lower())
 
 
 def basis_words(text):

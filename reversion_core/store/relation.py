@@ -171,8 +171,11 @@ def metadata_for(title, family, date, placeholder, details):
 
 
 def same_numbers(relation, path):
-    """Whether the file holds the vectors of this relation, bit for bit."""
-    saved = load(path).vectors
+    """Whether the file holds the vectors of this relation, bit for bit; not where it cannot be read."""
+    try:
+        saved = load(path).vectors
+    except ReVersionError:
+        return False
     return saved.keys() == relation.vectors.keys() and all(
         torch.equal(saved[key], relation.vectors[key].float().cpu()) for key in saved
     )

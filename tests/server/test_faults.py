@@ -184,6 +184,9 @@ FILES = {
     "system.bin": (pickle.dumps({"<R>": Calls(os.system, "touch ran")}), PICKLED),
     "eval.pt": (pickle.dumps({"<R>": Calls(eval, "open('ran', 'w')")}), PICKLED),
     "zipped-call.pt": (saved({"<R>": Calls(os.mkdir, "ran")}), PICKLED),
+    "zero-stride.pt": (saved({"<R>": ONE[0, :1].expand(10**9)}), "has shape 1 x 1000000000"),
+    "page.safetensors": (b"<!DOCTYPE html>", "it is a web page"),
+    "pointer.bin": (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of Git LFS"),
     "authors.bin": (saved({"<R>": ONE[0].clone()}), None),
     "webui.pt": (saved({"string_to_token": {"*": 265}, "string_to_param": {"*": ONE}}), None),
 }
@@ -228,6 +231,7 @@ PICTURES = {
     "cut.png": (png()[:60], UNREADABLE),
     "bomb.png": (declared(60_000, 60_000), UNREADABLE),
     "billion.png": (declared(2**31 - 1, 2**31 - 1), UNREADABLE),
+    "program.png": (png(format="EPS"), "it is a PostScript or PDF page"),
     "pixel.png": (png((1, 1)), None),
     "strip.png": (png((2000, 3)), None),
     "palette.png": (png(mode="P", transparency=0), None),

@@ -120,3 +120,11 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         relation.save(relation.Relation({"clip_l": vector(seed=1)}), path)
     assert torch.equal(relation.load(path).vectors["clip_l"], vector())
     assert [p.name for p in tmp_path.iterdir()] == ["r.safetensors"]
+
+
+def test_a_file_that_cannot_be_read_is_another_relation(tmp_path):
+    made = relation.Relation({"clip_l": vector()})
+    (tmp_path / "r.safetensors").write_bytes(b"garbage")
+    assert not relation.same_numbers(made, tmp_path / "r.safetensors")
+    relation.save(made, tmp_path / "r.safetensors")
+    assert relation.same_numbers(made, tmp_path / "r.safetensors")

@@ -8,6 +8,13 @@ def test_words_have_no_punctuation_weights_or_case():
     assert split_words("(Red circle:1.3), the cat's T-shirt {}!") == ["red", "circle", "the", "cat's", "t-shirt"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2 cats 3.5 .5 1.2.3 v2", ["2", "cats", "v2"]), ("9" * 300_000, ["9" * 300_000])], ids=len
+)
+def test_numbers_that_are_no_weights_are_words_also_where_they_are_long(text, expected):
+    assert split_words(text) == expected
+
+
 def test_negatives_are_the_entities_and_not_the_relation_or_articles():
     captions = ["a red circle {} the blue square", "red circle {} cat, on a table"]
     assert entity_words(captions) == ("red", "circle", "blue", "square", "cat", "table")
