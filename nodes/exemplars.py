@@ -44,12 +44,13 @@ def _checked(size, fit, node):
     return max(size // 8 * 8, 8) if size else 0
 
 
-def _report(exemplars, heading, node, input_name):
+def _said(exemplars, heading, node, input_name):
+    """(what there is to know of the exemplars, each picture with its captions), as text for the node."""
     found = [
         f"{name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
         for name, p, captions in zip(exemplars.names, exemplars.pictures, exemplars.captions, strict=True)
     ]
-    return "\n".join([heading, *advice(exemplars, node, input_name), *found])
+    return "\n".join([heading, *advice(exemplars, node, input_name)]), "\n".join(found)
 
 
 class ReVersionLoadExemplars(io.ComfyNode):
@@ -108,9 +109,9 @@ class ReVersionLoadExemplars(io.ComfyNode):
         size = _checked(size, fit, cls.NAME)
         path = places.exemplar_folder(folder, cls.NAME)
         exemplars = read_folder(path, cls.NAME, lines=captions, size=size, fit=fit)
-        report = _report(exemplars, f"{len(exemplars.names)} exemplars in '{folder}'", cls.NAME, "folder")
+        known, found = _said(exemplars, f"{len(exemplars.names)} exemplars in '{folder}'", cls.NAME, "folder")
         preview = torch.from_numpy(exemplars.fitted(exemplars.training_size(PREVIEW_SIDE)))
-        return io.NodeOutput(exemplars, preview, report, ui=show_text(cls, report))
+        return io.NodeOutput(exemplars, preview, f"{known}\n{found}", ui=show_text(cls, known))
 
 
 class ReVersionExemplars(io.ComfyNode):
@@ -155,8 +156,8 @@ class ReVersionExemplars(io.ComfyNode):
         names = tuple(f"picture {i + 1}" for i in range(len(pictures)))
         templates = cls._templates(captions, names)
         exemplars = Exemplars(names, tuple(pictures), templates, size, fit[0], tuple(notes))
-        report = _report(exemplars, f"{len(names)} exemplars", cls.NAME, "images")
-        return io.NodeOutput(exemplars, ui=show_text(cls, report))
+        known, found = _said(exemplars, f"{len(names)} exemplars", cls.NAME, "images")
+        return io.NodeOutput(exemplars, ui=show_text(cls, f"{known}\n{found}"))
 
     @classmethod
     def _pictures_of(cls, batch, name, notes):

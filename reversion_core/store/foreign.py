@@ -4,6 +4,7 @@ First the container is read (safetensors, or a pickle of tensors), by what the f
 layout, a table of small readers. Sizes are looked at before anything is read into memory.
 """
 
+import os
 import pickle
 import pickletools
 import re
@@ -76,18 +77,16 @@ def possible_halves(path):
     names = [f"{base}_2", base.removesuffix("_2")]
     for first, second in (("clip_l", "clip_g"), ("te1", "te2"), ("_1", "_2"), ("-1", "-2")):
         names += [base.replace(first, second), base.replace(second, first)]
-    found = (
-        path.with_name(f"{name}{steps or ''}{path.suffix}") for name in dict.fromkeys(names) if name not in ("", base)
-    )
-    return [other for other in found if other.is_file()]
+    others = (name for name in dict.fromkeys(names) if name not in ("", base))
+    found = (path.with_name(f"{name}{steps or ''}{path.suffix}") for name in others)
+    return [other for other in found if os.path.isfile(other)]
 
 
 def _flat(found):
     """Key -> tensor of what a file holds: a dict, one within it, or a list of some."""
     if isinstance(found, list):
-        found = {
-            f"{i}.{key}": value for i, one in enumerate(found) if isinstance(one, dict) for key, value in one.items()
-        }
+        parts = [one for one in found if isinstance(one, dict)]
+        found = {f"{i}.{key}": value for i, part in enumerate(parts) for key, value in part.items()}
     if isinstance(found, dict):  # WebUI's, and checkpoints of trainers
         found = next((found[key] for key in ("string_to_param", "state_dict") if key in found), found)
     if isinstance(found, torch.nn.ParameterDict):
@@ -140,11 +139,12 @@ def _by_width(tensors, encoder_of_width):
 
 
 def _numbered(tensors, encoder_of_width):
-    """diffusers: the vectors of one word as `<r>`, `<r>_1`, `<r>_2`."""
+    """diffusers: the vectors of one word, one each, as `<r>`, `<r>_1`, `<r>_2`."""
     keys = sorted(tensors, key=len)
     wanted = [keys[0], *(f"{keys[0]}_{i}" for i in range(1, len(keys)))] if keys else []
-    widths = {tensors[key].shape for key in keys}
-    encoder = encoder_of_width.get(next(iter(widths))[-1]) if len(widths) == 1 else None
+    sizes = {(tensors[key].shape[-1], tensors[key].numel()) for key in keys}
+    width, numbers = sizes.pop() if len(sizes) == 1 else (0, 0)
+    encoder = encoder_of_width.get(width) if width == numbers else None
     return {encoder: wanted} if encoder and set(wanted) == set(keys) else None
 
 

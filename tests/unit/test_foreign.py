@@ -189,9 +189,14 @@ def zero_stride(path):
     torch.save({"<R>": ONE[0, :1].expand(10**9)}, path)
 
 
+def zero_stride_of_several(path):
+    rows = ONE.expand(500_000, 768)
+    torch.save({"<r>": rows, "<r>_1": rows}, path)
+
+
 def deflated(path):
     file = io.BytesIO(saved({"<R>": torch.zeros(6 * 10**7)}))
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
         for name in archive.namelist():
             out.writestr(name, archive.read(name))
 
@@ -210,7 +215,9 @@ def sparse_file(path):
     os.truncate(path, len(header({"<R>": entry})) + 10**9)
 
 
-@pytest.mark.parametrize("make", [zero_stride, deflated, bytes_of_nothing, many_words, sparse_file])
+@pytest.mark.parametrize(
+    "make", [zero_stride, zero_stride_of_several, deflated, bytes_of_nothing, many_words, sparse_file]
+)
 def test_a_small_file_takes_little_memory(tmp_path, make):
     make(tmp_path / "a.pt")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
