@@ -4,12 +4,16 @@ import torch
 from comfy_api.latest import io
 
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.exemplars import FITS, Exemplars, read_folder, template
+from ..reversion_core.exemplars import FITS, Exemplars, advice, lines_of, of_each, pictures_of, read_folder, template
+from ..reversion_core.store.reading import Unreadable
 from . import places
+from .progress import show_text
 from .sockets import ExemplarsSocket
 
 CATEGORY = "ReVersion/learn"
 PREVIEW_SIDE = 512
+LARGEST_SIZE = 1024
+MORE_PICTURES = tuple(f"picture_{i}" for i in range(2, 11))
 
 
 def _size_inputs():
@@ -18,7 +22,7 @@ def _size_inputs():
             "size",
             default=0,
             min=0,
-            max=1024,
+            max=LARGEST_SIZE,
             step=8,
             tooltip="Side of the training pictures in pixels. 0: what the model was trained at (512 for SD 1.x), "
             "but never larger than your pictures.",
@@ -32,6 +36,23 @@ def _size_inputs():
     ]
 
 
+def _checked(size, fit, node):
+    """The size as it is trained, a multiple of 8. Raises a ReVersionError for one, or a fit, that the node has not."""
+    check_choice(fit, FITS, node, "fit")
+    if not 0 <= size <= LARGEST_SIZE:
+        raise ReVersionError(node, "size", f"{size} is no size", f"choose 0, or 8 to {LARGEST_SIZE} pixels")
+    return max(size // 8 * 8, 8) if size else 0
+
+
+def _said(exemplars, heading, node, input_name):
+    """(what there is to know of the exemplars, each picture with its captions), as text for the node."""
+    found = [
+        f"{name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
+        for name, p, captions in zip(exemplars.names, exemplars.pictures, exemplars.captions, strict=True)
+    ]
+    return "\n".join([heading, *advice(exemplars, node, input_name)]), "\n".join(found)
+
+
 class ReVersionLoadExemplars(io.ComfyNode):
     NAME = "ReVersion Load Exemplars"
 
@@ -42,6 +63,7 @@ class ReVersionLoadExemplars(io.ComfyNode):
             display_name=cls.NAME,
             category=CATEGORY,
             description="Reads a folder of pictures that share a relation, with their captions.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Combo.Input(
                     "folder",
@@ -51,6 +73,14 @@ class ReVersionLoadExemplars(io.ComfyNode):
                     "line. {} stands for the relation.",
                 ),
                 *_size_inputs(),
+                io.String.Input(
+                    "captions",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="Captions instead of those in the folder: a line a picture, in the order of their names; "
+                    "{} stands for the relation. A single line is for all pictures. Empty: the captions of the folder.",
+                ),
             ],
             outputs=[
                 ExemplarsSocket.Output("exemplars_out", display_name="exemplars", tooltip="For ReVersion Train."),
@@ -68,27 +98,20 @@ class ReVersionLoadExemplars(io.ComfyNode):
         return places.validation(places.exemplar_folder, folder, cls.NAME)
 
     @classmethod
-    def fingerprint_inputs(cls, folder, size, fit):
+    def fingerprint_inputs(cls, folder, size, fit, captions=""):
         if folder is None:  # it comes from another node, and is not known yet
             return float("nan")
-        digest = hashlib.sha256()
-        for path in sorted(places.exemplar_folder(folder, cls.NAME).iterdir()):
-            status = path.stat()
-            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
-        return digest.hexdigest()
+        states = places.states_of(places.files_in(places.exemplar_folder(folder, cls.NAME)))
+        return hashlib.sha256(ascii(states).encode()).hexdigest()
 
     @classmethod
-    def execute(cls, folder, size, fit):
-        check_choice(fit, FITS, cls.NAME, "fit")
-        names, pictures, captions = read_folder(places.exemplar_folder(folder, cls.NAME), cls.NAME)
-        exemplars = Exemplars(names, pictures, captions, size, fit)
-        lines = [f"{len(names)} exemplars in '{folder}'"]
-        lines += [
-            f"{name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(c)}"
-            for name, p, c in zip(names, pictures, captions, strict=True)
-        ]
+    def execute(cls, folder, size, fit, captions=""):
+        size = _checked(size, fit, cls.NAME)
+        path = places.exemplar_folder(folder, cls.NAME)
+        exemplars = read_folder(path, cls.NAME, lines=captions, size=size, fit=fit)
+        known, found = _said(exemplars, f"{len(exemplars.names)} exemplars in '{folder}'", cls.NAME, "folder")
         preview = torch.from_numpy(exemplars.fitted(exemplars.training_size(PREVIEW_SIDE)))
-        return io.NodeOutput(exemplars, preview, "\n".join(lines))
+        return io.NodeOutput(exemplars, preview, f"{known}\n{found}", ui=show_text(cls, known))
 
 
 class ReVersionExemplars(io.ComfyNode):
@@ -102,6 +125,7 @@ class ReVersionExemplars(io.ComfyNode):
             category=CATEGORY,
             description="Makes exemplars from pictures and captions that come from other nodes.",
             is_input_list=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Image.Input(
                     "images", tooltip="4 to 10 pictures that share a relation: a batch or a list, any sizes."
@@ -114,42 +138,50 @@ class ReVersionExemplars(io.ComfyNode):
                     "pictures. A list of texts gives each picture its own captions, one a line.",
                 ),
                 *_size_inputs(),
+                *(
+                    io.Image.Input(name, optional=True, tooltip="One more picture, or more: they follow those before.")
+                    for name in MORE_PICTURES
+                ),
             ],
             outputs=[ExemplarsSocket.Output("exemplars_out", display_name="exemplars", tooltip="For ReVersion Train.")],
         )
 
     @classmethod
-    def execute(cls, images, captions, size, fit):
-        check_choice(fit[0], FITS, cls.NAME, "fit")
-        batch = [picture for image in images for picture in image]
-        pictures = tuple(
-            (picture[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy() for picture in batch
-        )
-        lines = cls._captions_of_each(captions, len(pictures))
-        templates = tuple(tuple(template(c, cls.NAME, "captions") for c in of_one) for of_one in lines)
+    def execute(cls, images, captions, size, fit, **more):
+        size = _checked(size[0], fit[0], cls.NAME)
+        notes, pictures = [], []
+        for name, batches in {"images": images, **{name: more.get(name) or () for name in MORE_PICTURES}}.items():
+            for batch in batches:
+                pictures += cls._pictures_of(batch, name, notes)
         names = tuple(f"picture {i + 1}" for i in range(len(pictures)))
-        return io.NodeOutput(Exemplars(names, pictures, templates, size[0], fit[0]))
+        templates = cls._templates(captions, names)
+        exemplars = Exemplars(names, tuple(pictures), templates, size, fit[0], tuple(notes))
+        known, found = _said(exemplars, f"{len(names)} exemplars", cls.NAME, "images")
+        return io.NodeOutput(exemplars, ui=show_text(cls, f"{known}\n{found}"))
 
     @classmethod
-    def _captions_of_each(cls, captions, count):
-        """A tuple of captions for each of `count` pictures, from a list of texts or the lines of one text."""
-        texts = [[line for line in text.splitlines() if line.strip()] for text in captions]
-        if len(texts) == 1 and count > 1:
-            texts = [[line] for line in texts[0]]
-        if len(texts) == 1:
-            texts *= count
-        if len(texts) != count:
-            raise ReVersionError(
-                cls.NAME,
-                "captions",
-                f"there are {count} pictures and {len(texts)} captions",
-                "give one for each picture",
-            )
-        if empty := [i + 1 for i, of_one in enumerate(texts) if not of_one]:
-            raise ReVersionError(
-                cls.NAME,
-                "captions",
-                f"picture {empty[0]} has no caption",
-                "write one with {} where the relation stands",
-            )
-        return texts
+    def _pictures_of(cls, batch, name, notes):
+        try:
+            return list(pictures_of(batch, lambda text: notes.append(f"a picture of {name} {text}")))
+        except Unreadable as error:
+            raise ReVersionError(cls.NAME, name, f"it cannot be read ({error})", error.cure) from error
+
+    @classmethod
+    def _templates(cls, captions, names):
+        """A tuple of captions for each picture, from a list of texts or the lines of one text."""
+        texts = [lines_of(text) for text in captions]
+        try:
+            if len(texts) == 1:
+                found = of_each(texts[0], names)
+                texts = [found.get(name, []) for name in names]
+            if len(texts) != len(names):
+                raise ValueError(f"there are {len(names)} pictures and {len(texts)} captions")
+        except ValueError as error:
+            raise ReVersionError(cls.NAME, "captions", str(error), "give one for each picture") from error
+        if empty := [name for name, of_one in zip(names, texts, strict=True) if not of_one]:
+            problem = f"{empty[0]} has no caption"
+            raise ReVersionError(cls.NAME, "captions", problem, "write one with {} where the relation stands")
+        return tuple(
+            tuple(template(caption, cls.NAME, "captions", name) for caption in of_one)
+            for name, of_one in zip(names, texts, strict=True)
+        )

@@ -1,25 +1,78 @@
 """Where the host keeps things. Names that come from a graph never lead out of these folders."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import folder_paths
 
 from ..reversion_core.errors import ReVersionError
-from ..reversion_core.exemplars import PICTURE_SUFFIXES
-from ..reversion_core.store.relation import SUFFIXES
+from ..reversion_core.exemplars import PICTURE_SUFFIXES, left_by_system
+from ..reversion_core.store.relation import READ_SUFFIXES
 
-LONGEST_NAME = 200  # what every file system takes, in letters of any script but the widest
+LONGEST_NAME = 240  # bytes of a file or folder name; with a suffix it stays under what file systems take
+LONGEST_PATH = 1000  # bytes
+DEPTH = 3  # of folders of pictures in the input folder
 
 
 def confined(root, name, node, input_name):
-    """root / name, resolved. Raises a ReVersionError for a name that leads out of the root."""
-    root, plain = Path(root).resolve(), name.replace("\\", "/")
-    legal = name.strip() and not {":", "\0"} & set(name) and max(map(len, plain.split("/"))) < LONGEST_NAME
-    path = (root / plain).resolve() if legal else root.parent
-    if not path.is_relative_to(root):
-        problem = f"{name[:60]!r} is not inside the host's '{root.name}' folder"
+    """root / name. Raises a ReVersionError for a name that leads out of the root.
+
+    Links that the host's user made in the root are followed, as the host does: only names are confined.
+    """
+    parts = name.replace("\\", "/").rstrip("/").split("/")
+    legal = not {":", "\0"} & set(name) and all(part.strip(" .") for part in parts)
+    if not legal or not _fits_on_disk(parts):
+        problem = f"{name[:60]!r} is not inside the host's '{Path(root).name}' folder"
         raise ReVersionError(node, input_name, problem, "choose a name without '..'")
-    return path
+    return Path(root, *parts)
+
+
+def _fits_on_disk(parts):
+    try:
+        sizes = [len(os.fsencode(part)) for part in parts]
+    except UnicodeEncodeError:
+        return False
+    return max(sizes) <= LONGEST_NAME and sum(sizes) <= LONGEST_PATH
+
+
+def _files(root, depth=None):
+    """(folder's path parts, names of its files) for the root and all folders in it, down to `depth`.
+
+    Links are followed, though no folder is gone through twice. What cannot be read, or was left by a system, is passed
+    over: nothing on a disk may keep the pack from loading.
+    """
+    seen, waiting = set(), [()]
+    while waiting:
+        parts = waiting.pop(0)
+        folder = Path(root, *parts)
+        try:
+            entries = [e for e in os.scandir(folder) if not left_by_system(e.name) and _is_text(e.name)]
+            identity = os.path.realpath(folder)
+        except OSError:
+            continue
+        yield parts, [entry.name for entry in entries if _is(entry, "is_file")]
+        if identity not in seen and (depth is None or len(parts) < depth):
+            waiting += sorted((*parts, entry.name) for entry in entries if _is(entry, "is_dir"))
+        seen.add(identity)
+
+
+def _is_text(name):
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # bytes of no character: a list cannot show them
+        return False
+
+
+def _is(entry, what):
+    try:
+        return getattr(entry, what)()
+    except OSError:  # a link that leads to itself, a folder that may not be entered
+        return False
+
+
+def _of_suffix(names, suffixes):
+    return [name for name in names if Path(name).suffix.lower() in suffixes]
 
 
 def validation(find, name, *arguments):
@@ -36,31 +89,47 @@ def validation(find, name, *arguments):
 
 
 def picture_folders():
-    """Folders under the host's input/ that hold pictures, as forward-slash paths; two levels deep."""
-    root = Path(folder_paths.get_input_directory())
-    found = [d for pattern in ("*", "*/*") for d in root.glob(pattern) if d.is_dir()]
-    with_pictures = [d for d in found if any(f.suffix.lower() in PICTURE_SUFFIXES for f in d.iterdir())]
-    return sorted(d.relative_to(root).as_posix() for d in with_pictures)
+    """Folders under the host's input/ that hold pictures, as forward-slash paths; three levels deep."""
+    found = _files(folder_paths.get_input_directory(), DEPTH)
+    return sorted("/".join(parts) for parts, names in found if parts and _of_suffix(names, PICTURE_SUFFIXES))
 
 
 def exemplar_folder(name, node):
     path = confined(folder_paths.get_input_directory(), name, node, "folder")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ReVersionError(
             node, "folder", f"there is no folder {name!r} in the host's input folder", "make it and put pictures there"
         )
     return path
 
 
+def files_in(folder):
+    """Everything that lies in a folder; nothing where it may not be read."""
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except OSError:
+        return []
+
+
+def states_of(paths):
+    """What tells whether files have changed: name, size and time of each that is there, in the order of their names."""
+    states = []
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):  # a link to nothing: whoever opens it says so
+            status = os.stat(path)
+            states.append((path.name, status.st_size, status.st_mtime_ns))
+    return states
+
+
 def list_files():
     """JSON files directly in the host's input/."""
-    root = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in root.glob("*.json") if path.is_file())
+    _, names = next(_files(folder_paths.get_input_directory(), 0), ((), []))
+    return sorted(_of_suffix(names, (".json",)))
 
 
 def list_file(name, node):
     path = confined(folder_paths.get_input_directory(), name, node, "list_file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         problem = f"there is no file {name[:60]!r} in ComfyUI's input folder"
         raise ReVersionError(node, "list_file", problem, "put it there or choose another")
     return path
@@ -72,13 +141,14 @@ def _clip_roots():
 
 def clip_folders():
     """Names of the folders that hold a CLIP of transformers, in the host's CLIP folders."""
-    return sorted({path.parent.name for root in _clip_roots() for path in root.glob("*/preprocessor_config.json")})
+    found = (entry for root in _clip_roots() for entry in _files(root, 1))
+    return sorted({parts[0] for parts, names in found if parts and "preprocessor_config.json" in names})
 
 
 def clip_folder(name, node):
     for root in _clip_roots():
         path = confined(root, name or "?", node, "clip_folder")
-        if (path / "config.json").is_file():
+        if os.path.isfile(path / "config.json"):
             return path
     raise ReVersionError(
         node,
@@ -104,11 +174,8 @@ def embedding_roots():
 
 def relation_names():
     """Embedding files in all of the host's embeddings folders, as forward-slash paths."""
-    names = set()
-    for root in embedding_roots():
-        files = (f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        names.update(f.relative_to(root).as_posix() for f in files)
-    return sorted(names)
+    found = (entry for root in embedding_roots() for entry in _files(root))
+    return sorted({"/".join((*parts, name)) for parts, names in found for name in _of_suffix(names, READ_SUFFIXES)})
 
 
 def confined_relation(name, node):
@@ -119,8 +186,8 @@ def confined_relation(name, node):
 def relation_file(name, node):
     """The file of a relation in any of the embeddings folders. Raises a ReVersionError where there is none."""
     for path in confined_relation(name, node):
-        for file in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)):
-            if file.is_file() and file.suffix.lower() in SUFFIXES:
+        for file in (path, *(path.with_name(path.name + suffix) for suffix in READ_SUFFIXES)):
+            if os.path.isfile(file) and file.suffix.lower() in READ_SUFFIXES:
                 return file
     raise ReVersionError(
         node, "relation", f"there is no file {name!r} in the embeddings folder", "save a relation or choose another"

@@ -17,7 +17,7 @@ def show_text(node, text):
 
     The page itself shows the text outputs of its own preview nodes only.
     """
-    if node.hidden.unique_id is not None:
+    if node.hidden is not None and node.hidden.unique_id is not None:
         from server import PromptServer  # there is one where a graph runs
 
         PromptServer.instance.send_progress_text(text, node.hidden.unique_id)

@@ -6,6 +6,7 @@ from ..reversion_core import prompt_grid as prompt_grids
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompt_grid import OBJECT, SUBJECT
 from . import places
+from .progress import show_text
 
 OWN_LISTS = "my own lists"
 NO_FILE = "none"
@@ -22,6 +23,7 @@ class ReVersionPrompts(io.ComfyNode):
             category="ReVersion/use",
             description="Writes every subject with every object into a template. Everything after this node runs once "
             "for each prompt.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.String.Input(
                     "template",
@@ -91,8 +93,7 @@ class ReVersionPrompts(io.ComfyNode):
             return ""
         if list_file is None:  # it comes from another node, and is not known yet
             return float("nan")
-        status = places.list_file(list_file, cls.NAME).stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        return str(places.states_of([places.list_file(list_file, cls.NAME)]))
 
     @classmethod
     def execute(cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation=""):
@@ -107,8 +108,16 @@ class ReVersionPrompts(io.ComfyNode):
                 raise ReVersionError(cls.NAME, name, "the list is empty", "write one a line")
             if slot not in template and len(lists[name]) > 1:
                 raise ReVersionError(cls.NAME, "template", f"{slot} is missing", f"write {slot} where the words go")
-        written = prompt_grids.grid(template.strip(), lists["subjects"], lists["objects"], limit, order_seed)
-        return io.NodeOutput(written, prompt_grids.file_names(written))
+        template = template.strip()
+        if near := prompt_grids.near_slots(template):
+            problem = f"{near[0]} is not filled in"
+            raise ReVersionError(cls.NAME, "template", problem, f"write {SUBJECT} and {OBJECT} just so")
+        try:
+            written = prompt_grids.grid(template, lists["subjects"], lists["objects"], limit, order_seed)
+        except ValueError as error:
+            raise ReVersionError(cls.NAME, "limit", str(error), "shorten the lists or set a limit") from error
+        said = [f"{len(written)} prompts", *prompt_grids.oddities(template, lists["subjects"], lists["objects"])]
+        return io.NodeOutput(written, prompt_grids.file_names(written), ui=show_text(cls, "\n".join(said)))
 
     @classmethod
     def _lists_of_file(cls, name, relation):
@@ -116,7 +125,7 @@ class ReVersionPrompts(io.ComfyNode):
         path = places.list_file(name, cls.NAME)
         try:
             known = prompt_grids.read_prompt_lists(path)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             problem = f"'{name}' holds no lists of prompts ({error})"
             cure = 'write {"on": {"subjects": ["cat"], "objects": ["stone"]}}'
             raise ReVersionError(cls.NAME, "list_file", problem, cure) from error

@@ -7,12 +7,14 @@ from comfy_api.latest import io
 from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.method.words import PLACEHOLDER
+from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
 from .progress import show_text
 from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"
+LONGEST_VALUE = 2000  # characters
 FORMATS = tuple(suffix[1:] for suffix in relation_files.SUFFIXES)
 
 
@@ -92,6 +94,7 @@ class ReVersionLoadRelation(io.ComfyNode):
             display_name=cls.NAME,
             category=CATEGORY,
             description="Loads a relation, or any textual-inversion embedding, from the embeddings folder.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Combo.Input(
                     "relation",
@@ -113,15 +116,21 @@ class ReVersionLoadRelation(io.ComfyNode):
     def fingerprint_inputs(cls, relation):
         if relation is None:  # it comes from another node, and is not known yet
             return float("nan")
-        status = places.relation_file(relation, cls.NAME).stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        path = places.relation_file(relation, cls.NAME)
+        return str(places.states_of([path, *foreign.possible_halves(path)]))
 
     @classmethod
     def execute(cls, relation):
         loaded = relation_files.load(places.relation_file(relation, cls.NAME), cls.NAME)
-        lines = [f"{relation}: {loaded.family}, {loaded.count} vectors"]
-        lines += [f"{key}: {value}" for key, value in sorted(loaded.metadata.items())]
-        return io.NodeOutput(loaded, "\n".join(lines))
+        lines = [f"{relation}: {loaded.family}, {loaded.count} vectors", *loaded.notes]
+        known = "\n".join(lines)
+        lines += [f"{key}: {_short(value)}" for key, value in sorted(loaded.metadata.items())]
+        return io.NodeOutput(loaded, "\n".join(lines), ui=show_text(cls, known))
+
+
+def _short(value):
+    """A value of the metadata: other programs keep megabytes of tags and whole pictures there."""
+    return value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
 
 
 class ReVersionApplyRelation(io.ComfyNode):
@@ -167,6 +176,9 @@ class ReVersionApplyRelation(io.ComfyNode):
                 f"{placeholder!r} could be an ordinary part of a prompt",
                 "write a word in angle brackets, such as <R>",
             )
+        if placeholder in host.placeholders(clip):
+            problem = f"{placeholder} stands for another relation of this CLIP already"
+            raise ReVersionError(cls.NAME, "placeholder", problem, "choose another word, such as <S>")
         host.check_fits(relation, clip, cls.NAME)
         vectors = host.at_strength(relation, clip, strength)
         return io.NodeOutput(host.with_relation(clip, placeholder, vectors))

@@ -1,6 +1,8 @@
 """Looking into relations, and scoring the pictures that they make."""
 
 import csv
+import io as text_io
+import itertools
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from ..reversion_core.errors import ReVersionError
 from ..reversion_core.method.words import INITIAL_WORD, PLACEHOLDER, PREPOSITIONS, split_words
 from ..reversion_core.report import charts, inspection, scoring
 from ..reversion_core.store import relation as relation_files
+from ..reversion_core.store.files import write_whole
 from . import places
 from .progress import show_text
 from .sockets import RelationSocket, as_image
@@ -154,12 +157,22 @@ class ReVersionScore(io.ComfyNode):
         rows = [(prompts[i], f"{e:.4f}", f"{r:.4f}") for i, e, r in numbers]
         means = float(np.mean(entity)), float(np.mean(relation))
         rows.append(("mean", *(f"{mean:.4f}" for mean in means)))
-        cls._write(places.output_folder() / f"{name}.csv", rows)
+        path = cls._write(places.output_folder(), name, rows)
         table = "\n".join(f"{e}  {r}  {prompt}" for prompt, e, r in rows)
-        return io.NodeOutput(f"entity  relation\n{table}", *means, ui=show_text(cls, table))
+        shown = f"{table}\nSaved as {path.name} in output/reversion"
+        return io.NodeOutput(f"entity  relation\n{table}", *means, ui=show_text(cls, shown))
 
     @classmethod
-    def _write(cls, path, rows):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("prompt", "entity_score", "relation_score"), *rows])
+    def _write(cls, folder, name, rows):
+        """Save the table under the name, or the next free one where another table has it; returns its path."""
+        text = text_io.StringIO(newline="")
+        csv.writer(text).writerows([("prompt", "entity_score", "relation_score"), *rows])
+        data = text.getvalue().encode(errors="replace")
+        path = next(p for p in cls._paths(folder, name) if not p.exists() or (p.is_file() and p.read_bytes() == data))
+        write_whole(path, data)
+        return path
+
+    @staticmethod
+    def _paths(folder, name):
+        yield folder / f"{name}.csv"
+        yield from (folder / f"{name}-{number}.csv" for number in itertools.count(2))

@@ -1,17 +1,22 @@
 """Grids of prompts for queues: every subject with every object, and a file name for each."""
 
+import collections
 import functools
-import json
+import itertools
 import random
 import re
 import unicodedata
 from pathlib import Path
 
+from .store.reading import Unreadable, parsed_json, read_text
 from .store.relation import RESERVED_NAMES
 
 SUBJECT, OBJECT = "{subject}", "{object}"
-LONGEST_NAME = 100
-LARGEST_LIST_FILE = 2**20  # bytes
+LONGEST_NAME = 100  # characters
+LONGEST_NAME_ON_DISK = 120  # bytes; with what Save Image adds it stays under the 143 of encrypted folders
+MOST_SHUFFLED = 10**6  # pairs
+MOST_PROMPTS = 10**5
+MOST_TEXT = 64 * 2**20  # characters of all prompts
 _OWN_LISTS = Path(__file__).with_name("prompt_lists.json")
 
 
@@ -24,26 +29,24 @@ def prompt_lists():
 def read_prompt_lists(path):
     """The lists of a JSON file: relation -> {"subjects": [str, ...], "objects": [str, ...]}.
 
-    The file holds that table, or {"relations": that table}. Raises ValueError for anything else, OSError where it
-    cannot be read.
+    The file holds that table, or {"relations": that table}. Raises Unreadable, a ValueError, for anything else.
     """
-    if Path(path).stat().st_size > LARGEST_LIST_FILE:
-        raise ValueError(f"it is larger than {LARGEST_LIST_FILE // 2**20} MB")
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+    found = parsed_json(read_text(path))
     if isinstance(found, dict) and isinstance(found.get("relations"), dict):
         found = found["relations"]
     if not isinstance(found, dict) or not found:
-        raise ValueError("it is no table of relations")
+        raise Unreadable("it is no table of relations")
     lists = {}
     for relation, entities in found.items():
         of_one = [entities.get(name) for name in ("subjects", "objects")] if isinstance(entities, dict) else [None]
-        if not all(isinstance(words, list) and words and all(isinstance(w, str) for w in words) for words in of_one):
-            raise ValueError(f"{relation[:60]!r} has not a list of subjects and a list of objects")
+        if not all(isinstance(words, list) and words and all(map(_is_entity, words)) for words in of_one):
+            raise Unreadable(f"{relation[:60]!r} has not a list of subjects and a list of objects")
         lists[relation] = dict(zip(("subjects", "objects"), of_one, strict=True))
     return lists
+
+
+def _is_entity(word):
+    return isinstance(word, str) and bool(word.strip())
 
 
 def lines_of(text):
@@ -55,31 +58,71 @@ def grid(template, subjects, objects, limit=0, order_seed=0):
     """Every subject with every object in the template, subject by subject; a word may stand in both places.
 
     order_seed: 0 keeps the order, another number shuffles it, the same way everywhere; limit: how many at most, 0 for
-    all. Returns a list of prompts.
+    all. Returns a list of prompts. Raises ValueError, before anything is built, where they would be too many.
     """
-    pieces = re.split(f"({re.escape(SUBJECT)}|{re.escape(OBJECT)})", template)
-    prompts = [
-        "".join({SUBJECT: subject, OBJECT: object_}.get(piece, piece) for piece in pieces)
-        for subject in subjects
-        for object_ in objects
-    ]
+    pairs = len(subjects) * len(objects)
+    count = min(pairs, limit or pairs)
+    longest = len(template) + sum(
+        template.count(slot) * max(map(len, words)) for slot, words in ((SUBJECT, subjects), (OBJECT, objects))
+    )
+    if order_seed and pairs > MOST_SHUFFLED:
+        raise ValueError(f"{len(subjects)} x {len(objects)} pairs are more than the {MOST_SHUFFLED} that are shuffled")
+    if count > MOST_PROMPTS:
+        raise ValueError(f"{count} prompts are more than {MOST_PROMPTS}")
+    if count * longest > MOST_TEXT:
+        raise ValueError(f"{count} prompts of up to {longest} characters are more than {MOST_TEXT // 2**20} MB of text")
+    numbers = range(pairs)
     if order_seed:
-        random.Random(order_seed).shuffle(prompts)
-    return prompts[: limit or None]
+        numbers = list(numbers)
+        random.Random(order_seed).shuffle(numbers)
+    pieces = re.split(f"({re.escape(SUBJECT)}|{re.escape(OBJECT)})", template)
+    prompts = []
+    for number in itertools.islice(numbers, count):
+        words = {SUBJECT: subjects[number // len(objects)], OBJECT: objects[number % len(objects)]}
+        prompts.append("".join(words.get(piece, piece) for piece in pieces))
+    return prompts
+
+
+def near_slots(template):
+    """Pieces of a template that look like {subject} or {object} and are not read as these."""
+    pieces = re.findall(r"[{\[<(]\s*(?:subjects?|objects?)\s*[}\]>)]", template, re.IGNORECASE)
+    return [piece for piece in dict.fromkeys(pieces) if piece not in (SUBJECT, OBJECT)]
+
+
+def oddities(template, subjects, objects):
+    """What is likely meant otherwise, a sentence each: braces that stay in the prompts, doubles, lists on one line."""
+    left = re.findall(r"\{[^{}]*\}", template.replace(SUBJECT, "").replace(OBJECT, ""))
+    if left:
+        yield f"{', '.join(dict.fromkeys(left))[:120]} stays in the prompts: only {SUBJECT} and {OBJECT} are filled in"
+    for name, words in (("subjects", subjects), ("objects", objects)):
+        doubles = [word for word, count in collections.Counter(words).items() if count > 1]
+        if doubles:
+            yield f"{name}: {', '.join(doubles)[:120]} stands there more than once, and so do its prompts"
+        if len(words) == 1 and re.search(r"[,;\t|]", words[0]):
+            yield f"{name}: {words[0][:60]!r} is one entry; write one a line"
 
 
 def file_names(prompts):
-    """A different name for each prompt, legal on every system: letters and digits of any script, - and _."""
-    names, taken = [], set()
+    """A different name for each prompt, legal on every system: letters and digits of any script, - and _.
+
+    At most `LONGEST_NAME` characters and `LONGEST_NAME_ON_DISK` bytes, and a number where prompts begin alike.
+    """
+    names, taken = [], {}
     for prompt in prompts:
-        text = unicodedata.normalize("NFC", prompt)
-        name = re.sub(r"[^\w-]+", "_", text).strip("_")[:LONGEST_NAME] or "prompt"
+        text = unicodedata.normalize("NFC", prompt[: 10 * LONGEST_NAME])
+        name = re.sub(r"[^\w-]+", "_", text).strip("_")[:LONGEST_NAME]
+        name = name.encode()[:LONGEST_NAME_ON_DISK].decode(errors="ignore") or "prompt"
         if name.lower() in RESERVED_NAMES:
             name = f"{name}_"
-        number, free = 1, name
-        while free.casefold() in taken:  # Windows takes upper and lower case for the same
-            number += 1
-            free = f"{name}-{number}"
-        taken.add(free.casefold())
+        free = name
+        while (key := _on_disk(free)) in taken:
+            taken[_on_disk(name)] += 1
+            free = f"{name}-{taken[_on_disk(name)]}"
+        taken[key] = 1
         names.append(free)
     return names
+
+
+def _on_disk(name):
+    """What two names share that are one file somewhere: Windows and macOS take letter cases for the same."""
+    return unicodedata.normalize("NFC", name.casefold())

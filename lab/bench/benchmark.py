@@ -28,7 +28,7 @@ from lab.harness.studio import Studio
 from lab.miniature import judge, pack, world
 from lab.miniature.exemplars import unseen_pairs, write_exemplars
 from lab.miniature.judge import MEASURES
-from reversion_core.exemplars import Exemplars, read_folder
+from reversion_core.exemplars import read_folder
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
 from reversion_core.store.files import write_whole
@@ -114,7 +114,7 @@ def exemplars(relation, captions="full", count=EXEMPLARS):
     """(Exemplars, scenes) of a relation: the same pictures for every method."""
     folder = FOLDER / "exemplars" / f"{relation.replace(' ', '-')}-{captions}-{count}"
     scenes = write_exemplars(folder, relation, count, coarse=captions == "coarse")
-    return Exemplars(*read_folder(folder, "benchmark")), scenes
+    return read_folder(folder, "benchmark"), scenes
 
 
 class Bench:

@@ -63,6 +63,12 @@ def with_relation(clip, placeholder, vectors):
     return clone
 
 
+def placeholders(clip):
+    """The words that stand for relations in a CLIP's prompts."""
+    tokenizers = [getattr(clip.tokenizer, key).tokenizer for key in encoder_keys(clip)]
+    return {word for t in tokenizers if isinstance(t, _TokenizerWithRelations) for word in t._vectors}
+
+
 def token_table(clip, key):
     """The input token embeddings of an encoder, [vocabulary, d], as the host holds them."""
     return getattr(clip.cond_stage_model, key).transformer.get_input_embeddings().weight

@@ -29,13 +29,14 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 _LEAD = re.compile(
     r"\s*(?:(?:an? |the )?(?:photo|photograph|picture|image|drawing|painting|sketch) of )?", re.IGNORECASE
 )
+_NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_WEIGHT = re.compile(r"(?<![\d.])\d*\.\d+")
 
 
 def split_words(text):
     """The words of a text in lower case: no punctuation, no weights, hyphens and apostrophes kept inside a word."""
-    return _WORD.findall(_WEIGHT.sub(" ", text).lower())
+    without_weights = _NUMBER.sub(lambda number: " " if "." in number[0] else number[0], text)
+    return _WORD.findall(without_weights.lower())
 
 
 def basis_words(text):

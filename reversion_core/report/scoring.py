@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .. import prompt_syntax
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER, SLOT, swapped
 
@@ -23,9 +24,11 @@ class Phrases:
 def phrases(prompt, phrase, placeholder=PLACEHOLDER):
     """The Phrases of a prompt such as "cat <R> stone, at night" and words for its relation such as "carved from".
 
+    Weights such as (cat:1.3) and LoRA tags are left out: CLIP would read them as words.
+
     Raises ValueError where the prompt does not have the placeholder between two entities.
     """
-    before, found, after = prompt.partition(placeholder)
+    before, found, after = prompt_syntax.plain(prompt).partition(placeholder)
     first, second = before.strip(" ,"), after.partition(",")[0].strip()
     if not (found and first and second):
         raise ValueError(f"'{prompt}' has no {placeholder} between two entities")

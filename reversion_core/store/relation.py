@@ -2,21 +2,22 @@
 
 import io
 import json
-import pickle
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER
+from . import foreign
 from .files import write_whole
+from .reading import Unreadable
 
 FORMAT_VERSION = "1"
-LARGEST_FILE = 64 * 2**20  # bytes; a relation of 75 vectors for SDXL has 0.6 MB
+MOST_VECTORS = 75  # as many tokens as a prompt's first window has
+LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
 ENCODER_OF_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 WIDTH_OF_ENCODER = {encoder: width for width, encoder in ENCODER_OF_WIDTH.items()}
 FAMILY_OF_ENCODERS = {("clip_l",): "SD 1.x", ("clip_h",): "SD 2.x", ("clip_g", "clip_l"): "SDXL"}
@@ -25,19 +26,24 @@ ARCHITECTURES = {
     "SD 2.x": "stable-diffusion-v2-768-v/textual-inversion",
     "SDXL": "stable-diffusion-xl-v1-base/textual-inversion",
 }
-SUFFIXES = (".safetensors", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
+READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 RESERVED_NAMES = frozenset(
-    ("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)))
+    ("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "123456789\u00b9\u00b2\u00b3"))
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """vectors: encoder key of the host (`clip_l`, ...) -> float32 [k, d]; metadata: str -> str, kept in the file."""
+    """vectors: encoder key of the host (`clip_l`, ...) -> float32 [k, d]; metadata: str -> str, kept in the file.
+
+    notes: what the artist should know of how it was read, a sentence each.
+    """
 
     vectors: dict
     metadata: dict = field(default_factory=dict)
+    notes: tuple = ()
 
     @property
     def family(self):
@@ -68,7 +74,8 @@ def checked_name(name, node, input_name):
 def save(relation, path):
     """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
 
-    .safetensors: the host's, with the metadata; .pt: A1111's WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`.
+    .safetensors: the host's, with the metadata; .pt: A1111's WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`,
+    where several vectors are called `<r>`.
     Raises ValueError for a relation of several text encoders in the last two, which hold one.
     """
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
@@ -80,9 +87,10 @@ def save(relation, path):
         if len(tensors) > 1:
             raise ValueError(f"a {suffix} file holds one text encoder's vectors and {relation.family} has two")
         (vectors,) = tensors.values()
-        word = relation.metadata.get("modelspec.trigger_phrase", PLACEHOLDER)
-        # diffusers reads a single vector of the authors' file without its first dimension.
-        content = {word: vectors[0] if len(vectors) == 1 else vectors}
+        word = relation.metadata.get("modelspec.trigger_phrase") or PLACEHOLDER
+        # diffusers reads a single vector, as the authors write it, without its first dimension. It puts in the other
+        # vectors of a word only where the word is written in lower case.
+        content = {word: vectors[0]} if len(vectors) == 1 else {word.lower(): vectors}
         if suffix == ".pt":
             content = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": Path(path).stem}
         file = io.BytesIO()
@@ -92,66 +100,58 @@ def save(relation, path):
 
 
 def load(path, node="ReVersion Load Relation", input_name="relation"):
-    """Read a relation from safetensors, the authors' `{"<R>": tensor}` .bin or an A1111 .pt.
+    """Read a relation from an embedding file of this or another program; `foreign` lists what is read.
 
-    Pickles are opened with `weights_only`, so none of their code runs. Raises a ReVersionError for anything that is
-    not an embedding of a known text encoder.
+    What the file is counts, not its suffix. SDXL's vectors in two files are read from either. Pickles are opened with
+    `weights_only`, so none of their code runs. Raises a ReVersionError for anything that is not an embedding of a known
+    text encoder.
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError("it is far too large for an embedding")
-        if path.suffix.lower() == ".safetensors":
-            with safe_open(path, framework="pt", device="cpu") as file:
-                found, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        else:
-            found, metadata = torch.load(path, map_location="cpu", weights_only=True), {}
-        vectors = _vectors_of(found)
-    except pickle.UnpicklingError as error:
-        raise ReVersionError(
-            node, input_name, f"'{path.name}' holds more than numbers and was not opened", "use a safetensors file"
-        ) from error
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        said = "it is damaged" if isinstance(error, KeyError) else str(error) or "it is empty"
-        reason = said.splitlines()[0][:120]
-        raise ReVersionError(
-            node, input_name, f"'{path.name}' is no relation ({reason})", "choose an embedding of SD 1.x, 2.x or SDXL"
-        ) from error
-    return Relation(vectors, {"modelspec.title": path.stem, **metadata})
+        tensors, metadata, notes = foreign.read(path, ENCODER_OF_WIDTH)
+        other = foreign.other_half(path, tensors, ENCODER_OF_WIDTH)
+        if other:
+            tensors |= other[1]
+            notes.append(f"read together with {other[0]}, which has the other text encoder's vectors")
+        vectors = {key: checked_vectors(key, value) for key, value in tensors.items()}
+        if tuple(vectors) == ("clip_g",):
+            why = "it has the vectors of SDXL's second text encoder alone"
+            raise Unreadable(why, "put the file of the first beside it, called as this one without _2")
+    except Unreadable as error:
+        problem = f"'{path.name}' is no relation ({error})"
+        raise ReVersionError(node, input_name, problem, error.cure) from error
+    return Relation(vectors, {"modelspec.title": path.stem, **_sound(metadata)}, tuple(notes))
 
 
-def _vectors_of(found):
-    """Encoder key -> float32 [k, d] from the layouts that are about."""
-    if not isinstance(found, dict):
-        raise ValueError("unknown layout")
-    if isinstance(found.get("string_to_param"), dict):  # A1111
-        found = found["string_to_param"]
-    tensors = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
-    if known := {key: value for key, value in tensors.items() if key in WIDTH_OF_ENCODER}:
-        tensors = known
-    elif len(tensors) == 1:  # {"<R>": ...}, {"*": ...}, {"emb_params": ...}
-        (tensor,) = tensors.values()
-        tensors = {ENCODER_OF_WIDTH.get(tensor.shape[-1], "clip_l"): tensor} if tensor.ndim else {}
-    else:
-        tensors = {}
-    vectors = {key: checked_vectors(key, value) for key, value in tensors.items()}
-    if not vectors:
-        raise ValueError("no embedding found")
-    return vectors
+def _sound(metadata):
+    """The metadata without settings of ours that are damaged: nothing that reads them later may stumble."""
+    try:
+        settings = json.loads(metadata.get("reversion.settings", "{}"))
+        sound = isinstance(settings, dict) and isinstance(settings.get("initial_word", ""), str)
+    except (ValueError, RecursionError):
+        sound = False
+    return metadata if sound else {k: v for k, v in metadata.items() if k != "reversion.settings"}
 
 
 def checked_vectors(key, tensor):
-    """float32 [k, d] of an encoder's vectors; raises ValueError for a wrong shape or numbers that mean no direction."""
-    tensor = tensor.detach().float()
-    tensor = tensor[None] if tensor.ndim == 1 else tensor
-    if tensor.ndim != 2 or not 1 <= len(tensor) <= 75 or tensor.shape[1] != WIDTH_OF_ENCODER[key]:
-        shape = " x ".join(map(str, tensor.shape))
-        raise ValueError(f"{key} has shape {shape} instead of 1 to 75 vectors of {WIDTH_OF_ENCODER[key]}")
-    if not tensor.isfinite().all():
-        raise ValueError(f"{key} holds numbers that are not finite")
-    if not tensor.any(dim=1).all():
-        raise ValueError(f"{key} holds a vector of zeros")
-    return tensor.clone()
+    """float32 [k, d] of an encoder's vectors; raises Unreadable, a ValueError, for a wrong shape or for numbers that
+    mean no direction. The shape is looked at before anything is copied.
+    """
+    cure = "choose an embedding of SD 1.x, 2.x or SDXL"
+    plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_complex()
+    rows = tensor[None] if plain and tensor.ndim == 1 else tensor
+    if not plain or rows.ndim != 2 or not 1 <= len(rows) <= MOST_VECTORS or rows.shape[1] != WIDTH_OF_ENCODER[key]:
+        shape = " x ".join(map(str, rows.shape))
+        expected = f"1 to {MOST_VECTORS} vectors of {WIDTH_OF_ENCODER[key]}"
+        raise Unreadable(f"{key} has shape {shape or 'of one number'} instead of {expected}", cure)
+    rows = rows.detach().to(torch.float32, copy=True)
+    if not rows.isfinite().all():
+        raise Unreadable(f"{key} holds numbers that are not finite", cure)
+    if rows.abs().max() > LARGEST_NUMBER:
+        raise Unreadable(f"{key} holds numbers as large as {rows.abs().max():.2g}", cure)
+    if not rows.any(dim=1).all():
+        raise Unreadable(f"{key} holds a vector of zeros", cure)
+    return rows.contiguous()
 
 
 def metadata_for(title, family, date, placeholder, details):
@@ -171,8 +171,11 @@ def metadata_for(title, family, date, placeholder, details):
 
 
 def same_numbers(relation, path):
-    """Whether the file holds the vectors of this relation, bit for bit."""
-    saved = load(path).vectors
+    """Whether the file holds the vectors of this relation, bit for bit; not where it cannot be read."""
+    try:
+        saved = load(path).vectors
+    except ReVersionError:
+        return False
     return saved.keys() == relation.vectors.keys() and all(
         torch.equal(saved[key], relation.vectors[key].float().cpu()) for key in saved
     )

@@ -1,7 +1,11 @@
 """The same graph on machines whose folders differ."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture
@@ -50,3 +54,97 @@ def test_a_name_that_another_node_gives_is_looked_at_when_it_is_there(reversion,
     ):
         assert fingerprint != fingerprint
     assert "there is no CLIP folder 'lost'" in ReVersionScore.validate_inputs(clip_folder=["lost"])
+
+
+@pytest.fixture
+def inputs(reversion, tmp_path, monkeypatch):
+    """An input folder of our own."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    (tmp_path / "input").mkdir()
+    return tmp_path / "input"
+
+
+def with_picture(folder, name="0.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+def offered():
+    from reversion_pack.nodes.exemplars import ReVersionLoadExemplars
+
+    return ReVersionLoadExemplars.define_schema().inputs[0].options
+
+
+def test_folders_are_offered_three_levels_deep_and_none_that_a_system_left(inputs):
+    for name in ("a", "b/c", "b/c/d", "b/c/d/e"):
+        with_picture(inputs / name)
+    for name in ("__MACOSX", ".ipynb_checkpoints", "a/.thumbnails", "lost+found", "System Volume Information"):
+        with_picture(inputs / name)
+    with_picture(inputs / "left", "._0.jpg")
+    (inputs / "named" / "0.png").mkdir(parents=True)
+    assert offered() == ["a", "b/c", "b/c/d"]
+
+
+def test_what_may_not_be_read_or_leads_nowhere_hides_nothing_else(inputs, monkeypatch):
+    with_picture(inputs / "a")
+    (inputs / "secret").mkdir()
+    (inputs / "nowhere").symlink_to(inputs / "lost")
+    (inputs / "itself").symlink_to(inputs / "itself")
+    (inputs / "round").symlink_to(inputs)
+    os.mkfifo(inputs / "pipe.json")
+    (inputs / "lists.json").touch()
+    scandir = os.scandir
+
+    def forbidding(path):
+        if Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    from reversion_pack.nodes import NODES, places
+
+    assert [len(node.define_schema().inputs) for node in NODES] and "a" in offered() and "secret" not in offered()
+    assert places.list_files() == ["lists.json"]
+
+
+def test_links_that_the_host_s_user_made_are_offered_and_followed(inputs, second_root, core):
+    from reversion_pack.nodes import places
+
+    elsewhere = with_picture(inputs.parent / "elsewhere")
+    (inputs / "linked").symlink_to(elsewhere)
+    (inputs / "of links").mkdir()
+    (inputs / "of links" / "0.png").symlink_to(elsewhere / "0.png")
+    assert offered() == ["linked", "of links"]
+    for name in offered():
+        assert core.exemplars.read_folder(places.exemplar_folder(name, "node"), lines="a {} b").names == ("0.png",)
+    core.relation.save(core.relation.Relation({"clip_l": torch.ones(1, 768)}), elsewhere / "r.safetensors")
+    (second_root / "r2.safetensors").symlink_to(elsewhere / "r.safetensors")
+    assert "r2.safetensors" in places.relation_names() and places.relation_file("r2", "node").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", "a/..", "a/../b", "/etc", "\\\\host\\share", "C:\\x", "a/./b", ".. ", "...", "a//b", "", " ", "a\0b"]
+    + ["x" * 300, "\u732b" * 100, "a/" * 600 + "a", "\ud800"],
+    ids=range(18),
+)
+def test_names_from_a_queue_stay_inside(inputs, core, name):
+    from reversion_pack.nodes import places
+
+    for find in (places.exemplar_folder, places.list_file, places.relation_file, places.clip_folder):
+        with pytest.raises(core.errors.ReVersionError):
+            find(name, "node")
+
+
+def test_the_fingerprint_of_a_folder_changes_with_its_files_whatever_lies_there(inputs):
+    from reversion_pack.nodes.exemplars import ReVersionLoadExemplars
+
+    folder = with_picture(inputs / "a")
+    (folder / "nowhere.png").symlink_to("lost")
+    before = ReVersionLoadExemplars.fingerprint_inputs("a", 0, "crop")
+    assert before == ReVersionLoadExemplars.fingerprint_inputs("a", 0, "crop")
+    (folder / "0.txt").write_text("cat {} stone")
+    assert before != ReVersionLoadExemplars.fingerprint_inputs("a", 0, "crop")

@@ -176,7 +176,7 @@ FILES = {
     "half.safetensors": (safetensors_bytes({"clip_l": ONE.half()}), None),
     "lora.safetensors": (safetensors_bytes({"a.lora_up": ONE, "a.lora_down": ONE + 1}), NO_RELATION),
     "empty.pt": (b"", NO_RELATION),
-    "garbage.bin": (b"\x80\x02garbage", PICKLED),
+    "garbage.bin": (b"\x80\x02garbage", NO_RELATION),
     "text.pt": (b"hello", "it is damaged"),
     "list.pt": (saved([1, 2]), NO_RELATION),
     "words.bin": (saved({"<R>": "hello"}), NO_RELATION),
@@ -184,6 +184,9 @@ FILES = {
     "system.bin": (pickle.dumps({"<R>": Calls(os.system, "touch ran")}), PICKLED),
     "eval.pt": (pickle.dumps({"<R>": Calls(eval, "open('ran', 'w')")}), PICKLED),
     "zipped-call.pt": (saved({"<R>": Calls(os.mkdir, "ran")}), PICKLED),
+    "zero-stride.pt": (saved({"<R>": ONE[0, :1].expand(10**9)}), "has shape 1 x 1000000000"),
+    "page.safetensors": (b"<!DOCTYPE html>", "it is a web page"),
+    "pointer.bin": (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of Git LFS"),
     "authors.bin": (saved({"<R>": ONE[0].clone()}), None),
     "webui.pt": (saved({"string_to_token": {"*": 265}, "string_to_param": {"*": ONE}}), None),
 }
@@ -200,7 +203,7 @@ def test_relation_files(attempt, embeddings, name):
 def test_a_relation_file_of_many_gigabytes(attempt, embeddings):
     with (embeddings / "gigantic.safetensors").open("wb") as file:
         file.truncate(3 * 2**30)  # sparse: it takes no room
-    attempt(load_relation("gigantic.safetensors"), "far too large")
+    attempt(load_relation("gigantic.safetensors"), "larger than 1024 MB")
 
 
 def png(size=(64, 64), mode="RGB", **options):
@@ -228,6 +231,7 @@ PICTURES = {
     "cut.png": (png()[:60], UNREADABLE),
     "bomb.png": (declared(60_000, 60_000), UNREADABLE),
     "billion.png": (declared(2**31 - 1, 2**31 - 1), UNREADABLE),
+    "program.png": (png(format="EPS"), "it is a PostScript or PDF page"),
     "pixel.png": (png((1, 1)), None),
     "strip.png": (png((2000, 3)), None),
     "palette.png": (png(mode="P", transparency=0), None),
@@ -256,13 +260,13 @@ def test_pictures(attempt, host_server, name):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "text.json is not valid JSON"),
-        ("{", "text.json is not valid JSON"),
-        ("[]", "text.json is not a table of captions"),
-        ('{"a.png": 3}', "text.json is not a table of captions"),
-        ('{"a.png": []}', "text.json is not a table of captions"),
-        ('{"a.png": [null]}', "text.json is not a table of captions"),
-        ("[" * 100_000, "text.json is not"),
+        ("", "it is not valid JSON"),
+        ("{", "it is not valid JSON: Expecting property name enclosed in double quotes, line 1, column 2"),
+        ("[]", "it is not a table of captions"),
+        ('{"a.png": 3}', "it is not a table of captions"),
+        ('{"a.png": []}', "it is not a table of captions"),
+        ('{"a.png": [null]}', "it is not a table of captions"),
+        ("[" * 100_000, "it is nested too deep"),
         ("\ufeff" + '{"a.png": "cat {} stone"}', None),
     ],
     ids=range(8),
@@ -289,7 +293,7 @@ CAPTIONS = {
     "digits": ("2 cats {} 3.5 stones", None),
     "prepositions only": ("on {} under", None),
     "two slots": ("cat {} {} stone", "has more than one {}"),
-    "slot alone": ("{}", "a caption is only {}"),
+    "slot alone": ("{}", "of a.png is only {}"),
     "slot too late": ("cat " * 200 + "{} stone", "longer than 77 tokens"),
     "very long": ("cat {} " + "stone " * 20_000, None),
 }

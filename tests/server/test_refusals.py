@@ -35,25 +35,24 @@ def refusal(host_server, graph):
         (
             {"a.png": ["cat stone"]},
             ["a.png"],
-            "ReVersion Load Exemplars, input 'folder': the caption 'cat stone' has no {}; "
+            "ReVersion Load Exemplars, input 'folder': the caption 'cat stone' of a.png has no {}; "
             "write {} once, where the relation stands.",
         ),
         (
             {"a.png": ["cat {} stone"]},
             ["a.png", "b.png"],
-            "ReVersion Load Exemplars, input 'folder': no caption for b.png; "
-            "add it to text.json or a .txt of the same name.",
+            "ReVersion Load Exemplars, input 'folder': no caption for b.png; add it to text.json.",
         ),
         (
             {"a.png": ["cat {} stone"], "c.png": ["cat {} stone"]},
             ["a.png"],
-            "ReVersion Load Exemplars, input 'folder': captions without a picture: c.png; "
+            "ReVersion Load Exemplars, input 'folder': text.json has captions without a picture: c.png; "
             "add the picture or take them out.",
         ),
         (
             {},
             [],
-            "has no pictures (png, jpg, jpeg, webp, bmp); put 4 to 10 exemplars there.",
+            "has no pictures, only text.json; put 4 to 10 exemplars there (PNG, JPEG, WebP and others).",
         ),
         (
             {"a.png": ["word " * 90 + "{} stone"]},
@@ -156,7 +155,7 @@ class Malicious:
 
 def test_pickle_with_code_does_not_run(host_server, embeddings):
     (embeddings / "evil.pt").write_bytes(pickle.dumps({"<R>": Malicious(embeddings / "ran")}))
-    with pytest.raises(PromptError, match=r"'evil\.pt' holds more than numbers and was not opened"):
+    with pytest.raises(PromptError, match=r"'evil\.pt' is no relation .it holds more than numbers and was not opened"):
         host_server.run(applying("evil.pt"))
     assert not (embeddings / "ran").exists()
 

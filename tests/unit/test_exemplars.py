@@ -1,100 +1,18 @@
-import json
+"""Exemplars as a whole: sizes, templates, and what the node's report says of them."""
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 
 from reversion_core.errors import ReVersionError
-from reversion_core.exemplars import Exemplars, fit_square, open_picture, read_folder, template
+from reversion_core.exemplars import Exemplars, advice, fit_square, of_each, pictures_of, template
+from reversion_core.store.reading import Unreadable
 
 
-def picture(path, size=(8, 8), colour="red", **options):
-    Image.new("RGB", size, colour).save(path, **options)
-
-
-def test_folder_with_text_json_is_sorted_by_number(tmp_path):
-    for i in (10, 2, 1):
-        picture(tmp_path / f"{i}.png")
-    (tmp_path / "text.json").write_text(json.dumps({f"{i}.png": [f"cat {{}} stone {i}"] for i in (1, 2, 10)}))
-    names, pictures, captions = read_folder(tmp_path)
-    assert names == ("1.png", "2.png", "10.png")
-    assert captions == (("cat {} stone 1",), ("cat {} stone 2",), ("cat {} stone 10",))
-    assert pictures[0].shape == (8, 8, 3)
-
-
-def test_txt_beside_a_picture_is_a_caption_a_line(tmp_path):
-    picture(tmp_path / "a.jpg")
-    (tmp_path / "a.txt").write_text("cat {} stone\n\n  dog <R> wall \n")
-    assert read_folder(tmp_path)[2] == (("cat {} stone", "dog {} wall"),)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_captions_in_unicode_encodings_are_read(tmp_path, encoding):
-    picture(tmp_path / "a.png")
-    (tmp_path / "text.json").write_text(json.dumps({"a.png": ["K\u00e4se {} \u77f3"]}, ensure_ascii=False), encoding)
-    assert read_folder(tmp_path)[2] == (("K\u00e4se {} \u77f3",),)
-
-
-def test_captions_in_another_encoding_are_refused(tmp_path):
-    picture(tmp_path / "a.png")
-    (tmp_path / "a.txt").write_bytes("K\u00e4se {} Brot".encode("cp1252"))
-    with pytest.raises(ReVersionError, match="'a.txt' is not UTF-8 text; save it as UTF-8"):
-        read_folder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("captions", "problem"),
-    [
-        ({"a.png": ["cat stone"]}, "has no {}"),
-        ({"a.png": ["cat {} stone {}"]}, "has more than one {}"),
-        ({"a.png": ["{}"]}, "is only {}"),
-        ({}, "no caption for a.png"),
-        ({"a.png": ["cat {} dog"], "b.png": ["cat {} dog"]}, "captions without a picture: b.png"),
-        ({"a.png": [3]}, "not a table of captions"),
-        (["cat {} dog"], "not a table of captions"),
-    ],
-)
-def test_what_cannot_teach_is_refused(tmp_path, captions, problem):
-    picture(tmp_path / "a.png")
-    (tmp_path / "text.json").write_text(json.dumps(captions))
-    with pytest.raises(ReVersionError, match=problem):
-        read_folder(tmp_path)
-
-
-def test_broken_json_names_the_line(tmp_path):
-    picture(tmp_path / "a.png")
-    (tmp_path / "text.json").write_text('{"a.png": ["cat {} dog"],\n oops}')
-    with pytest.raises(ReVersionError, match="line 2"):
-        read_folder(tmp_path)
-
-
-def test_caption_text_without_its_picture_is_named(tmp_path):
-    picture(tmp_path / "a.png")
-    (tmp_path / "a.txt").write_text("cat {} dog")
-    (tmp_path / "b.txt").write_text("cat {} dog")
-    with pytest.raises(ReVersionError, match=r"captions without a picture: b\.txt"):
-        read_folder(tmp_path)
-
-
-def test_empty_folder_and_broken_picture_are_refused(tmp_path):
-    with pytest.raises(ReVersionError, match="has no pictures"):
-        read_folder(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"not a picture")
-    (tmp_path / "a.txt").write_text("cat {} dog")
-    with pytest.raises(ReVersionError, match=r"'a\.png' cannot be read"):
-        read_folder(tmp_path)
-
-
-def test_exif_turns_the_picture(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    picture(tmp_path / "a.jpg", (20, 10), exif=exif)
-    assert open_picture(tmp_path / "a.jpg").shape == (20, 10, 3)
-
-
-def test_transparency_lies_over_white(tmp_path):
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.png")
-    assert (open_picture(tmp_path / "a.png") == 255).all()
+def exemplars(*sizes, captions="cat {} stone", **options):
+    pictures = tuple(np.zeros((height, width, 3), np.uint8) for width, height in sizes)
+    names = tuple(f"{i}.png" for i in range(len(sizes)))
+    return Exemplars(names, pictures, ((captions,),) * len(sizes), **options)
 
 
 def test_fitting_never_squashes():
@@ -106,12 +24,160 @@ def test_fitting_never_squashes():
 
 
 def test_training_size_is_the_model_s_but_never_an_enlargement():
-    small = (np.zeros((70, 100, 3), np.uint8),)
-    assert Exemplars(("a",), small, (("b {} c",),)).training_size(512) == 64
-    assert Exemplars(("a",), small, (("b {} c",),), size=128).training_size(512) == 128
-    large = (np.zeros((700, 900, 3), np.uint8),)
-    assert Exemplars(("a",), large, (("b {} c",),)).training_size(512) == 512
+    assert exemplars((100, 70)).training_size(512) == 64
+    assert exemplars((100, 70), size=128).training_size(512) == 128
+    assert exemplars((900, 700)).training_size(512) == 512
 
 
 def test_the_placeholder_is_a_slot_too():
     assert template(" cat  <R> stone ", "node", "input") == "cat {} stone"
+
+
+@pytest.mark.parametrize(
+    ("caption", "near"),
+    [
+        ("cat <r> stone", "<r>"),
+        ("cat &lt;R&gt; stone", "&lt;R&gt;"),
+        ("cat \uff1cr\uff1e stone", "<r>"),
+        ("cat { } stone", "{ }"),
+        ("cat {R} stone", "{R}"),
+        ("cat [] stone", "[]"),
+        ("cat <S> stone", "<S>"),
+        ("cat embedding:my-relation stone", "embedding:my-relation"),
+    ],
+)
+def test_what_nearly_is_the_slot_is_named(caption, near):
+    with pytest.raises(ReVersionError) as caught:
+        template(caption, "node", "input", "0.png")
+    assert f"of 0.png has no {{}} ({near!r} is not read as one); write {{}} once" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("caption", "problem"),
+    [("cat {} \ud800", "a character that no text has"), ("9" * 300_000 + "{}", "has 300002 characters")],
+)
+def test_a_caption_that_is_no_sentence_is_refused(caption, problem):
+    with pytest.raises(ReVersionError, match=problem):
+        template(caption, "node", "input")
+
+
+@pytest.mark.parametrize(
+    ("caption", "kind"),
+    [
+        ("(cat {}:1.3) stone", "weights do not count"),
+        ("((cat)) {} stone", "weights do not count"),
+        ("cat {} [stone]", "weights do not count"),
+        ("<lora:x:1> cat {} stone", "loaded by nodes"),
+        ("cat {} __stones__", "nothing fills it in"),
+        ("{cat|dog} {} stone", "nothing fills it in"),
+        ("cat {} stone BREAK red", "does not divide"),
+        ("cat {} embedding:nothing", "for nothing where there is none"),
+        ("cat {} stone \\(grey\\)", "backslash"),
+        ("cat {} stone &amp; moss", "learned as letters"),
+        ("<sks> cat {} stone", "only <R> and {} stand for the relation"),
+        ("cat {} " + "stone " * 80, "has 82 words"),
+    ],
+)
+def test_what_does_nothing_in_a_caption_is_said(caption, kind):
+    said = advice(exemplars((64, 64), captions=caption), "node", "input")
+    assert any(kind in line and "0.png" in line for line in said)
+    assert len(advice(exemplars((64, 64), captions="a cat, 2 years old {} grey stone"), "node", "input")) == 1
+
+
+def test_the_report_says_the_training_size_and_who_causes_it():
+    assert (
+        "88 x 88 pixels at most; the smallest is 1.png (90 x 100)" in advice(exemplars((99, 99), (90, 100)), "", "")[0]
+    )
+    (said,) = advice(exemplars((600, 600), (90, 100), size=256), "", "")
+    assert "256 x 256 pixels as chosen, for which 1 of them are enlarged" in said
+
+
+def test_one_picture_far_smaller_than_the_rest_is_refused_or_enlarged_by_choice():
+    sizes = (600, 600), (700, 500), (90, 100)
+    with pytest.raises(ReVersionError, match=r"2\.png has 90 x 100 pixels, and all would train at 88 x 88"):
+        advice(exemplars(*sizes), "node", "input")
+    advice(exemplars(*sizes, size=512), "node", "input")
+    advice(exemplars((2000, 2000), (600, 600), (2000, 2000)), "node", "input")  # large enough
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["{} a", "{} b"], {"0.png": ["{} a"], "1.png": ["{} b"]}),
+        (["{} a"], {"0.png": ["{} a"], "1.png": ["{} a"]}),
+        (["1.png: {} b, c", '"0.PNG", {} a'], {"0.png": ["{} a"], "1.png": ["{} b, c"]}),
+        (["0.png\t{} a", "0.png\t{} b"], {"0.png": ["{} a", "{} b"]}),
+        (["cat: {} a", "0, {} b"], {"0.png": ["cat: {} a"], "1.png": ["0, {} b"]}),
+    ],
+)
+def test_lines_for_all_pictures(lines, expected):
+    assert of_each(lines, ["0.png", "1.png"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [(["a", "b", "c"], "2 pictures and 3 captions"), (["0.png: a", "b"], "line 2 does not begin"), ([], "0 captions")],
+)
+def test_lines_that_do_not_fit_the_pictures(lines, problem):
+    with pytest.raises(ValueError, match=problem):
+        of_each(lines, ["0.png", "1.png"])
+
+
+GREY = torch.full((2, 8, 6, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        GREY,
+        GREY.half(),
+        GREY.double(),
+        (GREY * 255).round().to(torch.uint8),
+        GREY[..., :1],
+        GREY[..., 0],  # masks
+        GREY[None],  # a video
+        torch.cat([GREY, torch.ones(2, 8, 6, 1)], -1),
+        torch.cat([GREY[..., :1], torch.ones(2, 8, 6, 1)], -1),
+        GREY.permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3),
+    ],
+    ids=lambda image: f"{tuple(image.shape)} {image.dtype}",
+)
+def test_images_of_any_shape_that_a_node_sends(image):
+    found = list(pictures_of(image))
+    assert len(found) == 2 and all(
+        picture.shape == (8, 6, 3) and (abs(picture - 128.0) <= 1).all() for picture in found
+    )
+
+
+def test_one_image_without_its_batch_and_numbers_outside_of_0_to_1():
+    (picture,) = pictures_of(torch.tensor([[[-1.0, 0.5, 7.0]]]))
+    assert picture.tolist() == [[[0, 128, 255]]]
+
+
+def test_transparency_of_an_image_lies_over_white():
+    hidden = torch.zeros(1, 4, 4, 4)
+    assert (next(pictures_of(hidden)) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        (None, "NoneType"),
+        ([1], "list"),
+        (torch.zeros(0, 8, 8, 3), "empty"),
+        (torch.zeros(1, 0, 8, 3), "no pixels"),
+        (torch.zeros(1, 3, 8, 8), "has shape 1 x 3 x 8 x 8"),
+        (torch.zeros(8), "has shape 8"),
+        (torch.tensor(1.0), "one number"),
+        (torch.zeros(1, 8, 8, 7), "has shape"),
+        (torch.full((1, 8, 8, 3), float("nan")), "not finite"),
+        (torch.full((1, 8, 8, 3), float("inf")), "not finite"),
+        (torch.zeros(1, 8, 8, 3, dtype=torch.complex64), "complex"),
+        (torch.zeros(1, 8, 8, 3, dtype=torch.int64), "int64"),
+        (torch.zeros(1).expand(1, 100_000, 100_000, 3), "more than 64 million"),
+    ],
+    ids=range(13),
+)
+def test_what_is_no_image_is_refused(image, problem):
+    with pytest.raises(Unreadable, match=problem):
+        list(pictures_of(image))

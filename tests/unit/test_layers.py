@@ -6,11 +6,12 @@ import pytest
 
 from lab.harness.comfyui import ROOT
 
-# Each room of the core with those it may import from; errors, exemplars, prompt_grid and version stand beside them.
+# Each room of the core with those it may import from; errors, prompt_grid, prompt_syntax and version stand beside them.
 BELOW = {
     "method": {"errors"},
     "store": {"errors", "method"},
-    "report": {"errors", "method"},
+    "exemplars": {"errors", "method", "prompt_syntax", "store"},
+    "report": {"errors", "method", "prompt_syntax"},
     "host": {"errors", "method", "store"},
     "training": {"errors", "exemplars", "host", "method", "report", "store", "version"},
 }

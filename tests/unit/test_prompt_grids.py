@@ -65,7 +65,9 @@ def test_lists_are_read_from_a_file(tmp_path, content):
     [
         ("[1]", "no table"),
         ("{}", "no table"),
-        ("not json", "Expecting value"),
+        ("not json", "Expecting value, line 1, column 1"),
+        ('{"on": 1, "on": 2}', "'on' twice"),
+        ('{"on": {"subjects": [" "], "objects": ["a"]}}', "'on' has not a list"),
         ('{"on": {"subjects": ["cat"]}}', "'on' has not a list"),
         ('{"on": {"subjects": ["cat"], "objects": []}}', "'on' has not a list"),
         ('{"on": {"subjects": ["cat"], "objects": [3]}}', "'on' has not a list"),
@@ -78,3 +80,38 @@ def test_what_is_no_file_of_lists_is_told(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
         prompts.read_prompt_lists(path)
+
+
+def test_a_large_grid_with_a_limit_is_not_built_as_a_whole():
+    many = [str(i) for i in range(4000)]
+    assert prompts.grid("{subject} <R> {object}", many, many, limit=2) == ["0 <R> 0", "0 <R> 1"]
+    prompts.grid("{subject} <R> {object}", many[:900], many[:900], limit=2, order_seed=1)
+
+
+@pytest.mark.parametrize("letter", ["x", "\u732b", "\U00020000", "e\u0301"])
+def test_file_names_fit_every_disk_in_bytes(letter):
+    (one, other) = prompts.file_names([letter * 300] * 2)
+    assert len(f"{other}_00001_.png".encode()) <= 143 and one and one != other and other.endswith("-2")
+
+
+def test_file_names_of_prompts_that_begin_alike_take_linear_time(monkeypatch):
+    looked_at = []
+    on_disk = prompts._on_disk
+    monkeypatch.setattr(prompts, "_on_disk", lambda name: looked_at.append(name) or on_disk(name))
+    names = prompts.file_names(["x" * 150 + str(i) for i in range(1000)])
+    assert len(set(names)) == 1000 and len(looked_at) < 6000
+
+
+@pytest.mark.parametrize(
+    ("template", "subjects", "objects", "said"),
+    [
+        ("{subject} {} {object}", ["cat"], ["stone"], "{} stays in the prompts"),
+        ("{subject} {verb} {object}", ["cat"], ["stone"], "{verb} stays in the prompts"),
+        ("{subject} <R> {object}", ["cat", "dog", "cat"], ["stone"], "subjects: cat stands there more than once"),
+        ("{subject} <R> {object}", ["cat"], ["stone; wood"], "objects: 'stone; wood' is one entry"),
+    ],
+)
+def test_what_is_likely_meant_otherwise_is_said(template, subjects, objects, said):
+    (line,) = prompts.oddities(template, subjects, objects)
+    assert line.startswith(said)
+    assert not list(prompts.oddities("{subject} <R> {object}", ["cat", "dog"], ["stone"]))

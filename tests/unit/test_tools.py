@@ -34,6 +34,17 @@ def test_phrases_of_a_prompt():
         scoring.phrases("cat stone", "on")
 
 
+@pytest.mark.parametrize(
+    "prompt", ["(a cat:1.3) <R> (a stone:0.8)", "((a cat)) (<R>:1.2) a stone", "<lora:x:1> a cat <R> a stone"]
+)
+def test_weights_and_lora_tags_are_no_words_of_a_prompt(prompt):
+    assert scoring.phrases(prompt, "on") == scoring.Phrases("a cat, a stone", "a cat on a stone", "a stone on a cat")
+
+
+def test_an_escaped_parenthesis_is_a_word():
+    assert scoring.phrases("a cat \\(grey\\) <R> a stone", "on").entities == "a cat (grey), a stone"
+
+
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory):
     return tiny_clip.write(tmp_path_factory.mktemp("clip") / "random-clip")

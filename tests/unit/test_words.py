@@ -20,6 +20,13 @@ def test_negatives_are_the_entities_every_time_and_no_function_word(caption, exp
     assert entity_words(caption, initial_word="near") == tuple(expected.split())
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2 cats 3.5 .5 1.2.3 v2", ["2", "cats", "v2"]), ("9" * 300_000, ["9" * 300_000])], ids=len
+)
+def test_numbers_that_are_no_weights_are_words_also_where_they_are_long(text, expected):
+    assert split_words(text) == expected
+
+
 def test_every_basis_word_is_in_the_miniature_s_captions():
     said = {word for phrases in world.RELATION_WORDS.values() for phrase in phrases for word in phrase.split()}
     assert set(PREPOSITIONS) <= said

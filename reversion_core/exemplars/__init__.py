@@ -1,0 +1,23 @@
+"""Exemplars: read from a folder or from the host's IMAGE, with captions in which `{}` stands for the relation."""
+
+from .advice import advice
+from .captions import lines_of, of_each, template
+from .collection import FITS, Exemplars, fit_square
+from .folder import left_by_system, read_folder
+from .images import pictures_of
+from .pictures import PICTURE_SUFFIXES, open_picture
+
+__all__ = [
+    "FITS",
+    "PICTURE_SUFFIXES",
+    "Exemplars",
+    "advice",
+    "fit_square",
+    "left_by_system",
+    "lines_of",
+    "of_each",
+    "open_picture",
+    "pictures_of",
+    "read_folder",
+    "template",
+]

@@ -1,0 +1,63 @@
+"""What an artist should know before exemplars are trained on: the size, and what in their captions does nothing."""
+
+import statistics
+
+from .. import prompt_syntax
+from ..errors import ReVersionError
+
+SMALLEST_NATIVE = 512  # no family trains at less, so a picture of this size holds none back
+WORDS_READ = 75  # tokens of a prompt's first window, and a word is one at least
+_MEANING = {
+    "weight": "weights do not count in captions and are learned as letters",
+    "extra network": "it is loaded by nodes, not by captions, and is learned as letters",
+    "wildcard": "nothing fills it in, it is learned as letters",
+    "keyword": "it does not divide captions and is learned as a word",
+    "embedding": "it stands for that embedding, or for nothing where there is none",
+    "escape": "the backslash is learned as a letter",
+    "entity of HTML": "it is learned as letters",
+    "placeholder": "only <R> and {} stand for the relation, it is learned as letters",
+}
+
+
+def advice(exemplars, node, input_name):
+    """Sentences for the node's report. Raises a ReVersionError where one small picture would hold back all others."""
+    _check_sizes(exemplars, node, input_name)
+    return [_size(exemplars), *exemplars.notes, *_of_captions(exemplars)]
+
+
+def _check_sizes(exemplars, node, input_name):
+    sides = [min(picture.shape[:2]) for picture in exemplars.pictures]
+    number, side = exemplars.smallest()
+    if not exemplars.size and 2 * side < statistics.median(sides) and side < SMALLEST_NATIVE:
+        height, width = exemplars.pictures[number].shape[:2]
+        most = exemplars.training_size(side)
+        problem = f"{exemplars.names[number]} has {width} x {height} pixels, and all would train at {most} x {most}"
+        raise ReVersionError(node, input_name, problem, "use a larger one, or enlarge it by choosing size")
+
+
+def _size(exemplars):
+    number, side = exemplars.smallest()
+    height, width = exemplars.pictures[number].shape[:2]
+    smallest = f"the smallest is {exemplars.names[number]} ({width} x {height})"
+    if exemplars.size:
+        enlarged = [
+            n for n, p in zip(exemplars.names, exemplars.pictures, strict=True) if min(p.shape[:2]) < exemplars.size
+        ]
+        also = f", for which {len(enlarged)} of them are enlarged" if enlarged else ""
+        return f"training size: {exemplars.size} x {exemplars.size} pixels as chosen{also}; {smallest}"
+    most = exemplars.training_size(side)
+    return f"training size: the model's own, {most} x {most} pixels at most; {smallest}"
+
+
+def _of_captions(exemplars):
+    examples, owners = {}, {}
+    for name, captions in zip(exemplars.names, exemplars.captions, strict=True):
+        for caption in captions:
+            for kind, piece in prompt_syntax.found(caption).items():
+                examples.setdefault(kind, piece)
+                owners.setdefault(kind, []).append(name)
+            if len(caption.split()) > WORDS_READ:
+                yield f"a caption of {name} has {len(caption.split())} words; from the {WORDS_READ}th on none is read"
+    for kind, piece in examples.items():
+        names = list(dict.fromkeys(owners[kind]))
+        yield f"captions of {', '.join(names[:6])}: {piece[:60]!r}: {_MEANING[kind]}"

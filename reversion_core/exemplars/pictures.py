@@ -1,0 +1,153 @@
+"""Pictures of any format and depth as a viewer shows them: upright, in sRGB, transparency over white, 8 bits."""
+
+import contextlib
+import io
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from ..store.reading import Unreadable, content, open_file
+
+# Only these are opened: some of Pillow's other readers start programs (EPS) or read nothing (stubs).
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".mpo",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),  # where the plug-in pillow-heif is installed and active
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "TGA": (".tga",),
+    "QOI": (".qoi",),
+    "PSD": (".psd",),
+    "DDS": (".dds",),
+    "PCX": (".pcx",),
+    "SGI": (".sgi", ".rgb"),
+    "ICO": (".ico",),
+}
+PICTURE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+# Pictures too, but not for us: they are named where they lie among exemplars, so that none is missed in silence.
+OTHER_PICTURES = frozenset(
+    (".jxl", ".svg", ".eps", ".exr", ".hdr", ".xcf", ".kra", ".cr2", ".cr3", ".nef", ".arw", ".dng")
+)
+
+LARGEST_FILE = 512 * 2**20  # bytes
+LARGEST_PICTURE = 64 * 10**6  # pixels, before any is decoded
+LARGEST_SIDE = 1024  # pictures are kept with their shorter side no larger than the largest family trains at
+LONGEST_SIDE = 8 * LARGEST_SIDE
+
+
+def unsaid(text):
+    """Where nobody listens to notes."""
+
+
+def open_picture(path, say=unsaid):
+    """uint8 [h, w, 3] RGB of a picture file. say: called with what is worth knowing of it, a sentence each.
+
+    Raises Unreadable.
+    """
+    Image.init()
+    with open_file(path, LARGEST_FILE) as file:
+        head = file.read(64)
+        file.seek(0)
+        try:
+            with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+                check_pixels(*image.size)
+                if getattr(image, "is_animated", False) and image.format != "MPO":
+                    say(f"{path.name} has several pictures; the first is used")
+                return as_rgb(image, lambda text: say(f"{path.name} {text}"))
+        except Image.UnidentifiedImageError as error:
+            what, cure = content(head) or ("no picture that can be read", "save it again or take it out")
+            raise Unreadable(f"it is {what}", cure) from error
+        except Unreadable:
+            raise
+        except Exception as error:  # damaged files raise nearly everything in Pillow
+            raise Unreadable(f"it is damaged: {str(error)[:100] or type(error).__name__}") from error
+
+
+def check_pixels(width, height):
+    """Raises Unreadable for a picture that is empty or larger than `LARGEST_PICTURE`."""
+    if not width or not height:
+        raise Unreadable("it has no pixels")
+    if width * height > LARGEST_PICTURE:
+        millions = LARGEST_PICTURE // 10**6
+        raise Unreadable(f"it has {width} x {height} pixels, more than {millions} million", "make it smaller")
+
+
+def as_rgb(image, say=unsaid):
+    """uint8 [h, w, 3] of a Pillow image in any mode, kept to `LARGEST_SIDE`."""
+    profile = image.info.get("icc_profile")
+    _turn_upright(image)
+    image = _eight_bits(image, say)
+    if image.has_transparency_data:
+        image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return np.asarray(_kept(_srgb(image, profile), say))
+
+
+def _turn_upright(image):
+    image.load()
+    with contextlib.suppress(Exception):  # a viewer, too, leaves out EXIF that is damaged
+        ImageOps.exif_transpose(image, in_place=True)  # a copy would not know its format any more
+
+
+def _eight_bits(image, say):
+    """Modes of more than 8 bits a channel (I, I;16, F) as L; Pillow itself would cut them off at 255."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise Unreadable("it holds numbers that are not finite")
+    black, white = 0.0, _white(image, values)
+    if white is None:
+        black, white = values.min(), values.max()
+        say("has no fixed white; its darkest value is taken for black and its lightest for white")
+    transparent = image.info.get("transparency")
+    opaque = None if transparent is None else Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+    values -= black  # in place: such pictures are large
+    values *= 255 / max(white - black, 1e-30)
+    grey = Image.fromarray(np.rint(values.clip(0, 255, out=values), out=values).astype(np.uint8))
+    if opaque:
+        grey.putalpha(opaque)
+    return grey
+
+
+def _white(image, values):
+    """The value that a viewer shows as white; None where no rule says it."""
+    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))[0] if image.mode != "F" else 16
+        return 1.0 if image.mode == "F" else 2.0**bits - 1
+    if values.min() < 0 or values.max() > 65535:
+        return None
+    scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    return next(scale for scale in scales if values.max() <= scale)
+
+
+def _srgb(image, profile):
+    """RGB of an image whose colours are what its profile says; Lab has a profile of its own."""
+    try:
+        if image.mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        elif profile and image.mode in ("L", "RGB", "CMYK"):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "srgb" in ImageCms.getProfileDescription(source).lower():
+                return image.convert("RGB")
+        else:
+            return image.convert("RGB")
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, ImportError, OSError):
+        return image.convert("RGB")  # a viewer, too, leaves out a profile that it cannot read
+
+
+def _kept(image, say):
+    scale = min(LARGEST_SIDE / min(image.size), LONGEST_SIDE / max(image.size))
+    if scale >= 1:
+        return image
+    size = [max(round(side * scale), 1) for side in image.size]
+    if min(size) < LARGEST_SIDE:
+        say(f"is very long and is kept as {size[0]} x {size[1]} pixels")
+    return image.resize(size, Image.Resampling.LANCZOS)

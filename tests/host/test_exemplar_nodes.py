@@ -1,0 +1,107 @@
+"""The two exemplar nodes: one rule for pictures, captions from the graph, and what they say."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture
+def nodes(reversion, tmp_path, monkeypatch):
+    import folder_paths
+    from reversion_pack.nodes import exemplars
+
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
+    (tmp_path / "set").mkdir()
+    return exemplars
+
+
+def load(nodes, *arguments, **options):
+    found, _, report = nodes.ReVersionLoadExemplars.execute("set", *arguments, **options).args
+    return found, report
+
+
+def join(nodes, images, captions, size=0, **more):
+    pictures = {name: [picture] for name, picture in more.items()}
+    output = nodes.ReVersionExemplars.execute([images], [captions], [size], ["crop"], **pictures)
+    return output.args[0], output.ui["text"][0] if isinstance(output.ui, dict) else output.ui.as_dict()["text"][0]
+
+
+def test_both_nodes_lay_transparency_on_white(nodes, tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
+    Image.fromarray(values).save(tmp_path / "set" / "0.png")
+    from_file, _ = load(nodes, 0, "crop", captions="cat {} stone")
+    from_node, _ = join(nodes, torch.from_numpy(values)[None] / 255.0, "cat {} stone")
+    assert np.array_equal(from_file.pictures[0], from_node.pictures[0])
+
+
+def test_pictures_one_by_one_follow_each_other(nodes):
+    greys = [torch.full((1, 8 * i, 8, 3), i / 10) for i in range(1, 11)]
+    more = {f"picture_{i}": greys[i - 1] for i in (3, 2, 10)}
+    found, report = join(nodes, torch.cat([greys[0]] * 2), "{} a\n{} b\n{} c\n{} d\n{} e", **more)
+    assert [picture[0, 0, 0] for picture in found.pictures] == [26, 26, 51, 76, 255]
+    assert found.captions[4] == ("{} e",) and "picture 1 (8 x 8): {} a" in report
+
+
+def test_a_picture_that_is_none_is_refused_by_its_input(nodes, core):
+    with pytest.raises(Exception, match="ReVersion Exemplars, input 'picture_2': it cannot be read .it has shape 8"):
+        join(nodes, torch.zeros(1, 8, 8, 3), "cat {} stone", picture_2=torch.zeros(8))
+
+
+def test_the_report_says_size_skipped_files_and_hints(nodes, tmp_path):
+    for name, side in (("0.png", 600), ("1.png", 400)):
+        Image.new("RGB", (side, side)).save(tmp_path / "set" / name)
+    (tmp_path / "set" / "notes.md").touch()
+    (tmp_path / "set" / "text.json").write_text(json.dumps({"0": "(cat:1.3) {} stone", "1": "cat {} stone"}))
+    _, report = load(nodes, 0, "crop")
+    assert "400 x 400 pixels at most; the smallest is 1.png (400 x 400)" in report
+    assert "not read: notes.md" in report and "captions of 0.png: '(cat:1.3)': weights do not count" in report
+    _, report = load(nodes, 100, "crop", captions="a {} b\nc {} d")
+    assert "96 x 96 pixels as chosen" in report and "1.png (400 x 400): c {} d" in report
+
+
+@pytest.mark.parametrize("size", [-8, 2000])
+def test_a_size_that_no_widget_has_is_refused(nodes, size):
+    with pytest.raises(Exception, match="input 'size': .* is no size"):
+        join(nodes, torch.zeros(1, 8, 8, 3), "cat {} stone", size=size)
+
+
+def test_a_placeholder_that_is_taken_is_refused(reversion, core, loaded):
+    from reversion_pack.nodes.relation import ReVersionApplyRelation
+
+    relation = core.relation.Relation({"clip_l": torch.full((1, 768), 0.02)})
+    (once,) = ReVersionApplyRelation.execute(loaded.clip, relation, "<R>", 1.0).args
+    ReVersionApplyRelation.execute(once, relation, "<S>", 1.0)
+    ReVersionApplyRelation.execute(loaded.clip, relation, "<R>", 1.0)  # the CLIP that came in has none
+    with pytest.raises(core.errors.ReVersionError, match="<R> stands for another relation .*; choose another word"):
+        ReVersionApplyRelation.execute(once, relation, "<R>", 1.0)
+
+
+MANY = "\n".join(map(str, range(4000)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"template": "{Subject} <R> {object}"}, "'template': {Subject} is not filled in"),
+        ({"subjects": MANY, "objects": MANY, "limit": 0}, "'limit': 16000000 prompts are more than 100000"),
+        ({"subjects": MANY, "objects": MANY, "order_seed": 1}, "'limit': 4000 x 4000 pairs are more than"),
+        ({"template": "{subject}{object}" * 1000, "subjects": "x" * 10**6}, "'limit': .* MB of text"),
+    ],
+)
+def test_a_grid_that_is_too_large_or_miswritten_is_refused_before_it_is_built(reversion, core, given, said):
+    from reversion_pack.nodes.prompts import ReVersionPrompts
+
+    inputs = {"template": "{subject} <R> {object}", "subjects": "cat", "objects": "stone", "order_seed": 0, "limit": 1}
+    with pytest.raises(core.errors.ReVersionError, match=said):
+        ReVersionPrompts.execute(**{**inputs, **given}, preset="my own lists")
+
+
+def test_scores_never_take_the_place_of_another_table(reversion, tmp_path):
+    from reversion_pack.nodes.tools import ReVersionScore
+
+    for rows, name in (([("a", 1, 2)], "s.csv"), ([("b", 1, 2)], "s-2.csv"), ([("b", 1, 2)], "s-2.csv")):
+        assert ReVersionScore._write(tmp_path, "s", rows).name == name
+    assert "a,1,2" in (tmp_path / "s.csv").read_text()
