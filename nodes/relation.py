@@ -41,7 +41,8 @@ class ReVersionSaveRelation(io.ComfyNode):
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace another relation of this name. Off: another one is refused.",
+                    tooltip="Replace another relation of this name. Off: the next free name is taken, such as "
+                    "my-relation-2.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -69,19 +70,20 @@ class ReVersionSaveRelation(io.ComfyNode):
         if len(relation.vectors) > 1 and format != FORMATS[0]:
             problem = f"{format!r} cannot hold a relation of {relation.family}"
             raise ReVersionError(cls.NAME, "format", problem, f"choose {FORMATS[0]}")
-        path = places.embedding_roots()[0] / f"{name}.{format}"
-        if not path.exists() or overwrite or not relation_files.same_numbers(relation, path):
-            if path.exists() and not overwrite:
-                raise ReVersionError(
-                    cls.NAME,
-                    "name",
-                    f"there is another relation called '{name}'",
-                    "choose a new name or switch on overwrite",
-                )
-            title = {"modelspec.title": name}
-            relation_files.save(relation_files.Relation(relation.vectors, {**relation.metadata, **title}), path)
-        text = f"embedding:{name}"
-        return io.NodeOutput(text, ui=show_text(cls, text))
+        path, told = places.embedding_roots()[0] / f"{name}.{format}", ""
+        if not overwrite:
+            path = relation_files.free_path(relation, path)
+            if path.stem != name:
+                told = f"Saved as embedding:{path.stem}; {name} holds another relation."
+        if overwrite or not path.exists():
+            titled = {**relation.metadata, "modelspec.title": path.stem}
+            try:
+                relation_files.save(relation_files.Relation(relation.vectors, titled), path)
+            except OSError as error:
+                problem = f"'{path}' cannot be written ({error.strerror})"
+                raise ReVersionError(cls.NAME, "name", problem, "free space on the disk or allow writing") from error
+        text = f"embedding:{path.stem}"
+        return io.NodeOutput(text, ui=show_text(cls, told or text))
 
 
 class ReVersionLoadRelation(io.ComfyNode):

@@ -1,6 +1,7 @@
 """The Relation: what was learned, and its file."""
 
 import io
+import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -168,6 +169,14 @@ def metadata_for(title, family, date, placeholder, details):
     }
     encoded = {f"reversion.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in details.items()}
     return fields | encoded
+
+
+def free_path(relation, path):
+    """`path`, or with -2, -3 ... behind its name: the first that is free or holds this very relation."""
+    for number in itertools.count(1):
+        found = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if not found.exists() or same_numbers(relation, found):
+            return found
 
 
 def same_numbers(relation, path):

@@ -160,18 +160,18 @@ def test_pickle_with_code_does_not_run(host_server, embeddings):
     assert not (embeddings / "ran").exists()
 
 
-def test_saving_over_another_relation_needs_permission(host_server, embeddings):
+def test_another_relation_is_saved_under_the_next_free_name_unless_it_may_be_replaced(host_server, embeddings):
     def save(relation, overwrite):
         graph = {
             "load": graphs.node("ReVersionLoadRelation", relation=relation),
             "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name="kept", overwrite=overwrite),
         }
-        return host_server.run(graph)
+        return host_server.run(graph)["save"]["text"]
 
-    save("plain.safetensors", False)
-    save("plain.safetensors", False)
-    with pytest.raises(PromptError, match="there is another relation called 'kept'"):
-        save("wide.safetensors", False)
+    assert save("plain.safetensors", False) == save("plain.safetensors", False) == ["embedding:kept"]
+    for _ in range(2):
+        assert save("wide.safetensors", False) == ["Saved as embedding:kept-2; kept holds another relation."]
+    assert relation_files.load(embeddings / "kept.safetensors").family == "SD 1.x"
     save("wide.safetensors", True)
     assert relation_files.load(embeddings / "kept.safetensors").family == "SD 2.x"
 
