@@ -43,6 +43,7 @@ release-check: .venv/.tools
 	.venv/bin/python -m lab.tools.release
 
 clean:
+	python3 -m lab.harness.base_directory
 	rm -rf build
 
 .venv/.tools: requirements-dev.txt

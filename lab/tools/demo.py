@@ -11,7 +11,7 @@ import time
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lab.harness import comfyui, graphs, server
+from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature import judge, world
 from lab.miniature.exemplars import unseen_pairs, write_exemplars
 from reversion_core.store import relation as relation_files
@@ -47,18 +47,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relation", choices=world.RELATIONS, default="above")
     relation = parser.parse_args().relation
-    shutil.rmtree(DEMO, ignore_errors=True)
-    with server.Server(DEMO / "host") as running:
+    DEMO.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(base_directory.of("demo"), ignore_errors=True)  # what was learned before would be taken from disk
+    with server.Server(base_directory.of("demo")) as running:
         scenes = write_exemplars(running.folder / "input" / "exemplars", relation)
         pairs = unseen_pairs(PAIRS, scenes)
         learn = graphs.learn("exemplars", preset="fast")
-        learn["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="demo", overwrite=True)
+        learn["save"] = graphs.save("demo")
         started = time.monotonic()
         running.run(learn)
         seconds = time.monotonic() - started
-        learn["apply"] = graphs.node(
-            "ReVersionApplyRelation", clip=["checkpoint", 1], relation=["train", 0], placeholder="<R>", strength=1.0
-        )
+        learn["apply"] = graphs.apply()
         words = {"R": "<R>", "and": "and", "word": relation}
         graph = dict(learn)
         for key, word in words.items():

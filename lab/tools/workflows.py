@@ -12,7 +12,7 @@ import shutil
 
 from PIL import Image
 
-from lab.harness import comfyui, server
+from lab.harness import base_directory, comfyui, server
 from lab.miniature.exemplars import write_exemplars
 from lab.tools.sheet import CHECKPOINT, Sheet
 
@@ -326,7 +326,7 @@ def main():
     parser.add_argument("--pictures", action="store_true")
     with_pictures = parser.parse_args().pictures
     FOLDER.mkdir(exist_ok=True)
-    with server.Server(comfyui.ROOT / "build" / "workflows") as running:
+    with server.Server(base_directory.of("workflows")) as running:
         info, version = running.get("object_info"), running.get("system_stats")["system"]["comfyui_version"]
         captions = write_inputs(running.folder / "input")
         for name, fill in WORKFLOWS.items():
