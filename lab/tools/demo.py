@@ -8,7 +8,9 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lab.harness import base_directory, comfyui, graphs, server
@@ -21,8 +23,10 @@ PAIRS = 16
 SEED = 20
 
 
-def contact_sheet(exemplars, rows, pairs):
-    """exemplars: pictures; rows: label -> pictures, one a pair."""
+def contact_sheet(
+    exemplars: Sequence[np.ndarray], rows: dict[str, Sequence[np.ndarray]], pairs: Sequence[tuple]
+) -> Image.Image:
+    """The exemplars, and below them a row for each label; all pictures uint8 [64, 64, 3], one a pair in a row."""
     cell, gap, label = world.SIDE * 2, 6, 86
     width = label + (cell + gap) * len(pairs)
     lines = {"exemplars": exemplars, **rows}
@@ -43,7 +47,7 @@ def contact_sheet(exemplars, rows, pairs):
     return sheet
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relation", choices=world.RELATIONS, default="above")
     relation = parser.parse_args().relation
