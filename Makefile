@@ -8,7 +8,7 @@ ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | 
 PYTHON := $(ENV)/bin/python
 export COMFYUI_PATH
 
-.PHONY: setup demo test browser ui lint release-check benchmark speed clean
+.PHONY: setup demo test browser ui lint release-check benchmark speed full-size clean
 
 setup: $(ENV)/.ready
 
@@ -33,6 +33,10 @@ benchmark: setup
 
 speed: setup
 	$(PYTHON) -m lab.bench.speed
+
+# Stable Diffusion 1.5, 2.1 and XL at their real widths, for hours on a CPU; ONLY="'SD 1.5'" for one of them.
+full-size: setup
+	$(PYTHON) -m lab.bench.full_size $(ONLY)
 
 lint: .venv/.tools
 	.venv/bin/ruff check .

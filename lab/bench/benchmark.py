@@ -10,7 +10,6 @@ import datetime
 import hashlib
 import json
 import logging
-import os
 import platform
 import subprocess
 import time
@@ -42,7 +41,7 @@ def about(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": "make benchmark" + (" QUICK=1" if arguments.quick else ""),
         "date": datetime.date.today().isoformat(),
         "commit": git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else ""),
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
+        "hardware": comfyui.device_name(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "host": comfyui_version.__version__,

@@ -12,6 +12,13 @@ def path() -> Path:
     return Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
 
 
+def device_name() -> str:
+    """What the commands compute on, for reports."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+
+
 def enter() -> None:
     """Make `comfy` importable in this process, on the CPU where there is no GPU."""
     if str(path()) not in sys.path:

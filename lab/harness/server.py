@@ -177,8 +177,9 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the host ended:\n{self.log.read_text(errors='replace')[-3000:]}")
-            if entry := self.get(f"history/{prompt_id}").get(prompt_id):
-                return entry
+            with contextlib.suppress(TimeoutError):  # while a host loads a large checkpoint it answers late
+                if entry := self.get(f"history/{prompt_id}").get(prompt_id):
+                    return entry
             time.sleep(0.1)
         raise TimeoutError(f"prompt {prompt_id} took longer than {seconds} s")
 
