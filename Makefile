@@ -8,7 +8,7 @@ ENV := $(if $(COMFYUI_PATH),.venv-$(shell printf %s "$(COMFYUI_PATH)" | cksum | 
 PYTHON := $(ENV)/bin/python
 export COMFYUI_PATH
 
-.PHONY: setup demo test browser ui pages lint release-check benchmark speed clean
+.PHONY: setup demo test browser ui pages lint release-check benchmark speed full-size clean
 
 setup: $(ENV)/.ready
 
@@ -38,6 +38,10 @@ speed: setup
 pages: setup
 	$(PYTHON) -m lab.tools.help_pages
 
+# Stable Diffusion 1.5, 2.1 and XL at their real widths, for hours on a CPU; ONLY="'SD 1.5'" for one of them.
+full-size: setup
+	$(PYTHON) -m lab.bench.full_size $(ONLY)
+
 lint: .venv/.tools
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -47,6 +51,7 @@ release-check: .venv/.tools
 	.venv/bin/python -m lab.tools.release
 
 clean:
+	python3 -m lab.harness.base_directory
 	rm -rf build
 
 .venv/.tools: requirements-dev.txt

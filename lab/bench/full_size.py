@@ -1,87 +1,126 @@
-"""A checkpoint of Stable Diffusion 1.5's architecture with random weights, for measuring speed and memory."""
+"""`make full-size`: Stable Diffusion at its real widths through the real server: learn, save, apply, draw.
 
-import os
+The weights are random, so what is shown is that it runs, how long each stage takes, and the memory of the server; it is
+no test of what is learned. Writes build/full_size/report.json after each architecture; `--publish` writes the table to
+docs/speed.md too. On a CPU the UNet computes in float32: SDXL's weights alone take 10.3 GB.
+"""
 
+import argparse
+import contextlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psutil
 import torch
-from safetensors.torch import save_file
 
-from lab.harness import comfyui
+from lab.bench import random_checkpoints, speed_tables
+from lab.bench.random_checkpoints import ARCHITECTURES
+from lab.harness import base_directory, comfyui, graphs, server
+from lab.miniature.exemplars import write_exemplars
+from reversion_core.store import relation as relation_files
+from reversion_core.store.files import write_whole
 
-PATH = comfyui.ROOT / "build" / "speed" / "full_size.safetensors"
-SIDE = 512
-UNET = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "num_heads": 8,
-    "use_spatial_transformer": True,
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "context_dim": 768,
-    "legacy": False,
-}
-FIRST_STAGE = {
-    "double_z": True,
-    "z_channels": 4,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 128,
-    "ch_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-}
-TEXT = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "hidden_act": "quick_gelu",
-    "max_position_embeddings": 77,
-    "eos_token_id": 49407,
-}
+REPORT = random_checkpoints.FOLDER / "report.json"
+UPDATES, SAMPLING_STEPS = 2, 2
+TRAINING = {"preset": "balanced", "steps": UPDATES, "batch_size": 2, "accumulation": 1}
+HOURS = 6  # the longest that one stage may take
 
 
-def networks():
-    """Prefix in the checkpoint -> the host's network, on the meta device."""
-    comfyui.enter()
-    import comfy.ops
-    from comfy.clip_model import CLIPTextModel
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+@contextlib.contextmanager
+def watched(process: psutil.Process, stages: dict[str, dict[str, float]], name: str) -> Iterator[None]:
+    """Put the seconds of a stage, and the peak of the process's resident memory in bytes, into `stages[name]`."""
+    done, peak, began = threading.Event(), [process.memory_info().rss], time.monotonic()
 
-    kind = {"dtype": torch.float16, "operations": comfy.ops.disable_weight_init}
-    with torch.device("meta"):
-        return {
-            "model.diffusion_model": UNetModel(**UNET, **kind),
-            "cond_stage_model.transformer": CLIPTextModel(TEXT, device="meta", **kind),
-            "first_stage_model": AutoencoderKL(ddconfig=FIRST_STAGE, embed_dim=4),
-        }
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak.append(max(peak.pop(), process.memory_info().rss))
 
-
-def random_weight(name, shape, generator):
-    """Weights that keep the size of what passes through; normalisations start as the identity."""
-    if len(shape) > 1:
-        return torch.randn(shape, generator=generator) * (shape.numel() / shape[0]) ** -0.5
-    return torch.full(shape, float(name.endswith("weight")))
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+    stages[name] = {"seconds": time.monotonic() - began, "peak_rss": peak[0]}
 
 
-def write_checkpoint(path=PATH):
-    """Write the checkpoint, 2.1 GB in float16, where it is not there yet."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        generator = torch.Generator().manual_seed(0)
-        weights = {
-            f"{prefix}.{name}": random_weight(name, tensor.shape, generator).half()
-            for prefix, network in networks().items()
-            for name, tensor in network.state_dict().items()
-            if tensor.is_floating_point()
-        }
-        partial = path.with_suffix(".partial")
-        save_file(weights, partial)
-        os.replace(partial, path)
+def prompts(checkpoint: str, side: int, memory: str) -> dict[str, graphs.Graph]:
+    """Stage -> the graph that is queued for it; what an earlier stage made comes from the host's cache."""
+    learn = graphs.learn("exemplars", side, checkpoint, **TRAINING, memory=memory)
+    text = graphs.node("CLIPTextEncode", text="red circle above blue star", clip=["checkpoint", 1])
+    shown = graphs.node("PreviewAny", source=["text", 0])
+    draw = graphs.draw("drawn", "red circle <R> blue star", 1, ("apply", 0), SAMPLING_STEPS, side=side)
+    return {
+        "load, encode a prompt": {"checkpoint": learn["checkpoint"], "text": text, "shown": shown},
+        f"learn {UPDATES} updates, save": learn | {"save": graphs.save("full-size")},
+        f"apply, draw {SAMPLING_STEPS} steps": learn | {"apply": graphs.apply()} | draw,
+    }
+
+
+def measure(name: str, memory: str) -> dict[str, Any]:
+    """Every stage of one architecture in a server of its own. Raises RuntimeError where a stage gives no numbers."""
+    side, checkpoint = ARCHITECTURES[name].side, random_checkpoints.write_checkpoint(name)
+    base, stages = base_directory.of("full-size"), {}
+    shutil.rmtree(base, ignore_errors=True)  # what was learned before would be taken from disk
+    options = ["--preview-method", "none", *([] if torch.cuda.is_available() else ["--cpu"])]
+    with server.Server(base, *options, checkpoints=[checkpoint]) as running:
+        write_exemplars(running.folder / "input" / "exemplars", "above", 4)
+        process = psutil.Process(running.process.pid)
+        for stage, prompt in prompts(checkpoint.name, side, memory).items():
+            with watched(process, stages, stage):
+                outputs = running.run(prompt, HOURS * 3600)
+        picture = running.pixels(outputs, "drawn")
+        learned = relation_files.load(running.folder / "models" / "embeddings" / "full-size.safetensors")
+        version = running.get("system_stats")["system"]["comfyui_version"]
+    _check(picture, side, learned)
+    return {"side": side, "memory": memory, "host": version, "family": learned.family, "stages": stages}
+
+
+def _check(picture: np.ndarray, side: int, learned: relation_files.Relation) -> None:
+    if picture.shape != (side, side, 3) or picture.std() == 0:
+        raise RuntimeError(f"the drawn picture is {picture.shape}, spread {picture.std():.1f}")
+    if int(learned.metadata["reversion.steps_done"]) != UPDATES:
+        raise RuntimeError(f"{learned.metadata['reversion.steps_done']} updates were learned instead of {UPDATES}")
+    if not all(vectors.isfinite().all() for vectors in learned.vectors.values()):
+        raise RuntimeError("the learned relation has numbers that are not finite")
+
+
+def too_large(name: str) -> str | None:
+    """One sentence where the UNet's float32 weights alone exceed the memory that a CPU run has left, else None."""
+    of_unet = (s for key, s in random_checkpoints.shapes(name).items() if key.startswith("model.diffusion_model."))
+    needed, left = 4 * sum(shape.numel() for shape in of_unet), psutil.virtual_memory().available
+    if torch.cuda.is_available() or needed < left:
+        return None
+    return f"{name}: its UNet takes {needed / 1e9:.1f} GB in float32 and {left / 1e9:.1f} GB are free; close programs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("architectures", nargs="*", default=list(ARCHITECTURES), help=", ".join(ARCHITECTURES))
+    parser.add_argument("--publish", action="store_true", help="write the table to docs/speed.md")
+    arguments = parser.parse_args()
+    for name in arguments.architectures:
+        if name not in ARCHITECTURES:
+            parser.error(f"there is no architecture '{name}'; choose from {', '.join(ARCHITECTURES)}")
+        if problem := too_large(name):
+            parser.error(problem)
+    report = json.loads(REPORT.read_text()) if REPORT.exists() else {"architectures": {}}
+    report |= {"device": comfyui.device_name(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    for name in arguments.architectures:
+        # One picture at a time, and gradient checkpointing, where two would not fit into a common machine.
+        report["architectures"][name] = measure(name, "low" if name == "SDXL" else "auto")
+        write_whole(REPORT, json.dumps(report, indent=1).encode())
+    section = speed_tables.of_full_size(report)
+    if arguments.publish:
+        speed_tables.publish_speed(full_size=section)
+    print(section)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -8,18 +8,22 @@ import argparse
 import json
 import logging
 import time
+from collections.abc import Iterator
+from typing import Any
 
-from lab.bench import benchmark
+from lab.bench import methods
+from lab.bench.run import FOLDER, Runner, exemplars
+from lab.bench.statistics import Interval, interval
 from lab.harness import comfyui
 from lab.miniature.exemplars import unseen_pairs
 from lab.miniature.judge import MEASURES
 from reversion_core.store.files import write_whole
 
-PATH = comfyui.ROOT / "build" / "benchmark" / "sampling.json"
-CFG, STEPS = benchmark.PLAIN["cfg"], benchmark.PLAIN["steps"]
+PATH = FOLDER / "sampling.json"
+CFG, STEPS = methods.SAMPLING["cfg"], methods.SAMPLING["steps"]
 
 
-def settings():
+def settings() -> Iterator[tuple[tuple[str, str, str], dict[str, Any]]]:
     """(table, row, column) -> what differs from an ordinary KSampler with the relation as learned."""
     for steps in (4, 6, 8, 12, 20, 50):
         for alpha in (0.0, 0.5, 1.0):
@@ -31,28 +35,38 @@ def settings():
         yield ("relation strength", f"{strength:g}", "all"), {"relation_strength": strength}
 
 
-def score(bench, found, steps=STEPS, alpha=0.0, guidance=None, relation_strength=1.0):
-    """DESIGN's measures, a 0/1 a picture, over every relation; found: relation -> (scenes, Relation)."""
+def score(
+    runner: Runner,
+    learned: dict[str, tuple],
+    steps: int = STEPS,
+    alpha: float = 0.0,
+    guidance: tuple[float, float] | None = None,
+    relation_strength: float = 1.0,
+) -> dict[str, Interval]:
+    """DESIGN's measures over every relation; learned: relation -> (scenes, Relation).
+
+    alpha: of the focal scheduler; guidance: (strength, alpha) of the focal guider, None for ordinary guidance.
+    """
     record = {name: [] for name in MEASURES}
-    core = bench.studio.host
-    for relation, (scenes, learned) in found.items():
-        pairs = unseen_pairs(bench.pairs, scenes)
-        vectors = core.at_strength(learned, bench.studio.clip, relation_strength)
+    for relation, (scenes, found) in learned.items():
+        pairs = unseen_pairs(runner.pairs, scenes)
+        vectors = runner.studio.host.at_strength(found, runner.studio.clip, relation_strength)
         given = {"steps": steps, "cfg": CFG, "alpha": alpha}
         if guidance is not None:
             given["guidance"] = ([f"{a} and {b}" for a, b in pairs], *guidance)
-        measured = bench.measure(relation, "<R>", pairs, vectors, scenes, **given)[0]
+        measured = runner.measure(relation, "<R>", pairs, vectors, scenes, **given)[0]
         for name, values in measured.items():
             record[name].append(values)
-    return {name: benchmark.interval(values) for name, values in record.items()}
+    return {name: interval(values) for name, values in record.items()}
 
 
-def markdown(done, pairs):
+def markdown(done: list[tuple], pairs: int) -> str:
+    """The Markdown of docs/sampling.md; done: ((table, row, column), the `score`) in the order of `settings`."""
     lines = [
         "# Sampling",
         "",
         f"`python -m lab.bench.sampling --pairs {pairs}`, on the miniature: relation accuracy (bootstrap",
-        f"95% interval) / entity accuracy in %, over {len(benchmark.RELATIONS)} relations learned with the preset",
+        f"95% interval) / entity accuracy in %, over {len(methods.RELATIONS)} relations learned with the preset",
         f"balanced and {pairs} unseen pairs each; euler, cfg {CFG:g}, {STEPS} steps but where given.",
     ]
     tables = {}
@@ -71,22 +85,22 @@ def markdown(done, pairs):
     return "\n".join(lines) + "\n"
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=benchmark.PAIRS, help="held-out pairs a relation")
+    parser.add_argument("--pairs", type=int, default=methods.PAIRS, help="held-out pairs a relation")
     parser.add_argument("--publish", action="store_true", help="write the tables to docs/sampling.md")
     arguments = parser.parse_args()
-    bench = benchmark.Bench(arguments.pairs)
+    runner = Runner(arguments.pairs)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    found = {}
-    for relation in benchmark.RELATIONS:
-        material, scenes = benchmark.exemplars(relation)
-        found[relation] = scenes, bench.learn("balanced", material, 0).relation
+    learned = {}
+    for relation in methods.RELATIONS:
+        material, scenes = exemplars(relation)
+        learned[relation] = scenes, runner.learn("balanced", material, 0).relation
     done = json.loads(PATH.read_text()) if PATH.exists() else []
     everything = list(settings())
     began = time.monotonic()
     for i, (key, given) in enumerate(everything[len(done) :]):
-        done.append((key, score(bench, found, **given)))
+        done.append((key, score(runner, learned, **given)))
         write_whole(PATH, json.dumps(done).encode())
         left = len(everything) - len(done)
         logging.info("%s; about %.0f min left", " / ".join(key), (time.monotonic() - began) / (i + 1) * left / 60)

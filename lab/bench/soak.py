@@ -12,27 +12,26 @@ import shutil
 
 import psutil
 
-from lab.harness import comfyui, graphs, server
+from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature.exemplars import write_exemplars
 from reversion_core.store.files import write_whole
 
-FOLDER = comfyui.ROOT / "build" / "soak"
+REPORT = comfyui.ROOT / "build" / "soak" / "report.json"
 PROBE = comfyui.ROOT / "tests" / "server" / "reversion_probe"
 SHORT = {"preset": "fast", "batch_size": 2, "accumulation": 1}
-WARM_UP = 0.2  # the share of the jobs after which memory is first looked at
+WARM_UP = 0.2  # the share of the jobs after which the memory is first read
 
 
-def train(running, number):
-    graph = graphs.learn("exemplars", **SHORT, steps=2, training_seed=number)
-    graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="soak", overwrite=True)
-    running.run(graph)
+def train(running: server.Server, number: int) -> str:
+    running.run(
+        graphs.learn("exemplars", **SHORT, steps=2, training_seed=number) | {"save": graphs.save("soak")},
+    )
     return "done"
 
 
-def cancel(running, number):
+def cancel(running: server.Server, number: int) -> str:
     graph = graphs.learn("exemplars", **SHORT, steps=500, training_seed=number, autosave=1)
-    graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="never", overwrite=True)
-    with running.following(graph, "train") as (job, progress):
+    with running.following(graph | {"save": graphs.save("never")}, "train") as (job, progress):
         next(value for value, _ in progress if value >= 1)
         running.post("interrupt")
         ended = server.failure(running.wait(job, 120))
@@ -41,36 +40,33 @@ def cancel(running, number):
     return "interrupted"
 
 
-def draw(running, number):
-    graph = graphs.learn("exemplars", **SHORT, steps=2, training_seed=0)
-    graph["apply"] = graphs.node(
-        "ReVersionApplyRelation", clip=["checkpoint", 1], relation=["train", 0], placeholder="<R>", strength=1.0
-    )
+def draw(running: server.Server, number: int) -> str:
+    graph = graphs.learn("exemplars", **SHORT, steps=2, training_seed=0) | {"apply": graphs.apply()}
     running.run(graph | graphs.draw("soak", "red circle <R> blue star", number, ("apply", 0), steps=4))
     return "done"
 
 
-def refuse(running, number):
+def refuse(running: server.Server, number: int) -> str:
     bad = ({"initial_word": "hamburgerpainted"}, {"steps": -1}, {"preview_prompt": "none", "previews": 1})
     graph = graphs.learn("exemplars", **{**SHORT, **bad[number % len(bad)]})
-    graph["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="never", overwrite=True)
     try:
-        running.run(graph)
+        running.run(graph | {"save": graphs.save("never")})
     except server.PromptError:
         return "refused"
     raise RuntimeError("it was not refused")
 
 
-def soak(running, jobs):
+def soak(running: server.Server, jobs: int) -> dict:
+    """Run so many jobs; returns how they ended and what they left behind."""
     probe = {
         "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
         "probe": graphs.node("ReVersionProbe", model=["checkpoint", 0], clip=["checkpoint", 1], vae=["checkpoint", 2]),
     }
 
-    def weights():
+    def weights() -> list[str]:
         return running.run(probe)["probe"]["weights"]
 
-    def memory():
+    def memory() -> int:
         return psutil.Process(running.process.pid).memory_info().rss
 
     ended, before, early = collections.Counter(), weights(), None
@@ -83,15 +79,16 @@ def soak(running, jobs):
     return {"jobs": jobs, "ended": dict(ended), "rss_growth": late / early - 1, "weights_same": same}
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=200)
     jobs = parser.parse_args().jobs
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    with server.Server(FOLDER / "host", more_nodes=[PROBE]) as running:
+    base = base_directory.of("soak")
+    shutil.rmtree(base, ignore_errors=True)
+    with server.Server(base, more_nodes=[PROBE]) as running:
         write_exemplars(running.folder / "input" / "exemplars", "inside")
         report = soak(running, jobs)
-    write_whole(FOLDER / "report.json", json.dumps(report, indent=1).encode())
+    write_whole(REPORT, json.dumps(report, indent=1).encode())
     print(json.dumps(report, indent=1))  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""The ComfyUI that the miniature is made for: the one in COMFYUI_PATH, else the one that `make setup` unpacked."""
+"""The ComfyUI that the commands run on: the one in COMFYUI_PATH, else the one that `make setup` unpacked."""
 
 import os
 import sys
@@ -7,11 +7,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def path():
+def path() -> Path:
+    """The folder of the host's `main.py`."""
     return Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
 
 
-def enter():
+def device_name() -> str:
+    """What the commands compute on, for reports."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+
+
+def enter() -> None:
     """Make `comfy` importable in this process, on the CPU where there is no GPU."""
     if str(path()) not in sys.path:
         sys.path.insert(0, str(path()))

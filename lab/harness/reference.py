@@ -2,11 +2,12 @@
 
 It does what METHOD's equations say: the relation is a row of the whole embedding table, the caption of every sample is
 encoded, the noised latent is written with alpha-bar, and the sums of the steering loss are
-sums of exponentials. It shares no code with `reversion_core`; of the host it uses the bare networks only.
+sums of exponentials. It shares no code with `reversion_core`; of the host it uses the bare networks alone.
 """
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -17,7 +18,7 @@ PAD = {"clip_l": END, "clip_g": 0, "clip_h": 0}
 FEATURES = {("clip_l",): (None, True), ("clip_h",): (-2, True), ("clip_l", "clip_g"): (-2, False)}
 
 
-def normal_copy(module):
+def normal_copy(module: torch.nn.Module) -> torch.nn.Module:
     """A float32 copy of a module whose weights are normal tensors that autograd can use."""
     with torch.inference_mode(False):
         twin = copy.deepcopy(module)
@@ -31,18 +32,19 @@ def normal_copy(module):
     return twin
 
 
-def alphas_cumprod():
+def alphas_cumprod() -> torch.Tensor:
+    """alpha-bar of SD, float64 [1000]: square roots of beta linear from sqrt(0.00085) to sqrt(0.012)."""
     betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, dim=0)
 
 
-def density(alpha, timesteps=1000):
+def density(alpha: float, timesteps: int = 1000) -> list[float]:
     """f(t) of METHOD eq. 3, normalised to sum 1."""
     values = [(1 - alpha * math.cos(math.pi * t / timesteps)) / timesteps for t in range(timesteps)]
     return [v / sum(values) for v in values]
 
 
-def sinusoids(number, width=256):
+def sinusoids(number: float, width: int = 256) -> list[float]:
     """SDXL's embedding of a size or a crop: cosines, then sines, of frequencies from 1 down to 1 / 10000."""
     frequencies = [10000 ** (-i / (width // 2)) for i in range(width // 2)]
     return [math.cos(number * f) for f in frequencies] + [math.sin(number * f) for f in frequencies]
@@ -51,8 +53,11 @@ def sinusoids(number, width=256):
 class Reference:
     """Text encoders with one more row in their tables, and the UNet."""
 
-    def __init__(self, clip, model, relation):
-        """relation: encoder key -> float32 [d]; it becomes the last row of the table, all of which takes a gradient."""
+    def __init__(self, clip, model, relation: dict[str, torch.Tensor]):
+        """clip, model: the host's; relation: encoder key -> float32 [d].
+
+        The relation becomes the last row of each encoder's table, all of which takes a gradient.
+        """
         self.unet = normal_copy(model.model.diffusion_model)
         self.tokenizers = {key: getattr(clip.tokenizer, key).tokenizer for key in relation}
         self.text, self.tables = {}, {}
@@ -65,10 +70,11 @@ class Reference:
             table = self.text[key].text_model.embeddings.token_embedding.weight
             self.tables[key] = torch.cat([table, row[None]]).requires_grad_()
 
-    def ids(self, key, text):
+    def ids(self, key: str, text: str) -> list[int]:
+        """Token ids of a text without start and end."""
         return self.tokenizers[key](text)["input_ids"][1:-1]
 
-    def encode(self, captions):
+    def encode(self, captions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """(text features [n, 77, d], pooled features [n, d] of the last encoder) of captions.
 
         Where one has no `{}` the relation is not in it, as published.
@@ -91,8 +97,19 @@ class Reference:
             features.append(last if layer is None else inner)
         return torch.cat(features, dim=-1), pooled
 
-    def denoising_loss(self, x0, noise, timesteps, captions, prediction="eps"):
-        """METHOD eq. 1 of each sample, [n]: x0, noise [n, c, h, w] in the model's scale, int64 [n], n captions."""
+    def denoising_loss(
+        self,
+        x0: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        captions: Sequence[str],
+        prediction: str = "eps",
+    ) -> torch.Tensor:
+        """METHOD eq. 1 of each sample, float32 [n].
+
+        x0, noise: float32 [n, c, h, w] in the model's scale; timesteps: int64 [n]; captions: n templates; prediction:
+        "eps" or "v".
+        """
         abar = alphas_cumprod().to(x0.device)[timesteps][:, None, None, None]
         signal, sigma = abar.sqrt().float(), (1 - abar).sqrt().float()
         x_t = signal * x0 + sigma * noise
@@ -106,13 +123,13 @@ class Reference:
         target = noise if prediction == "eps" else signal * noise - sigma * x0
         return (target - output).square().flatten(1).mean(1)
 
-    def word(self, key, text):
+    def word(self, key: str, text: str) -> torch.Tensor:
         """The input embedding of a word, normalised; several tokens are averaged first."""
         row = self.tables[key][self.ids(key, text)].detach().mean(0)
         return row / row.norm()
 
-    def steering_loss(self, positives, negatives, gamma):
-        """METHOD eq. 2 of a micro-batch, in the mean over the encoders: lists of words, a word for each occurrence."""
+    def steering_loss(self, positives: Sequence[str], negatives: Sequence[str], gamma: float) -> torch.Tensor:
+        """METHOD eq. 2 for the words of one micro-batch, a word for each occurrence, in the mean over the encoders."""
         losses = []
         for key, table in self.tables.items():
             r = table[ROW] / table[ROW].norm()
@@ -121,7 +138,7 @@ class Reference:
             losses.append(-torch.log(attract / (attract + repel)))
         return sum(losses) / len(losses)
 
-    def gradient(self, loss):
+    def gradient(self, loss: torch.Tensor) -> dict[str, torch.Tensor]:
         """The gradient of a loss with respect to the relation: encoder key -> [d]."""
         tables = torch.autograd.grad(loss, list(self.tables.values()))
         return {key: table[ROW] for key, table in zip(self.tables, tables, strict=True)}

@@ -4,6 +4,9 @@ The pictures are those of the host's CLIP Text Encode, KSampler (by default eule
 seeds; a stochastic sampler adds noise of its own, the same for the same place in a batch.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from lab.harness import comfyui, server
@@ -11,8 +14,9 @@ from lab.miniature import denoiser, pack
 
 
 class Studio:
+    """The miniature, loaded: `model`, `clip` and `vae` are the host's, `host` and `run` the pack's modules for them."""
+
     def __init__(self):
-        """Load the checkpoint; `model`, `clip` and `vae` are the host's, `host` and `run` the pack's modules on it."""
         comfyui.enter()
         import comfy.sd
 
@@ -32,19 +36,28 @@ class Studio:
             _narrow(self.model.model.diffusion_model)
 
     @torch.inference_mode()
-    def encode(self, prompts, clip=None):
-        """Text features of prompts, float32 [n, 77, 768]."""
+    def encode(self, prompts: Sequence[str], clip=None) -> torch.Tensor:
+        """Text features of prompts, float32 [n, 77, 768]; clip: the host's CLIP, by default the checkpoint's."""
         clip = clip or self.clip
         return torch.cat([clip.encode_from_tokens(clip.tokenize(prompt)) for prompt in prompts])
 
     @torch.inference_mode()
     def draw(
-        self, prompts, seeds, clip=None, steps=20, cfg=4.0, alpha=0.0, guidance=None, sampler="euler", scheduler=None
-    ):
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        clip=None,
+        steps: int = 20,
+        cfg: float = 4.0,
+        alpha: float = 0.0,
+        guidance: tuple[Sequence[str], float, float] | None = None,
+        sampler: str = "euler",
+        scheduler: str | None = None,
+    ) -> np.ndarray:
         """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed.
 
-        alpha: of the focal scheduler, which a scheduler of the host's takes the place of; guidance: (plain prompts,
-        strength, alpha) of the focal guider, or None.
+        alpha: of the focal scheduler, which is used where `scheduler` names none of the host's; guidance: (plain
+        prompts, strength, alpha) of the focal guider, None for ordinary guidance.
         """
         import comfy.sample
         import comfy.samplers
@@ -71,7 +84,7 @@ class Studio:
         return (self.vae.decode(samples).clamp(0, 1) * 255).byte().cpu().numpy()
 
 
-def _narrow(unet):
+def _narrow(unet: torch.nn.Module) -> None:
     """Leave out the zeros around convolutions that have a centre only: the same function, a fifth faster."""
     for name in denoiser.CENTRE_ONLY:
         convolution = unet.get_submodule(name)

@@ -1,4 +1,4 @@
-"""The miniature's text encoder and UNet, and their training.
+"""The networks of the miniature: its text encoder and its UNet.
 
 Both are members of the SD 1.x family: a CLIP-L whose first two layers are trained (the other ten are the identity) and
 a UNet of one level, 320 channels wide. The training form is lighter than what the host loads, and exports to exactly
@@ -8,17 +8,15 @@ centre only.
 
 import copy
 import functools
-import logging
 import math
-import time
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lab.harness import comfyui
-from lab.miniature import checkpoints, pool, world
+from lab.miniature import world
 
 WIDTH, HEADS, LAYERS, TOKENS = 768, 12, 2, 77
 # The first part of the training sees the window of tokens only up to here, since no caption is longer. The last of
@@ -48,8 +46,6 @@ CENTRE_ONLY = (
     "output_blocks.0.0.out_layers.3",
     "output_blocks.1.0.in_layers.2",
 )
-STEPS, DECAY_STEPS, WHOLE_STEPS = 12_000, 4_000, 600
-
 
 # CLIP's embeddings are so small (0.014 a number) that the first updates of the layers would drown them. So the text
 # encoder is trained with everything on its residual stream this much larger, and divided again on export; only the
@@ -73,7 +69,8 @@ class TextLayer(nn.Module):
             nn.init.normal_(last.weight, std=0.01)
             nn.init.zeros_(last.bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, tokens, 768] -> the same shape."""
         h = self.layer_norm1(x)
         q, k, v = (self.self_attn[f"{n}_proj"](h).unflatten(-1, (HEADS, -1)).transpose(1, 2) for n in ("q", "k", "v"))
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
@@ -83,7 +80,9 @@ class TextLayer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    def __init__(self, vocabulary):
+    """CLIP-L with two layers, at `STREAM_SCALE` times its scale. vocabulary: the number of words that it knows."""
+
+    def __init__(self, vocabulary: int):
         super().__init__()
         scale = STREAM_SCALE / WIDTH**0.5
         self.rows = nn.Parameter(torch.randn(vocabulary, WIDTH) * 0.4 * scale)
@@ -91,26 +90,26 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(TextLayer() for _ in range(LAYERS))
         self.final_layer_norm = _layer_norm()
 
-    def forward(self, tokens):
-        """Row numbers [n, tokens] -> text features [n, tokens, 768]."""
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Row numbers, int64 [n, tokens] -> text features [n, tokens, 768]."""
         x = self.rows[tokens] + self.position[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x)
         return self.final_layer_norm(x)
 
 
-def export_text(encoder):
+def export_text(encoder: TextEncoder) -> dict[str, torch.Tensor]:
     """State dict of the text encoder at CLIP's own scale."""
     return _scaled(encoder.state_dict(), 1 / STREAM_SCALE)
 
 
-def load_exported(model, text, unet):
-    """Put an exported text encoder and a UNet into a fresh denoiser."""
+def load_exported(model: "Denoiser", text: dict[str, torch.Tensor], unet: dict[str, torch.Tensor]) -> None:
+    """Load the state dicts of an exported text encoder and of a UNet into a denoiser."""
     model.text.load_state_dict(_scaled(text, STREAM_SCALE))
     model.unet.load_state_dict(unet)
 
 
-def _scaled(text, factor):
+def _scaled(text: dict[str, torch.Tensor], factor: float) -> dict[str, torch.Tensor]:
     on_stream = ("rows", "position", "out_proj.weight", "out_proj.bias", "fc2.weight", "fc2.bias")
     return {name: tensor * factor if name.endswith(on_stream) else tensor for name, tensor in text.items()}
 
@@ -123,8 +122,11 @@ def _tokenizer():
 
 
 @functools.cache
-def used_tokens():
-    """Word -> CLIP token id for every word of the world's captions, each of which is one token; and the specials."""
+def used_tokens() -> dict[str, int]:
+    """Word -> CLIP token id for every word of the world's captions, and for the two special tokens.
+
+    Raises ValueError for a word that is not one token.
+    """
     phrases = [*world.COLOURS, *world.SHAPES, *sum(world.RELATION_WORDS.values(), ()), "and a an picture drawing of"]
     words = sorted({word for phrase in phrases for word in phrase.split()})
     ids = {word: _tokenizer()(word)["input_ids"][1:-1] for word in words}
@@ -133,8 +135,8 @@ def used_tokens():
     return {"<start>": 49406, "<end>": 49407, **{word: tokens[0] for word, tokens in ids.items()}}
 
 
-def row_numbers(captions, tokens=TOKENS):
-    """Captions -> [n, tokens] numbers of trained embedding rows, padded with <end> as CLIP-L does."""
+def row_numbers(captions: Sequence[str], tokens: int = TOKENS) -> torch.Tensor:
+    """Captions -> int64 [n, tokens], the numbers of trained embedding rows, padded with <end> as CLIP-L does."""
     number = {word: i for i, word in enumerate(used_tokens())}
     rows = torch.full((len(captions), tokens), number["<end>"])
     for row, caption in zip(rows, captions, strict=True):
@@ -153,7 +155,8 @@ class _PlainOperations:
         return nn.Conv2d(*args, **kwargs)
 
 
-def build_unet():
+def build_unet() -> nn.Module:
+    """The host's UNet with `UNET`'s settings, initialised for training."""
     comfyui.enter()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
@@ -196,12 +199,15 @@ def _pass_the_noise_through(unet):
 
 
 class Denoiser(nn.Module):
+    """Text encoder and UNet together; `forward` predicts the noise."""
+
     def __init__(self):
         super().__init__()
         self.text = TextEncoder(len(used_tokens()))
         self.unet = build_unet()
 
-    def forward(self, x, t, context):
+    def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Noised latents [n, 4, 8, 8], timesteps [n], text features [n, tokens, 768] -> noise [n, 4, 8, 8]."""
         return self.unet(x, t, context=context, transformer_options={"optimized_attention_override": _attention})
 
 
@@ -214,117 +220,3 @@ def _attention(_, q, k, v, heads, **kwargs):
         padding[-1] = math.log(TOKENS - SHORT_TOKENS + 1)
         scores = scores + padding
     return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
-
-
-def alphas_cumprod():
-    """Of SD 1.x: 1000 steps, square roots of beta linear from sqrt(0.00085) to sqrt(0.012)."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, 0).float()
-
-
-def loss_weight(snr):
-    """Weight of the noise error: as if the picture were predicted, but less where the SNR is under 1/4, since what is
-    asked there is mostly where the entities happen to stand."""
-    return (1 / snr).clamp(0.02, 4.0)
-
-
-def training_loss(model, latents, step, tokens, captions=32):
-    """Weighted noise error on one drawing of each of some groups of the pool, a scalar."""
-    rng = np.random.default_rng((3, step))
-    generator = torch.Generator().manual_seed(step)
-    indices = rng.choice(len(latents), captions, p=pool.shares(len(latents)))
-    texts = [world.caption(pool.group(i)[0], rng) for i in indices]
-    x0 = latents[indices, rng.integers(0, pool.GROUP, captions)]
-    # One draw from each of equal parts of the range. So few latents are pure noise to the eye from t = 700 on, and
-    # nearly clean under 100: three quarters of the draws lie between.
-    u = (torch.randperm(captions, generator=generator) + torch.rand(captions, generator=generator)) / captions
-    t = torch.from_numpy(np.interp(u.numpy(), (0, 0.1, 0.85, 1), (0, 100, 650, 1000))).long().clamp(max=999)
-    abar = alphas_cumprod()[t][:, None, None, None]
-    noise = torch.randn(x0.shape, generator=generator)
-    x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
-    # Matrix products in bfloat16 make a step 1.7 times as fast on a CPU that has them, and no worse.
-    with torch.autocast(x0.device.type, torch.bfloat16):
-        prediction = model(x_t, t.float(), model.text(row_numbers(texts, tokens)))
-    error = (prediction.float() - noise).square().mean((1, 2, 3))
-    return (loss_weight(abar.flatten() / (1 - abar.flatten())) * error).mean()
-
-
-def update_average(average, model, step, every=4):
-    """Exponential average of the weights, brought up to date every few steps."""
-    if (step + 1) % every == 0:
-        decay = min(0.998, (1 + step) / (20 + step)) ** every
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-
-
-def train(model, folder, latents, steps, decay_steps=0, whole_window_from=0, peak=7e-4, log=logging.info):
-    """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
-
-    Resumes from `folder`/denoiser.pt. A decayed run is kept apart: a longer one goes on from before the decay.
-    """
-    average = copy.deepcopy(model).requires_grad_(False)
-    # The text encoder has had its lessons: it moves less than the rest.
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": model.unet.parameters(), "scale": 1.0, "weight_decay": 0.01},
-            {"params": model.text.parameters(), "scale": 0.3, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.99),
-        fused=True,
-    )
-    path, final = folder / "denoiser.pt", folder / "denoiser_final.pt"
-    start = 0
-    for candidate in (final, path) if decay_steps else (path,):
-        state = checkpoints.load(candidate)
-        if state is not None and state["step"] < steps:
-            model.load_state_dict(state["model"])
-            average.load_state_dict(state["average"])
-            optimizer.load_state_dict(state["optimizer"])
-            start = state["step"]
-            break
-    began, losses = time.monotonic(), []
-    for step in range(start, steps):
-        left = (steps - step) / decay_steps if decay_steps else 1.0
-        for group in optimizer.param_groups:
-            group["lr"] = group["scale"] * peak * min(1.0, (step + 1) / 300, left)
-        tokens = SHORT_TOKENS if step < whole_window_from else TOKENS
-        if 0 < step == whole_window_from:
-            # Until now the last of the short window's positions stood for all that follow.
-            for network in (model, average):
-                network.text.position.data[SHORT_TOKENS:] = network.text.position.data[SHORT_TOKENS - 1]
-        loss = training_loss(model, latents, step, tokens)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        update_average(average, model, step)
-        losses.append(loss.item())
-        if (step + 1) % 50 == 0:
-            rate = (step + 1 - start) / (time.monotonic() - began)
-            log(f"denoiser {step + 1}/{steps}: loss {np.mean(losses[-50:]):.4f}, {rate:.2f} steps/s")
-        if (step + 1) % 500 == 0 or step + 1 == steps:
-            state = {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-            }
-            decaying = decay_steps and step + 1 > steps - decay_steps
-            checkpoints.save(final if decaying else path, state)
-    return average
-
-
-@torch.no_grad()
-def sample(model, captions, seeds, steps=20, cfg=4.0, tokens=TOKENS):
-    """Deterministic DDIM samples, latents [n, 4, 8, 8]: a quick look; the host's sampler is the measure."""
-    abar = alphas_cumprod()
-    x = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds])
-    context = model.text(row_numbers([*captions, *[""] * len(captions)], tokens))
-    times = torch.linspace(999, 0, steps + 1).long()
-    for now, then in zip(times[:-1], times[1:], strict=True):
-        t = torch.full((2 * len(x),), float(now))
-        told, free = model(x.repeat(2, 1, 1, 1), t, context).chunk(2)
-        noise = free + cfg * (told - free)
-        x0 = (x - (1 - abar[now]).sqrt() * noise) / abar[now].sqrt()
-        x = abar[then].sqrt() * x0 + (1 - abar[then]).sqrt() * noise if then > 0 else x0
-    return x

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lab.harness import comfyui, graphs, server
+from lab.harness import base_directory, comfyui, graphs, server
 from lab.harness.studio import Studio
 from lab.miniature import first_stage, judge, world
 
@@ -35,7 +35,7 @@ def measure(running, relation, pairs, **drawing):
 def own_words(count, **drawing):
     """(table of accuracies, sample sheet uint8 [h, w, 3]) on `count` held-out pairs a relation."""
     table, rows = {}, []
-    with server.Server(FOLDER / "host") as running:
+    with server.Server(base_directory.of("evaluate")) as running:
         for number, relation in enumerate(world.RELATIONS):
             rng = np.random.default_rng((8, number))
             pairs = [world.random_pair(rng, held_out_pairs=True) for _ in range(count)]

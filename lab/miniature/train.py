@@ -9,7 +9,7 @@ import logging
 import torch
 
 from lab.harness import comfyui
-from lab.miniature import denoiser, first_stage, layout, pack, pool
+from lab.miniature import denoiser, denoising, first_stage, layout, pack, pool
 
 FOLDER = comfyui.ROOT / "build" / "miniature"
 
@@ -39,9 +39,9 @@ def trained_before(path=pack.WEIGHTS):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=denoiser.STEPS, help="of the denoiser")
-    parser.add_argument("--decay-steps", type=int, default=denoiser.DECAY_STEPS, help="the last, with a falling rate")
-    parser.add_argument("--whole-window", type=int, default=denoiser.WHOLE_STEPS, help="the last, with all 77 tokens")
+    parser.add_argument("--steps", type=int, default=denoising.STEPS, help="of the denoiser")
+    parser.add_argument("--decay-steps", type=int, default=denoising.DECAY_STEPS, help="the last, with a falling rate")
+    parser.add_argument("--whole-window", type=int, default=denoising.WHOLE_STEPS, help="the last, with all 77 tokens")
     parser.add_argument("--go-on", action="store_true", help="start from the weights beside this file")
     arguments = parser.parse_args()
     comfyui.enter()
@@ -55,7 +55,7 @@ def main():
         latents = pool.encode(stage, FOLDER)
         layout.teach(model, latents, FOLDER)
     whole = arguments.steps - arguments.whole_window
-    average = denoiser.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps, whole)
+    average = denoising.train(model, FOLDER, latents, arguments.steps, arguments.decay_steps, whole)
     compact(stage, average)
 
 

@@ -8,10 +8,12 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lab.harness import comfyui, graphs, server
+from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature import judge, world
 from lab.miniature.exemplars import unseen_pairs, write_exemplars
 from reversion_core.store import relation as relation_files
@@ -21,8 +23,10 @@ PAIRS = 16
 SEED = 20
 
 
-def contact_sheet(exemplars, rows, pairs):
-    """exemplars: pictures; rows: label -> pictures, one a pair."""
+def contact_sheet(
+    exemplars: Sequence[np.ndarray], rows: dict[str, Sequence[np.ndarray]], pairs: Sequence[tuple]
+) -> Image.Image:
+    """The exemplars, and below them a row for each label; all pictures uint8 [64, 64, 3], one a pair in a row."""
     cell, gap, label = world.SIDE * 2, 6, 86
     width = label + (cell + gap) * len(pairs)
     lines = {"exemplars": exemplars, **rows}
@@ -43,22 +47,21 @@ def contact_sheet(exemplars, rows, pairs):
     return sheet
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relation", choices=world.RELATIONS, default="above")
     relation = parser.parse_args().relation
-    shutil.rmtree(DEMO, ignore_errors=True)
-    with server.Server(DEMO / "host") as running:
+    DEMO.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(base_directory.of("demo"), ignore_errors=True)  # what was learned before would be taken from disk
+    with server.Server(base_directory.of("demo")) as running:
         scenes = write_exemplars(running.folder / "input" / "exemplars", relation)
         pairs = unseen_pairs(PAIRS, scenes)
         learn = graphs.learn("exemplars", preset="fast")
-        learn["save"] = graphs.node("ReVersionSaveRelation", relation=["train", 0], name="demo", overwrite=True)
+        learn["save"] = graphs.save("demo")
         started = time.monotonic()
         running.run(learn)
         seconds = time.monotonic() - started
-        learn["apply"] = graphs.node(
-            "ReVersionApplyRelation", clip=["checkpoint", 1], relation=["train", 0], placeholder="<R>", strength=1.0
-        )
+        learn["apply"] = graphs.apply()
         words = {"R": "<R>", "and": "and", "word": relation}
         graph = dict(learn)
         for key, word in words.items():

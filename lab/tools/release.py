@@ -12,8 +12,8 @@ else:
     import tomli as tomllib
 
 
-def missing(folder):
-    """One sentence for everything that stands between the checkout in `folder` and its publication."""
+def missing(folder: str | Path) -> list[str]:
+    """One sentence for everything that the checkout in `folder` still lacks for a release."""
     folder = Path(folder)
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     urls, registry = project["project"].get("urls", {}), project["tool"]["comfy"]
@@ -29,11 +29,11 @@ def missing(folder):
     version = project["project"]["version"]
     changes = (folder / "CHANGELOG.md").read_text(encoding="utf-8")
     if not re.search(rf"^## {re.escape(version)}\s*\n+- ", changes, re.MULTILINE):
-        found.append(f"CHANGELOG.md: nothing is said of version {version}")
+        found.append(f"CHANGELOG.md: there is no entry for version {version}")
     return found
 
 
-def main():
+def main() -> None:
     found = missing(comfyui.ROOT)
     for line in found:
         print(line)  # noqa: T201

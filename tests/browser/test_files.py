@@ -7,7 +7,7 @@ import os
 import pytest
 from PIL import Image
 
-from lab.tools import sheet, workflows
+from lab.tools import builder, workflows
 
 FILES = sorted(workflows.FOLDER.glob("*.json"))
 
@@ -17,10 +17,10 @@ def written(host_server):
     """Text of each workflow as the builder would write it now, by name."""
     version = json.loads(FILES[0].read_text())["nodes"][1]["properties"]["ver"]
     info = host_server.get("object_info")
-    sheets = {name: sheet.Sheet(info, version) for name in workflows.WORKFLOWS}
+    made = {name: builder.Workflow(info, version) for name in workflows.WORKFLOWS}
     for name, fill in workflows.WORKFLOWS.items():
-        fill(sheets[name])
-    return {name: workflows.as_text(of_name.workflow(name)) for name, of_name in sheets.items()}
+        fill(made[name])
+    return {name: workflows.as_text(workflow.saved(name)) for name, workflow in made.items()}
 
 
 @pytest.mark.skipif(bool(os.environ.get("COMFYUI_PATH")), reason="another host's own nodes may have more widgets")
@@ -51,12 +51,12 @@ def test_links_widgets_and_places_hold_together(path, host_server):
         assert node["properties"]["cnr_id"] in ("comfy-core", "reversion-relations") and node["properties"]["ver"]
         required = info[node["type"]]["input"].get("required", {})
         given = {i["name"] for i in node["inputs"] if i["link"] is not None}
-        plain = {name for name, (kind, *_) in required.items() if isinstance(kind, list) or kind in sheet.WIDGETS}
+        plain = {name for name, (kind, *_) in required.items() if isinstance(kind, list) or kind in builder.WIDGETS}
         assert required.keys() - plain <= given
 
     for a, b in itertools.combinations(nodes.values(), 2):
-        apart = [a["pos"][i] + a["size"][i] < b["pos"][i] - title for i, title in ((0, 0), (1, sheet.TITLE))]
-        apart += [b["pos"][i] + b["size"][i] < a["pos"][i] - title for i, title in ((0, 0), (1, sheet.TITLE))]
+        apart = [a["pos"][i] + a["size"][i] < b["pos"][i] - title for i, title in ((0, 0), (1, builder.TITLE))]
+        apart += [b["pos"][i] + b["size"][i] < a["pos"][i] - title for i, title in ((0, 0), (1, builder.TITLE))]
         assert any(apart), (a["type"], b["type"])
 
 

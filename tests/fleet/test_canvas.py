@@ -8,7 +8,7 @@ from running import ROOT
 
 from fleet import jobs, tables, workflow
 from fleet.errors import FleetError
-from lab.harness import server
+from lab.harness import graphs, server
 
 
 def node(id_, type_, inputs=(), outputs=(), widgets=None, **more):
@@ -121,21 +121,9 @@ API = {
     "27": {
         "class_type": "ReVersionTrain",
         "inputs": {
+            **graphs.TRAIN_WIDGETS,
             "preset": "fast",
-            "steps": 0,
-            "batch_size": 0,
-            "accumulation": 0,
-            "learning_rate": 0.0,
-            "schedule": "preset",
-            "initial_word": "and",
-            "vectors": 1,
-            "norm": "preset",
-            "precision": "preset",
             "training_seed": 5,
-            "previews": 0,
-            "preview_prompt": "",
-            "autosave": 50,
-            "resume": True,
             "model": ["4", 0],
             "clip": ["4", 1],
             "vae": ["4", 2],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lab.bench.full_size import FIRST_STAGE
+from lab.bench.random_checkpoints import FIRST_STAGE
 
 
 @pytest.fixture(scope="module")

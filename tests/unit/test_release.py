@@ -1,10 +1,13 @@
-"""`make release-check` names everything that is missing, and nothing where all is there."""
+"""What is shipped: what `make release-check` still misses, where links lead, and what the harness links."""
 
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from lab.harness import server
+from lab.harness import base_directory, server
 from lab.harness.comfyui import ROOT
 from lab.tools import release
 
@@ -41,10 +44,41 @@ def test_a_version_without_a_changelog_entry_is_named(checkout):
     assert "CHANGELOG.md" in line
 
 
+def test_every_relative_link_in_a_shipped_text_leads_to_a_shipped_file():
+    names = server.shipped()
+    texts = [
+        path for name in names for path in ([ROOT / name] if name.endswith(".md") else (ROOT / name).rglob("*.md"))
+    ]
+    links = [
+        (path, link)
+        for path in texts
+        for link in re.findall(r"\]\(([^)\s#]+)", path.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert {ROOT / "README.md", ROOT / "docs" / "measured.md"} <= {path for path, _ in links}
+    for path, link in links:
+        target = (path.parent / link).resolve()
+        assert target.exists() and target.relative_to(ROOT).parts[0] in names, f"{path.relative_to(ROOT)}: {link}"
+
+
 def test_the_harness_links_what_the_registry_ships_and_nothing_that_leads_back(tmp_path):
     names = server.shipped()
     assert {"__init__.py", "nodes", "reversion_core", "web", "locales", "workflows", "README.md"} <= set(names)
-    assert not {"lab", "tests", "build", ".venv", ".host", ".git", "fleet", "docs"} & set(names)
-    folder = server.prepare(tmp_path / "base")
-    linked = {path.name for path in (folder / "custom_nodes" / server.PACK).iterdir()}
-    assert linked == set(names)
+    assert not {"lab", "tests", "build", ".venv", ".host", ".git"} & set(names)
+    pack_folder = tmp_path / "base" / "custom_nodes" / server.PACK
+    pack_folder.mkdir(parents=True)
+    (pack_folder / "lab").symlink_to(ROOT / "lab")  # as an earlier version may have left it
+    server.prepare(tmp_path / "base")
+    assert {path.name for path in pack_folder.iterdir()} == set(names)
+
+
+def test_a_base_directory_lies_outside_the_checkout_and_belongs_to_it_alone(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="lies in the checkout"):
+        server.prepare(ROOT / "build" / "host")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    other = base_directory.folder(tmp_path / "another-checkout")
+    for folder in (other, base_directory.of("demo")):
+        assert not folder.is_relative_to(ROOT)
+        folder.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "lab.harness.base_directory"], cwd=ROOT, check=True)
+    assert other.exists() and not base_directory.folder().exists()

@@ -1,8 +1,10 @@
-"""A workflow in the making: nodes with the sockets and widgets that a running host tells of, laid out for reading."""
+"""A workflow in the making: nodes with the sockets and widgets that a running host describes, laid out for reading."""
 
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab.harness import comfyui, graphs
 
@@ -16,8 +18,8 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTE = {"input": {"required": {"text": ["STRING", {"multiline": True}]}}, "output": [], "output_name": []}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 TITLE, GAP, WIDTH = 30, 50, 340
-# Room for what a node shows when it has run.
-SHOWN = {
+# Pixels below the widgets for what a node shows when it has run.
+ROOM = {
     "LoadImage": 320,
     "PreviewAny": 200,
     "PreviewImage": 320,
@@ -28,37 +30,42 @@ SHOWN = {
 
 @dataclass(eq=False)
 class Node:
-    """A node of a sheet; `node[i]` is its output i, for where the type alone does not tell which."""
+    """A node of a workflow; `node[i]` is its output i, for where the type alone does not tell which.
+
+    info: what the host says of its class; values: of widgets, where they are not the default; sources: the output that
+    feeds an input; room: pixels below the widgets for what it shows when it has run; box: x, y, width, height.
+    """
 
     id: int
     type: str
     info: dict
     title: str | None
-    values: dict = field(default_factory=dict)
-    sources: dict = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, "Output"] = field(default_factory=dict)
     room: int = 0
-    box: tuple = ()
+    box: tuple[int, ...] = ()
 
-    def __getitem__(self, output):
+    def __getitem__(self, output: int) -> "Output":
         return self, output
 
-    def inputs(self):
+    def inputs(self) -> Iterator[tuple[str, str, dict]]:
         """(name, type, options) of each input, in the host's order."""
         for section in ("required", "optional"):
             for name, (kind, *options) in self.info["input"].get(section, {}).items():
                 yield name, "COMBO" if isinstance(kind, list) else kind, options[0] if options else {}
 
-    def widgets(self):
+    def widgets(self) -> dict[str, dict]:
         """Options of each widget by name, in the host's order."""
         return {name: o for name, kind, o in self.inputs() if kind in WIDGETS and not o.get("forceInput")}
 
-    def value(self, name):
+    def value(self, name: str) -> Any:
+        """Of a widget: what was given, else the default, else the first option."""
         options = self.widgets()[name]
         if name in self.values or "default" in options:
             return self.values.get(name, options.get("default"))
         return options["options"][0] if "options" in options else ""
 
-    def widget_values(self):
+    def widget_values(self) -> list:
         """As the page keeps them: with what it adds beside a seed and a picture to upload."""
         values = []
         for name, options in self.widgets().items():
@@ -69,43 +76,47 @@ class Node:
                 values.append("image")
         return values
 
-    def sockets(self):
+    def sockets(self) -> list[tuple[str, str]]:
         """(name, type) of each input without a widget, then of each widget that a link feeds."""
         widgets = self.widgets()
         places = [(name, kind) for name, kind, _ in self.inputs() if name not in widgets or name in self.sources]
         return sorted(places, key=lambda place: place[0] in widgets)
 
-    def height(self):
+    def height(self) -> int:
         widgets = self.widgets()
         sockets = sum(name not in widgets for name, _ in self.sockets())
         rows = 24 * max(sockets, len(self.info["output"])) + 26 * (len(self.widget_values()) - len(widgets))
         return 20 + rows + sum(100 if o.get("multiline") else 26 for o in widgets.values()) + self.room
 
 
-class Sheet:
+Output = tuple[Node, int]  # a node and the number of its output
+
+
+class Workflow:
     """A workflow in the making: groups from left to right, in each a note above columns of nodes."""
 
-    def __init__(self, info, version):
+    def __init__(self, info: dict[str, dict], version: str):
+        """info: the host's object_info; version: the host's."""
         self.info, self.nodes, self.groups = info, [], []
         project = (comfyui.ROOT / "pyproject.toml").read_text(encoding="utf-8")
         name, own_version = (re.search(f'^{key} = "(.+)"', project, re.M)[1] for key in ("name", "version"))
         self.core, self.pack = {"cnr_id": "comfy-core", "ver": version}, {"cnr_id": name, "ver": own_version}
 
-    def group(self, title, note):
+    def group(self, title: str, note: str) -> None:
         """Begin a group; what is added next goes into its first column."""
         text = Node(len(self.nodes) + 1, "MarkdownNote", NOTE, title, {"text": note})
         self.nodes.append(text)
         self.groups.append((text, [[]]))
 
-    def column(self):
+    def column(self) -> None:
+        """Begin another column of the last group."""
         self.groups[-1][1].append([])
 
-    def add(self, kind, title=None, room=None, **given):
-        """given: widget values, and nodes, of which the first output of the right type is linked.
-
-        room: below the widgets, for what the node shows when it has run.
+    def add(self, kind: str, title: str | None = None, room: int | None = None, **given: Any) -> Node:
+        """Add a node to the last column. given: widget values, and nodes, of which the first output of the right type
+        is linked; room: as in `Node`, by default that of its class. Raises ValueError for an input that it lacks.
         """
-        room = SHOWN.get(kind, 0) if room is None else room
+        room = ROOM.get(kind, 0) if room is None else room
         node = Node(len(self.nodes) + 1, kind, self.info[kind], title, room=room)
         types = {name: socket for name, socket, _ in node.inputs()}
         if unknown := given.keys() - types.keys():
@@ -118,7 +129,7 @@ class Sheet:
         self.groups[-1][1][-1].append(node)
         return node
 
-    def prompt(self):
+    def prompt(self) -> graphs.Graph:
         """The graph in the host's API format."""
         return {
             str(node.id): graphs.node(
@@ -130,7 +141,7 @@ class Sheet:
             if node.info is not NOTE
         }
 
-    def workflow(self, name):
+    def saved(self, name: str) -> dict[str, Any]:
         """The graph as the page saves it, format 0.4."""
         groups = self._lay_out()
         links = [
@@ -146,7 +157,7 @@ class Sheet:
             "revision": 0,
             "last_node_id": len(self.nodes),
             "last_link_id": len(links),
-            "nodes": [self._saved(node, links, order.index(node.id)) for node in self.nodes],
+            "nodes": [self._saved_node(node, links, order.index(node.id)) for node in self.nodes],
             "links": links,
             "groups": groups,
             "config": {},
@@ -154,7 +165,7 @@ class Sheet:
             "version": 0.4,
         }
 
-    def _lay_out(self):
+    def _lay_out(self) -> list[dict]:
         """Give each node its box; returns the groups' frames."""
         frames, x = [], 0
         deepest = max(note_height(note, len(columns)) for note, columns in self.groups)
@@ -181,7 +192,7 @@ class Sheet:
             x += width + 2 * GAP
         return frames
 
-    def _saved(self, node, links, order):
+    def _saved_node(self, node: Node, links: list[list], order: int) -> dict[str, Any]:
         widgets, own = node.widgets(), node.info.get("python_module", "").startswith("custom_nodes.")
         into = {slot: link for link, _, _, target, slot, _ in links if target == node.id}
         inputs = [
@@ -219,7 +230,7 @@ class Sheet:
         }
 
 
-def view(frames):
+def view(frames: list[dict]) -> dict[str, Any]:
     """Scale and offset at which the page opens the workflow: all of it, on a large screen."""
     right = max(x + width for x, _, width, _ in (frame["bounding"] for frame in frames))
     bottom = max(y + height for _, y, _, height in (frame["bounding"] for frame in frames))
@@ -227,13 +238,14 @@ def view(frames):
     return {"scale": scale, "offset": [round(100 / scale), round(120 / scale) + 80]}
 
 
-def note_height(note, columns):
-    letters = columns * (WIDTH + GAP) // 7
-    lines = sum(1 + len(line) // letters for line in note.values["text"].splitlines())
+def note_height(note: Node, columns: int) -> int:
+    """Pixels that the text of a note needs over so many columns."""
+    letters_a_line = columns * (WIDTH + GAP) // 7
+    lines = sum(1 + len(line) // letters_a_line for line in note.values["text"].splitlines())
     return 40 + 18 * lines
 
 
-def execution_order(nodes, links):
+def execution_order(nodes: list[Node], links: list[list]) -> list[int]:
     """Ids of the nodes in the order that the page gives them: sources first, then whatever has all its inputs."""
     waiting = {node.id: sum(link[3] == node.id for link in links) for node in nodes}
     order = [node for node, count in waiting.items() if count == 0]

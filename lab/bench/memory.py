@@ -1,0 +1,77 @@
+"""The memory that training takes, for `make speed`: each function is called in a fresh process."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import psutil
+import torch
+
+from lab.bench.loops import Published
+from lab.bench.training_setup import TrainingSetup
+
+
+def in_use() -> int:
+    """Bytes of memory that this process holds, without those of program files."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - getattr(memory, "shared", 0)
+
+
+@contextlib.contextmanager
+def peak_over_now(device: torch.device, found: list[int]) -> Iterator[None]:
+    """Append to `found` the peak of memory over what is in use now, in bytes."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield
+        found.append(torch.cuda.max_memory_allocated() - before)
+        return
+    stop, peak = threading.Event(), [0]
+    before = in_use()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            peak[0] = max(peak[0], in_use())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    found.append(max(peak[0] - before, 0))
+
+
+def peak(kind: str, full_size: bool = False, updates: int = 3) -> int:
+    """Bytes that weights and a few updates take. kind: of `TrainingSetup.borrowing`, or "published"."""
+    setup, found = TrainingSetup(full_size), []
+    if kind != "published":
+        weights = sum(p.nbytes for network in setup.networks() for p in network.parameters())
+        with peak_over_now(setup.device, found), setup.borrowing(kind) as model:
+            learner = setup.learner(model)
+            for _ in range(updates):
+                learner.update()
+    else:
+        with setup.borrowing() as model:
+            learner = setup.learner(model)
+        published = Published(setup, learner)
+        weights = sum(4 * p.numel() for network in setup.networks() for p in network.parameters())
+        weights += published.before.nbytes
+        with peak_over_now(setup.device, found):
+            for _ in range(updates):
+                published.update()
+    return weights + found[0]
+
+
+def growth(updates: int, precision: str) -> tuple[int, int]:
+    """Bytes in use after a tenth of the updates and after all of them."""
+    setup = TrainingSetup(batch_size=1, accumulation=1)
+    with setup.borrowing(precision) as model:
+        learner = setup.learner(model)
+        for _ in range(updates // 10):
+            learner.update()
+        early = in_use()
+        for _ in range(updates - updates // 10):
+            learner.update()
+        return early, in_use()

@@ -1,0 +1,66 @@
+"""What the pack costs beside training, for `make speed`: a relation in a prompt, and the start of the host."""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from lab.bench.training_setup import TrainingSetup
+from lab.harness import comfyui
+
+
+def use(rounds: int, sampling_steps: int = 6) -> dict[str, float]:
+    """Median seconds of the host's own encode and sample ("host"), and of the same with a relation ("relation")."""
+    setup = TrainingSetup()
+    import comfy.sample
+
+    vectors = {"clip_l": setup.host.word_rows(setup.clip, "clip_l", ["above"])}
+    latent = torch.zeros(1, *setup.mean.shape[1:])
+    noise = comfy.sample.prepare_noise(latent, 0)
+    times = {"host": [], "relation": []}
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for kind, word in (("host", "above"), ("relation", "<R>")):
+                began = time.perf_counter()
+                clip = setup.host.with_relation(setup.clip, "<R>", vectors) if kind == "relation" else setup.clip
+                positive, negative = (
+                    clip.encode_from_tokens_scheduled(clip.tokenize(text))
+                    for text in (f"red circle {word} blue star", "")
+                )
+                comfy.sample.sample(
+                    setup.model, noise, sampling_steps, 5.0, "euler", "normal", positive, negative, latent,
+                    disable_pbar=True, seed=0,
+                )  # fmt: skip
+                setup.synchronise()
+                times[kind].append(time.perf_counter() - began)
+    return {kind: statistics.median(values[1:]) for kind, values in times.items()}
+
+
+_IMPORT = """
+import sys, time
+from lab.harness import comfyui
+comfyui.enter()
+import importlib.util, utils.install_util, server, nodes, comfy_api.latest, comfy.sd
+spec = importlib.util.spec_from_file_location("pack", "__init__.py", submodule_search_locations=["."])
+module = importlib.util.module_from_spec(spec)
+sys.modules["pack"] = module
+began = time.perf_counter()
+spec.loader.exec_module(module)
+import asyncio
+extension = asyncio.run(module.comfy_entrypoint())
+asyncio.run(extension.get_node_list())
+print("seconds", time.perf_counter() - began)
+"""
+
+
+def import_seconds(rounds: int = 3) -> float:
+    """Median seconds that the pack adds to the start of a host whose own modules are loaded."""
+    found = []
+    for _ in range(rounds):
+        output = subprocess.run(
+            [sys.executable, "-c", _IMPORT, "--cpu"], cwd=comfyui.ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        found.append(float(output.split("seconds")[-1]))
+    return statistics.median(found)

@@ -1,0 +1,241 @@
+"""The six workflows that the pack ships as templates, each a function that fills a `builder.Workflow`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
+
+NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
+IMAGES = tuple(f"exemplar-{i}.png" for i in (1, 2, 3, 4))
+CHART_HEIGHT = 640  # the room for a report, which is twice as high as wide
+
+MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
+LEARN_NOTE = """\
+Learns `<R>`; the checkpoint stays as it is. The bar and the curves move from the first step.
+
+**Cancel whenever you like:** what was learned is kept, and the same training goes on when you queue it again. Queued a
+second time unchanged, nothing is learned twice.
+
+**To change:** `preset` *fast* for a first look. More `steps` if `<R>` is too weak, fewer if it copies your pictures."""
+SAVE_NOTE = """\
+Saves `<R>` in the `embeddings` folder, for the other workflows and for `embedding:NAME` in any prompt.
+
+**To change:** `name`, for each relation another. Another relation of that name is replaced only with `overwrite` on."""
+PROMPT_NOTE = """\
+Write `<R>` where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
+
+**To change:** the prompt. If the relation overwhelms the rest, lower `strength` to 0.8."""
+PICTURE_NOTE = """\
+An ordinary KSampler.
+
+**To change:** `seed` for another picture. 512 x 512 suits Stable Diffusion 1.x best."""
+
+
+def learn_a_relation(workflow: Workflow) -> None:
+    checkpoint, train = learning_groups(workflow, previews=100)
+    workflow.group(
+        "4  Look at the training",
+        "**Report:** the loss jumps about, that is normal. The similarity to prepositions should not fall to "
+        "nothing.\n\n"
+        "**Previews:** the first caption drawn with `<R>`, every 100 steps, from the same noise. Do they come to "
+        "show the relation?",
+    )
+    workflow.add("PreviewImage", "Report", room=CHART_HEIGHT, images=train[2])
+    workflow.add("PreviewImage", "Previews", images=train[3])
+    workflow.group(
+        "5  Keep it",
+        f"{SAVE_NOTE}\n\n**Words near `<R>`:** good are words such as *on* or *inside*. If they are things of your "
+        "pictures, the look of the pictures leaked in: plug ReVersion Steering into the trainer and name them there.",
+    )
+    workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
+    inspect = workflow.add("ReVersionInspect", relation=train, clip=checkpoint)
+    workflow.column()
+    workflow.add("PreviewAny", "Words near <R>", source=inspect[0])
+    workflow.add("PreviewImage", "Where <R> lies", images=inspect)
+
+
+def use_a_relation(workflow: Workflow) -> None:
+    checkpoint, clip = relation_groups(workflow)
+    positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach")
+    picture_group(workflow, checkpoint, positive, negative)
+
+
+def learn_and_use(workflow: Workflow) -> None:
+    checkpoint, train = learning_groups(workflow)
+    workflow.group("4  Keep and apply it", f"{SAVE_NOTE}\n\nReVersion Apply Relation teaches the CLIP the word `<R>`.")
+    workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
+    clip = workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=train)
+    positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=5)
+    picture_group(workflow, checkpoint, positive, negative, number=6)
+
+
+def prompt_grid(workflow: Workflow) -> None:
+    checkpoint, clip = relation_groups(workflow)
+    workflow.group(
+        "3  Prompts",
+        "Writes every subject with every object: here 2 x 2 prompts. Everything to the right runs once for each, "
+        "in one queue.\n\n**To change:** the lists, a word or a phrase a line, and the template. `preset` puts "
+        "in the 100 pairs of a benchmark relation; `limit` takes only the first.",
+    )
+    grid = workflow.add("ReVersionPrompts", subjects="cat\nhamburger", objects="stone\ncanvas")
+    workflow.column()
+    positive = workflow.add("CLIPTextEncode", "Prompt", clip=clip, text=grid)
+    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
+    workflow.group(
+        "4  Pictures",
+        "All pictures have the same seed, so that they can be compared. Each is saved under the name of its prompt.\n\n"
+        "**To change:** `seed`, then queue again for another picture of each.",
+    )
+    draw(workflow, checkpoint, positive, negative, filename_prefix=grid[1])
+
+
+def focal_sampling(workflow: Workflow) -> None:
+    checkpoint, clip = relation_groups(workflow)
+    workflow.group(
+        "3  Prompts",
+        "The same prompt twice: with `<R>`, and with a plain word in its place. Their difference is what the relation "
+        "adds.\n\n**To change:** both prompts, alike but for `<R>`.",
+    )
+    relation = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text="hamburger <R> canvas, on the beach")
+    plain = workflow.add("CLIPTextEncode", "Plain prompt", clip=checkpoint, text="hamburger and canvas, on the beach")
+    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
+    workflow.group(
+        "4  The same for both",
+        "One noise, one sampler, one size: only the guidance and the schedule differ.\n\n"
+        "**To change:** `noise_seed` for another pair of pictures.",
+    )
+    shared = {
+        "noise": workflow.add("RandomNoise", noise_seed=1),
+        "sampler": workflow.add("KSamplerSelect", sampler_name="euler"),
+        "latent_image": workflow.add("EmptyLatentImage", width=512, height=512),
+    }
+    workflow.group(
+        "5  Ordinary",
+        "Ordinary guidance on the prompt with `<R>` and ComfyUI's *normal* schedule: what KSampler does.",
+    )
+    ordinary = {
+        "guider": workflow.add("CFGGuider", model=checkpoint, positive=relation, negative=negative, cfg=7.5),
+        "sigmas": workflow.add("BasicScheduler", model=checkpoint, scheduler="normal", steps=20),
+    }
+    latent = workflow.add("SamplerCustomAdvanced", **ordinary, **shared)
+    save_picture(workflow, checkpoint, latent, "ordinary")
+    workflow.group(
+        "6  Relation-focal",
+        "The relation guides with a strength of its own, most at high noise, where a picture decides how things "
+        "stand to each other; more of the steps go there too.\n\n**To change:** raise `strength` if the relation "
+        "is too weak, lower it if the picture breaks. `alpha` 0 in both and `strength` equal to `cfg` gives the "
+        "ordinary picture.",
+    )
+    guider = {"relation": relation, "plain": plain, "negative": negative, "cfg": 7.5, "strength": 10.0}
+    focal = {
+        "guider": workflow.add("ReVersionFocalGuider", model=checkpoint, **guider),
+        "sigmas": workflow.add("ReVersionFocalScheduler", model=checkpoint, steps=20, alpha=0.5),
+    }
+    latent = workflow.add("SamplerCustomAdvanced", **focal, **shared)
+    save_picture(workflow, checkpoint, latent, "focal")
+
+
+def exemplars_from_images(workflow: Workflow) -> None:
+    checkpoint = model_group(workflow)
+    workflow.group(
+        "2  Pictures",
+        "Choose 4 to 10 pictures that share the relation and little else. For more than four, add a Load Image "
+        "and a Batch Images for each.\n\nBatch Images crops every picture to the shape of the first.",
+    )
+    loaded = []
+    for i, name in enumerate(IMAGES):
+        if i == 2:
+            workflow.column()
+        loaded.append(workflow.add("LoadImage", f"Picture {i + 1}", image=name))
+    workflow.group(
+        "3  Captions",
+        "A line for each picture, in their order. Name both things; `{}` stands for the relation.\n\n"
+        "**To change:** every line. Another picture needs another line.",
+    )
+    batch = loaded[0]
+    for other in loaded[1:]:
+        batch = workflow.add("ImageBatch", image1=batch, image2=other)
+    captions = "cat {} stone\nhamburger {} canvas\nflower {} wall\ndog {} wood"
+    exemplars = workflow.add("ReVersionExemplars", images=batch, captions=captions)
+    workflow.column()
+    workflow.add("PreviewImage", "Exemplars", images=batch)
+    train = train_group(workflow, checkpoint, exemplars, number=4)
+    workflow.group("5  Keep it", SAVE_NOTE)
+    workflow.add("ReVersionSaveRelation", relation=train, name=f"{NAME}-from-images")
+    workflow.add("PreviewImage", "Report", room=CHART_HEIGHT, images=train[2])
+
+
+def model_group(workflow: Workflow) -> Node:
+    workflow.group("1  Model", MODEL_NOTE)
+    return workflow.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+
+
+def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
+    """Returns the checkpoint and the trainer; settings: of the trainer."""
+    checkpoint = model_group(workflow)
+    workflow.group(
+        "2  Exemplars",
+        f"Make a folder `{NAME}` in ComfyUI's `input` folder and put 4 to 10 pictures in it that share the "
+        "relation and little else. Beside each, a text file of the same name says what is on it: `cat {} stone`, "
+        "with `{}` for the relation. Press R to see a new folder.\n\n"
+        "**To change:** `folder`. The report lists what was found.",
+    )
+    exemplars = workflow.add("ReVersionLoadExemplars", folder=NAME)
+    workflow.add("PreviewAny", "What was found", source=exemplars[2])
+    workflow.column()
+    workflow.add("PreviewImage", "Exemplars", images=exemplars)
+    return checkpoint, train_group(workflow, checkpoint, exemplars, **settings)
+
+
+def train_group(workflow: Workflow, checkpoint: Node, exemplars: Node, number: int = 3, **settings: Any) -> Node:
+    workflow.group(f"{number}  Learn", LEARN_NOTE)
+    loaded = {"model": checkpoint, "clip": checkpoint, "vae": checkpoint}
+    return workflow.add("ReVersionTrain", **loaded, exemplars=exemplars, **settings)
+
+
+def relation_groups(workflow: Workflow) -> tuple[Node, Node]:
+    """Returns the checkpoint and the CLIP that knows <R>."""
+    checkpoint = model_group(workflow)
+    workflow.group(
+        "2  Relation",
+        "Choose a relation that you saved (learn one with the first workflow), or any embedding. ReVersion Apply "
+        "Relation teaches the CLIP the word `<R>`.\n\n**To change:** `relation`. For two relations, chain a second "
+        "Apply with `<S>`.",
+    )
+    relation = workflow.add("ReVersionLoadRelation", relation=f"{NAME}.safetensors")
+    return checkpoint, workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=relation)
+
+
+def prompt_group(workflow: Workflow, checkpoint: Node, clip: Node, prompt: str, number: int = 3) -> tuple[Node, Node]:
+    workflow.group(f"{number}  Prompt", PROMPT_NOTE)
+    positive = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text=prompt)
+    return positive, workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
+
+
+def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, number: int = 4) -> None:
+    workflow.group(f"{number}  Picture", PICTURE_NOTE)
+    draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
+
+
+def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> None:
+    latent = workflow.add("EmptyLatentImage", width=512, height=512)
+    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
+    conditioning = {"positive": positive, "negative": negative}
+    latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
+    save_picture(workflow, checkpoint, latent, filename_prefix)
+
+
+def save_picture(workflow: Workflow, checkpoint: Node, latent: Node, filename_prefix: str | Output) -> None:
+    workflow.column()
+    image = workflow.add("VAEDecode", samples=latent, vae=checkpoint)
+    workflow.add("SaveImage", images=image, filename_prefix=filename_prefix)
+
+
+WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
+    "1_learn_a_relation": learn_a_relation,
+    "2_use_a_relation": use_a_relation,
+    "3_learn_and_use": learn_and_use,
+    "4_prompt_grid": prompt_grid,
+    "5_focal_sampling": focal_sampling,
+    "6_exemplars_from_images": exemplars_from_images,
+}
