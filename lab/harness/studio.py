@@ -38,10 +38,16 @@ class Studio:
         return torch.cat([clip.encode_from_tokens(clip.tokenize(prompt)) for prompt in prompts])
 
     @torch.inference_mode()
-    def draw(
+    def draw(self, prompts, seeds, clip=None, **given):
+        """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed. given: see `sample`."""
+        latents = self.sample(prompts, seeds, clip, **given)
+        return (self.vae.decode(latents).clamp(0, 1) * 255).byte().cpu().numpy()
+
+    @torch.inference_mode()
+    def sample(
         self, prompts, seeds, clip=None, steps=20, cfg=4.0, alpha=0.0, guidance=None, sampler="euler", scheduler=None
     ):
-        """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed.
+        """The latents of one picture a prompt, float32 [n, 4, 8, 8]; each from its own seed.
 
         alpha: of the focal scheduler, which a scheduler of the host's takes the place of; guidance: (plain prompts,
         strength, alpha) of the focal guider, or None.
@@ -67,8 +73,7 @@ class Studio:
         else:
             sigmas = comfy.samplers.calculate_sigmas(levels, scheduler, steps)
         sampler = comfy.samplers.sampler_object(sampler)
-        samples = guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
-        return (self.vae.decode(samples).clamp(0, 1) * 255).byte().cpu().numpy()
+        return guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
 
 
 def _narrow(unet):

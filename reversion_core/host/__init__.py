@@ -2,11 +2,12 @@
 
 from .borrowing import fingerprint, load_for_training
 from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
+from .identity import Identity, identity, provenance
 from .latents import posterior, scaled_posterior
 from .memory import OutOfMemory, empty_cache, tell_memory
 from .model import HostModel, borrowing
 from .preview import sample
-from .sampling import FocalGuider, focal_sigmas
+from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .tokens import (
     at_strength,
     caption_windows,
@@ -22,6 +23,7 @@ from .tokens import (
 __all__ = [
     "FocalGuider",
     "HostModel",
+    "Identity",
     "OutOfMemory",
     "at_strength",
     "borrowing",
@@ -34,9 +36,12 @@ __all__ = [
     "encoder_keys",
     "family_of",
     "fingerprint",
+    "focal_sampling",
     "focal_sigmas",
+    "identity",
     "load_for_training",
     "posterior",
+    "provenance",
     "sample",
     "scaled_posterior",
     "tell_memory",
