@@ -92,7 +92,7 @@ def spreads(studio, schedules, steps=20):
 
 def compare_samplers(publish):
     schedules = {name: (0.0, name) for name in ("normal", "karras")}
-    schedules |= {f"alpha {alpha:g}": (alpha, None) for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    schedules |= {f"alpha {alpha:g}": (alpha, None) for alpha in (0.25, 0.5, 0.75, 1.0)}
     lines = [
         "# The focal schedule in every sampler",
         "",

@@ -119,19 +119,22 @@ def _paths(patchers) -> dict[int, str]:
 
 
 def _functions(patcher):
-    """What was hung on modules, or put in place of their forward, without the patcher's doing."""
-    found = {path: hooks(part) + [vars(part).get("forward")] for path, part in _modules(patcher).items()}
-    known = patcher.object_patches_backup
-    return {
-        path: functions
-        for path, functions in found.items()
-        if any(functions) and not (f"{path}.forward" in known or _is_bypass(functions[-1]))
-    }
+    """Path -> what was hung on a module, or put in place of its forward, without the patcher's doing."""
+    found = {}
+    for path, part in _modules(patcher).items():
+        forward = vars(part).get("forward")
+        if f"{path}.forward" in patcher.object_patches_backup or _is_of_host(forward, part):
+            forward = None
+        if functions := [*hooks(part), *filter(None, [forward])]:
+            found[path] = functions
+    return found
 
 
-def _is_bypass(function):
-    """Whether a forward is that of a bypass LoRA, which another clone of the model has put there for the moment."""
-    return type(getattr(function, "__self__", None)).__name__ == "BypassForwardHook"
+def _is_of_host(forward, module):
+    """Whether a forward is the module's own, put back, or of a bypass LoRA that another clone of the model uses."""
+    owner = getattr(forward, "__self__", None)
+    own = owner is module and forward.__func__ is type(module).forward
+    return own or type(owner).__name__ == "BypassForwardHook"
 
 
 def _others(value, left_out):
