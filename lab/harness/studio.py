@@ -42,7 +42,13 @@ class Studio:
         return torch.cat([clip.encode_from_tokens(clip.tokenize(prompt)) for prompt in prompts])
 
     @torch.inference_mode()
-    def draw(
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], clip=None, **sampling) -> np.ndarray:
+        """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed. sampling: see `sample`."""
+        latents = self.sample(prompts, seeds, clip, **sampling)
+        return (self.vae.decode(latents).clamp(0, 1) * 255).byte().cpu().numpy()
+
+    @torch.inference_mode()
+    def sample(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
@@ -53,8 +59,8 @@ class Studio:
         guidance: tuple[Sequence[str], float, float] | None = None,
         sampler: str = "euler",
         scheduler: str | None = None,
-    ) -> np.ndarray:
-        """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed.
+    ) -> torch.Tensor:
+        """The latents of one picture a prompt, float32 [n, 4, 8, 8]; each from its own seed.
 
         alpha: of the focal scheduler, which is used where `scheduler` names none of the host's; guidance: (plain
         prompts, strength, alpha) of the focal guider, None for ordinary guidance.
@@ -80,8 +86,7 @@ class Studio:
         else:
             sigmas = comfy.samplers.calculate_sigmas(levels, scheduler, steps)
         sampler = comfy.samplers.sampler_object(sampler)
-        samples = guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
-        return (self.vae.decode(samples).clamp(0, 1) * 255).byte().cpu().numpy()
+        return guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
 
 
 def _narrow(unet: torch.nn.Module) -> None:

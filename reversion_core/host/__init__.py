@@ -7,7 +7,7 @@ from .latents import posterior, scaled_posterior
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told, tell_memory
 from .model import HostModel, borrowing
 from .preview import sample
-from .sampling import FocalGuider, focal_sigmas
+from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .tokens import (
     at_strength,
     caption_tokens,
@@ -35,15 +35,16 @@ __all__ = [
     "encoder_keys",
     "family_of",
     "fingerprint",
+    "focal_sampling",
     "focal_sigmas",
     "identity",
     "is_interruption",
     "is_out_of_memory",
     "out_of_memory_told",
-    "provenance",
     "load_for_training",
     "placeholders",
     "posterior",
+    "provenance",
     "sample",
     "scaled_posterior",
     "tell_memory",

@@ -1,20 +1,201 @@
-"""What identifies the host's loaded models."""
+"""What a training run depends on in MODEL, CLIP and VAE, in names that equal graphs share."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from .borrowing import fingerprint
+import comfy.model_management
+import comfyui_version
+import torch
+
+from .naming import Naming, Unnameable, class_name, hashed, hooks, own_tensors, tensor_digest
+
+# What the host and its wrappers of a model hold beside what they compute: memory, devices, and what is named apart.
+_NOT_OF_CLIP = {"patcher", "cond_stage_model", "tokenizer"}
+_NOT_OF_VAE = {"patcher", "first_stage_model", "device", "output_device", "vae_dtype", "size"}
+_NOT_OF_TOKENIZER = {"embedding_directory", "inv_vocab"}
+_OF_PATCHER = {
+    "options": ("model_options", "wrappers", "callbacks"),
+    "objects": ("object_patches", "force_cast_weights"),
+    "injections": ("injections", "attachments", "additional_models", "weight_wrapper_patches"),
+    "hooks": ("forced_hooks",),
+}
 
 
 @dataclass(frozen=True)
-class ModelIdentity:
-    parts: dict
-    unnamed: tuple = ()
+class Identity:
+    """parts: readable name of an input -> text that changes with it; unnamed: what of them cannot be named, in words.
+
+    Two runs with equal parts and nothing unnamed train on the same models. A run with something unnamed must neither
+    be looked up nor kept under the parts.
+    """
+
+    parts: dict[str, str]
+    unnamed: tuple[str, ...]
 
 
-def identity(model, clip, vae):
-    modules = model.model.diffusion_model, clip.cond_stage_model, vae.first_stage_model
-    return ModelIdentity({"model": fingerprint(*modules), "clip skip": str(clip.layer_idx)})
+def identity(model, clip, vae) -> Identity:
+    """The Identity of the host's MODEL, CLIP and VAE.
+
+    Made of inputs only: weights without what is patched into them at the moment (by evenly spaced values), the patches,
+    the sampling, everything that other nodes attached, dtypes; never of devices or of what is loaded. Nothing is loaded
+    or computed. A module-level variable that a patch reads, and a file that it opens, are not seen.
+    """
+    unet, first_stage = model.model, getattr(vae, "first_stage_model", None)
+    values = {
+        "model class": [type(unet), type(unet.model_config), unet.model_type, unet.model_config.unet_config],
+        "latent format": model.get_model_object("latent_format"),
+        "sampling": model.get_model_object("model_sampling"),
+        "compute dtype": f"{unet.get_dtype()} in {model.get_model_object('manual_cast_dtype') or unet.get_dtype()}",
+        "clip": [type(clip), _others(clip, _NOT_OF_CLIP)],
+        "clip skip": str(clip.layer_idx),
+        "tokenizer": clip.tokenizer,
+        "vae": [type(vae), type(first_stage), _others(vae, _NOT_OF_VAE)],
+    }
+    patchers = {"model": model, "clip": clip.patcher, "vae": getattr(vae, "patcher", None)}
+    parts, unnamed = {}, []
+    if patchers["vae"] is None:
+        del patchers["vae"]
+        unnamed.append(f"vae weights: an object of {class_name(type(vae))}")
+    with contextlib.ExitStack() as ejected:
+        for patcher in patchers.values():
+            ejected.enter_context(patcher.use_ejected())
+        known = _paths(patchers)
+        naming, patches = Naming(known, _STAND_INS), Naming(known, _STAND_INS, sampled=True)
+        for name, patcher in patchers.items():
+            try:
+                parts[f"{name} weights"] = _weights(patcher)
+            except Unnameable as error:
+                unnamed.append(f"{name} weights: {error}")
+            values |= {f"{name} {part}": value for part, value in _attached(patcher).items()}
+        parts |= patches.names({f"{name} patches": _patches(patcher) for name, patcher in patchers.items()})
+        parts |= naming.names(values)
+    return Identity(parts, (*unnamed, *patches.unnamed, *naming.unnamed))
 
 
-def provenance(model, clip):
-    return {}
+def provenance(model, clip) -> dict[str, object]:
+    """For the metadata of a relation: versions, device, dtype, prediction, clip skip and patches of MODEL and CLIP."""
+    sampling, device = model.get_model_object("model_sampling"), model.load_device
+    return {
+        "comfyui": comfyui_version.__version__,
+        "torch": torch.__version__,
+        "device": comfy.model_management.get_torch_device_name(device),
+        "compute_dtype": str(model.get_model_object("manual_cast_dtype") or model.model.get_dtype()),
+        "prediction": " ".join(kind.__name__ for kind in type(sampling).__bases__),
+        "clip_skip": clip.layer_idx,
+        "model_patches": _summary(model),
+        "clip_patches": _summary(clip.patcher),
+    }
+
+
+def _summary(patcher):
+    """How many weights are patched (the host keeps no names of LoRAs), and what else other nodes attached."""
+    depth = max((sum(strength != 0 for strength, *_ in stack) for stack in patcher.patches.values()), default=0)
+    attached = [*patcher.object_patches.keys() - {"manual_cast_dtype"}, *patcher.injections, *patcher.attachments]
+    options = patcher.model_options["transformer_options"]
+    functions = [name for group in ("patches", "patches_replace") for name in options.get(group, {})]
+    stacked = [f"{depth} on {len(patcher.patches)} weights"] if depth else []
+    return ", ".join([*stacked, *map(str, attached), *functions])
+
+
+def _modules(patcher) -> dict[str, torch.nn.Module]:
+    """Path -> module of the model as it was loaded, whatever a clone of it that is in use has put in its place."""
+    found = dict(patcher.model.named_modules())
+    for place, original in patcher.object_patches_backup.items():
+        found = {path: part for path, part in found.items() if path != place and not path.startswith(f"{place}.")}
+        if isinstance(original, torch.nn.Module):
+            found |= original.named_modules(prefix=place)
+    return found
+
+
+def _paths(patchers) -> dict[int, str]:
+    """id of each module of some models -> where it is; the sampling is named by what it is."""
+    return {
+        id(part): f"{name}.{path}"
+        for name, patcher in patchers.items()
+        for path, part in _modules(patcher).items()
+        if path.split(".")[0] != "model_sampling"
+    }
+
+
+def _functions(patcher):
+    """Path -> what was hung on a module, or put in place of its forward, without the patcher's doing."""
+    found = {}
+    for path, part in _modules(patcher).items():
+        forward = vars(part).get("forward")
+        if f"{path}.forward" in patcher.object_patches_backup or _is_of_host(forward, part):
+            forward = None
+        if functions := [*hooks(part), *filter(None, [forward])]:
+            found[path] = functions
+    return found
+
+
+def _is_of_host(forward, module):
+    """Whether a forward is the module's own, put back, or of a bypass LoRA that another clone of the model uses."""
+    owner = getattr(forward, "__self__", None)
+    own = owner is module and forward.__func__ is type(module).forward
+    return own or type(owner).__name__ == "BypassForwardHook"
+
+
+def _others(value, left_out):
+    return {name: part for name, part in vars(value).items() if name not in left_out}
+
+
+def _attached(patcher):
+    """What else than weights and patches of weights a patcher brings, by the names of _OF_PATCHER."""
+    values = {
+        name: {attribute: held for attribute in attributes if (held := getattr(patcher, attribute, None))}
+        for name, attributes in _OF_PATCHER.items()
+    }
+    if values["options"].get("model_options") == {"transformer_options": {}}:
+        del values["options"]["model_options"]
+    return values | {"functions": _functions(patcher)}
+
+
+def _patches(patcher):
+    """What is added to weights, by their names; by the names alone in order."""
+    hooked = list(getattr(patcher, "hook_patches", {}).values())
+    return {
+        name: found for name, found in (("weights", dict(sorted(patcher.patches.items()))), ("hooks", hooked)) if found
+    }
+
+
+def _weights(patcher) -> str:
+    """Hash of the classes and weights as they were loaded, whatever is patched into them in place at the moment."""
+    originals = {name: kept.weight for name, kept in patcher.backup.items()}
+    originals |= getattr(patcher, "backup_buffers", {})
+    for name, (weight, _) in patcher.hook_backup.items():
+        originals.setdefault(name, weight)
+    texts = []
+    for path, part in sorted(_modules(patcher).items()):
+        texts.append(f"{path} {class_name(type(part))}")
+        for name, tensor in own_tensors(part, path):
+            if "text_projection" in name and not name.startswith("clip_g"):
+                continue  # only clip_g's is used; the host leaves the others as the memory was, anew at every load
+            texts.append(f"{name} {tensor_digest(originals.get(name, tensor), sampled=True)}")
+    return hashed(*texts)
+
+
+def _injected(hook):
+    """A bypass LoRA as it is computed: for good cast to the dtype of the weight beside it, at its first use."""
+    weight = getattr(hook.module, "weight", None)
+    cast = weight is not None and weight.dtype in (torch.float32, torch.float16, torch.bfloat16)
+    numbers = [
+        part.to(weight.dtype) if cast and isinstance(part, torch.Tensor) else part
+        for part in getattr(hook.adapter, "weights", [])
+    ]
+    return [hook.module, type(hook.adapter), numbers, hook.multiplier]
+
+
+# Name of a class of the host, or below it -> its inputs; the rest is what it computed or remembers.
+_STAND_INS: dict[str, Callable] = {
+    "comfy.model_patcher.ModelPatcher": lambda patcher: [_weights(patcher), _patches(patcher), _attached(patcher)],
+    "comfy.hooks.HookGroup": lambda group: group.hooks,
+    "comfy.hooks.HookKeyframeGroup": lambda group: group.keyframes,
+    "comfy.hooks.HookKeyframe": lambda frame: [frame.strength, frame.start_percent, frame.guarantee_steps],
+    "comfy.sd1_clip.SDTokenizer": lambda tokenizer: _others(tokenizer, _NOT_OF_TOKENIZER),
+    "comfy.weight_adapter.bypass.BypassInjectionManager": lambda manager: manager.hooks,
+    "comfy.weight_adapter.bypass.BypassForwardHook": _injected,
+    "torch._dynamo.eval_frame.OptimizedModule": lambda module: module._orig_mod,
+    "transformers.tokenization_utils_base.PreTrainedTokenizerBase": len,
+}

@@ -1,25 +1,48 @@
-"""Relation-focal sampling when pictures are made: the host's schedule and guidance, weighted by f(t)."""
+"""Relation-focal sampling when pictures are made: the host's schedule and guidance, weighted by f(t).
 
+f is a function of a noise level's place in the model's own table of them, so it means the same in models with discrete
+timesteps and in flow models: there the place is the time before the shift.
+"""
+
+import comfy.model_sampling
 import comfy.samplers
 import torch
 
+from ..errors import ReVersionError
 from ..method import focal
+
+
+def focal_sampling(model, node, input_name="model"):
+    """The model's sampling, which has a table of noise levels. Raises a ReVersionError where f(t) has no meaning."""
+    sampling = model.get_model_object("model_sampling")
+    continuous = isinstance(sampling, comfy.model_sampling.ModelSamplingContinuousEDM)
+    if continuous or not hasattr(sampling, "sigmas"):
+        kind = next(c for c in type(sampling).__mro__ if c.__module__ == "comfy.model_sampling").__name__
+        raise ReVersionError(
+            node,
+            input_name,
+            f"a model with {kind} has no timesteps to focus on",
+            "use KSampler for it or load another checkpoint",
+        )
+    return sampling
 
 
 def focal_sigmas(sampling, steps, alpha, denoise=1.0):
     """Sigmas [steps + 1] whose timesteps lie at the quantiles of f, so that high noise gets more of the steps.
 
-    alpha 0 is the host's "normal" schedule. Like the host's, a denoise under 1 is the end of a longer schedule; 0 has
-    no steps at all. sampling: the model's ModelSamplingDiscrete.
+    alpha 0 is the host's "normal" schedule. Whatever alpha, the last two noise levels above 0 are that schedule's: f
+    leaves so few steps to low noise that samplers which extrapolate from earlier steps overshoot in the last. Like the
+    host's, a denoise under 1 is the end of a longer schedule; 0 has no steps at all. sampling: from `focal_sampling`.
     """
     if denoise <= 0:
         return torch.zeros(0)
     total = steps if denoise >= 1 else int(steps / denoise)
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", total).cpu()
-    if alpha > 0 and total > 1:
-        start, end = float(sampling.timestep(sampling.sigma_max)), float(sampling.timestep(sampling.sigma_min))
-        timesteps = focal.quantiles(torch.linspace(1, 0, total, dtype=torch.float64), alpha) * (start - end) + end
-        sigmas[:total] = sampling.sigma(timesteps.float()).cpu()
+    if alpha > 0 and total > 3:
+        spread = total - 1
+        start, end = _timestep(sampling, sigmas[[0, spread - 1]])
+        timesteps = focal.quantiles(torch.linspace(1, 0, spread, dtype=torch.float64), alpha) * (start - end) + end
+        sigmas[1 : spread - 1] = _sigma(sampling, timesteps)[1:-1].to(sigmas)
     return sigmas[-(steps + 1) :]
 
 
@@ -28,7 +51,8 @@ class FocalGuider(comfy.samplers.CFGGuider):
 
     e_n, e_p, e_r: the predictions for the negative, the plain and the relation prompt. With strength = cfg and alpha 0
     it is the host's guidance on the relation prompt. Written as the host's guidance on a blend of e_p and e_r, it keeps
-    whatever other nodes have patched into that guidance.
+    whatever other nodes have patched into that guidance. Under cfg 1, where the host's guidance would weaken that
+    blend, e_n moves with it.
     """
 
     def set_focus(self, strength, alpha):
@@ -39,16 +63,19 @@ class FocalGuider(comfy.samplers.CFGGuider):
 
     def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 - the host's own signature
         relation, plain, negative = (self.conds.get(name) for name in ("positive", "plain", "negative"))
-        share = self._share(timestep)
-        if isinstance(share, float) and share in (0.0, 1.0):
-            only = relation if share else plain
+        neutral = self.alpha == 0 and self.strength == self.cfg
+        if neutral or self.strength == 0:
+            only = relation if neutral else plain
             return comfy.samplers.sampling_function(
                 self.inner_model, x, timestep, negative, only, self.cfg, model_options=model_options, seed=seed
             )
         predict = model_options.get("sampler_calc_cond_batch_function", _calc_cond_batch)
+        share = self._weight(timestep) / max(self.cfg, 1)
 
         def blended(arguments):
             of_relation, of_negative, of_plain = predict({**arguments, "conds": [*arguments["conds"], plain]})
+            if self.cfg < 1:
+                of_negative = of_negative + share * (of_relation - of_plain)
             return [torch.lerp(of_plain, of_relation, share), of_negative]
 
         model_options = {**model_options, "sampler_calc_cond_batch_function": blended}
@@ -56,14 +83,28 @@ class FocalGuider(comfy.samplers.CFGGuider):
             self.inner_model, x, timestep, negative, relation, self.cfg, model_options=model_options, seed=seed
         )
 
-    def _share(self, sigma):
-        """strength T f(t) / cfg at a noise level [b]: a number where it is the same at all, else a tensor."""
-        share = self.strength / self.cfg
-        if self.alpha == 0 or share == 0:
-            return share
+    def _weight(self, sigma):
+        """strength T f(t) at a noise level [b]: a number where it is the same at all, else a tensor."""
+        if self.alpha == 0:
+            return self.strength
         sampling = self.inner_model.model_sampling
-        t = sampling.timestep(sigma[0]) / len(sampling.sigmas)
-        return share * focal.relative_density(t, self.alpha)
+        t = _timestep(sampling, sigma[0]) / len(sampling.sigmas)
+        return (self.strength * focal.relative_density(t, self.alpha)).to(sigma)
+
+
+def _timestep(sampling, sigma):
+    """The place of noise levels in the model's table, float64 in 0 .. T - 1, between two of them by log sigma."""
+    levels, log_sigma = sampling.sigmas.double().log(), sigma.to(sampling.sigmas.device).double().log()
+    above = torch.searchsorted(levels, log_sigma).clamp(1, len(levels) - 1)
+    share = (log_sigma - levels[above - 1]) / (levels[above] - levels[above - 1])
+    return above - 1 + share.clamp(0, 1)
+
+
+def _sigma(sampling, timesteps):
+    """The noise levels at places in the model's table, float64; the inverse of `_timestep`."""
+    levels = sampling.sigmas.double().log().to(timesteps.device)
+    below = timesteps.long().clamp(0, len(levels) - 2)
+    return torch.lerp(levels[below], levels[below + 1], timesteps - below).exp()
 
 
 def _calc_cond_batch(arguments):

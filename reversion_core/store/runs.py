@@ -1,6 +1,6 @@
 """What a training leaves on disk, a folder a run, and how a later one finds it.
 
-A run is known by a key of all its inputs but the number of steps. Its folder, named by date, exemplars and key, holds
+A run is found by a key of all its inputs but the number of steps. Its folder, named by date, exemplars and key, holds
 the relation, the record of its updates as a CSV, its previews, and the state from which an equal run goes on.
 """
 
@@ -33,7 +33,7 @@ _LARGEST_STATE = 256 * 2**20  # bytes; a hundred thousand updates take 5 MB
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunKey:
     """What a run is known by.
 
     parts: readable name of an input -> text that changes with it; unnamed: inputs that no text can be given to. A run
@@ -44,25 +44,25 @@ class Identity:
     unnamed: tuple[str, ...] = ()
 
     @cached_property
-    def key(self) -> str:
-        text = secrets.token_hex(8) if self.unnamed else json.dumps(self.parts, sort_keys=True)
-        return sha256(text.encode()).hexdigest()[:16]
+    def text(self) -> str:
+        known = secrets.token_hex(8) if self.unnamed else json.dumps(self.parts, sort_keys=True)
+        return sha256(known.encode()).hexdigest()[:16]
 
 
 class RunFolder:
     """The folder of one run."""
 
-    def __init__(self, root, identity: Identity, steps: int, label: str):
+    def __init__(self, root, key: RunKey, steps: int, label: str):
         """root: where the folders of all runs lie; label: readable part of the name."""
-        self.root, self.identity, self.steps = Path(root), identity, steps
+        self.root, self.key, self.steps = Path(root), key, steps
         found = self._of_key(steps)
         date = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:40]
-        self.path = found[-1] if found else self.root / f"{date}_{readable}_{identity.key}_{steps}"
+        self.path = found[-1] if found else self.root / f"{date}_{readable}_{key.text}_{steps}"
 
     def _of_key(self, steps="*"):
         """Folders of runs with this key, the oldest first."""
-        return sorted(path for path in self.root.glob(f"*_{self.identity.key}_{steps}") if path.is_dir())
+        return sorted(path for path in self.root.glob(f"*_{self.key.text}_{steps}") if path.is_dir())
 
     def check_writable(self, node):
         """Raises a ReVersionError where nothing could be kept, before any work."""
@@ -104,7 +104,7 @@ class RunFolder:
 
     def keep(self, tensors, history, learned, made_with):
         """Save relation, state and log. A full disk is reported and does not stop the training."""
-        described = {"parts": json.dumps(self.identity.parts), "made_with": json.dumps(made_with)}
+        described = {"parts": json.dumps(self.key.parts), "made_with": json.dumps(made_with)}
         try:
             relation.save(learned, self.path / RELATION)
             write_whole(self.path / STATE, safetensors_bytes(tensors, described))
@@ -134,7 +134,7 @@ class RunFolder:
     def changes(self):
         """Why this run starts anew: the inputs that differ from those of the latest run, "" where there is none."""
         states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
-        before, now = (_description(states[-1], "parts") if states else {}), self.identity.parts
+        before, now = (_description(states[-1], "parts") if states else {}), self.key.parts
         changed = [name for name in now if name in before and before[name] != now[name]]
         return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
 

@@ -61,7 +61,7 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     checked = check(model, clip, vae, inputs, node)
     named = host.identity(model, clip, vae)
     parts = inputs.key_parts(checked.size) | {"memory": "low" if options.low_memory else "auto"} | named.parts
-    folder = runs.RunFolder(options.folder, runs.Identity(parts, named.unnamed), inputs.settings.steps, options.label)
+    folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     if (finished := folder.finished()) is not None:
         training.tell(f"learned before: taken from {folder.path}")
@@ -247,7 +247,7 @@ class _Training:
             "steps_done": self.learner.step,
             "final": self.learner.history[-1],
             "made_with": self.made_with,
-            "key": self.folder.identity.key,
+            "key": self.folder.key.text,
         }
         metadata = relation.metadata_for("relation", self.checked.family, date, PLACEHOLDER, details)
         return relation.Relation(self.learner.vectors, metadata)

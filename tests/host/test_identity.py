@@ -1,0 +1,305 @@
+"""The name of MODEL, CLIP and VAE under which a run is kept: with the host's own nodes, loaded and not."""
+
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lab.harness import comfyui
+
+ATTENTION = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k"
+TEXT = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+
+
+def write_loras(folder):
+    """A LoRA, and a LoKr, of the UNet and the text encoder."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*size):
+        return torch.randn(*size, generator=generator) * 0.01
+
+    lora = {}
+    for name, out, into in ((ATTENTION, 320, 768), (TEXT, 3072, 768)):
+        lora |= {f"{name}.lora_up.weight": random(out, 4), f"{name}.lora_down.weight": random(4, into)}
+        lora[f"{name}.alpha"] = torch.tensor(4.0)
+    save_file(lora, str(folder / "lora.safetensors"))
+    lokr = {f"{ATTENTION}.lokr_w1": random(4, 4), f"{ATTENTION}.lokr_w2": random(80, 192)}
+    save_file(lokr, str(folder / "lokr.safetensors"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loras(reversion, tmp_path_factory):
+    import folder_paths
+
+    folder = tmp_path_factory.mktemp("loras")
+    write_loras(folder)
+    known = folder_paths.folder_names_and_paths
+    before, known["loras"] = known["loras"], ([str(folder)], {".safetensors"})
+    yield folder
+    known["loras"] = before
+
+
+def node(module, name, of="model"):
+    """A node of the host as a function of the MODEL or CLIP that it changes."""
+
+    def apply(given, *values):
+        kind = getattr(importlib.import_module(module), name)
+        function = kind.execute if hasattr(kind, "define_schema") else getattr(kind(), kind.FUNCTION)
+        return {of: function(getattr(given, of), *values)[0]}
+
+    return apply
+
+
+def lora(given, name, of_model, of_clip, module="nodes", kind="LoraLoader"):
+    loader = getattr(importlib.import_module(module), kind)()
+    model, clip = loader.load_lora(given.model, given.clip, f"{name}.safetensors", of_model, of_clip)
+    return {"model": model, "clip": clip}
+
+
+def bypass(given, *values):
+    return lora(given, *values, module="comfy_extras.nodes_lora_debug", kind="LoraLoaderBypass")
+
+
+def merge(given, ratio):
+    from comfy_extras.nodes_model_merging import ModelMergeSimple
+
+    import nodes
+
+    other = nodes.LoraLoaderModelOnly().load_lora_model_only(given.model, "lora.safetensors", 1.0)[0]
+    return {"model": ModelMergeSimple().merge(given.model, other, ratio)[0]}
+
+
+def clip_hooks(given, strength, scheduled, of_conds):
+    from comfy_extras import nodes_hooks
+
+    (hooks,) = nodes_hooks.CreateHookLora().create_hook("lora.safetensors", strength, strength)
+    (frames,) = nodes_hooks.CreateHookKeyframe().create_hook_keyframe(0.5, 0.2)
+    (hooks,) = nodes_hooks.SetHookKeyframes().set_hook_keyframes(hooks, frames)
+    return {"clip": nodes_hooks.SetClipHooks().apply_hooks(given.clip, scheduled, of_conds, hooks)[0]}
+
+
+def vae_of(given, dtype):
+    import comfy.sd
+
+    with torch.inference_mode():
+        weights = {name: weight.clone() for name, weight in given.vae.first_stage_model.state_dict().items()}
+        return {"vae": comfy.sd.VAE(sd=weights, dtype=dtype)}
+
+
+ADVANCED = "comfy_extras.nodes_model_advanced"
+ATTENTIONS = "comfy_extras.nodes_attention_multiply"
+DISCRETE = node(ADVANCED, "ModelSamplingDiscrete")
+# What is applied, with which values, and with which others.
+ROWS = {
+    "LoraLoader, model": (lora, ("lora", 0.5, 0.0), ("lora", 1.0, 0.0)),
+    "LoraLoader, clip": (lora, ("lora", 0.0, 0.5), ("lora", 0.0, 1.0)),
+    "LoraLoader, LoKr": (lora, ("lokr", 0.5, 0.0), ("lora", 0.5, 0.0)),
+    "LoraLoaderBypass": (bypass, ("lora", 0.5, 0.5), ("lora", 0.5, 1.0)),
+    "ModelMergeSimple": (merge, (0.3,), (0.6,)),
+    "CLIPSetLastLayer": (node("nodes", "CLIPSetLastLayer", "clip"), (-2,), (-1,)),
+    "SetClipHooks": (clip_hooks, (0.5, False, True), (1.0, False, True)),
+    "SetClipHooks, schedule": (clip_hooks, (0.5, True, False), (0.5, True, True)),
+    "CLIPAttentionMultiply": (node(ATTENTIONS, "CLIPAttentionMultiply", "clip"), (0.5, 1, 1, 1), (2.0, 1, 1, 1)),
+    "T5TokenizerOptions": (node("comfy_extras.nodes_cond", "T5TokenizerOptions", "clip"), (0, 10), (0, 20)),
+    "VAE": (vae_of, (torch.bfloat16,), (torch.float16,)),
+    "ModelSamplingDiscrete": (DISCRETE, ("v_prediction", False), ("eps", False)),
+    "ModelSamplingDiscrete, zsnr": (DISCRETE, ("eps", True), ("eps", False)),
+    "ModelSamplingDiscrete, x0": (DISCRETE, ("x0", False), ("lcm", False)),
+    "ModelSamplingContinuousEDM": (node(ADVANCED, "ModelSamplingContinuousEDM"), ("edm", 80, 0.1), ("edm", 90, 0.1)),
+    "ModelSamplingSD3": (node(ADVANCED, "ModelSamplingSD3"), (3.0,), (2.0,)),
+    "RescaleCFG": (node(ADVANCED, "RescaleCFG"), (0.7,), (0.5,)),
+    "ModelComputeDtype": (node(ADVANCED, "ModelComputeDtype"), ("bf16",), ("fp16",)),
+    "FreeU_V2": (node("comfy_extras.nodes_freelunch", "FreeU_V2"), (1.3, 1.4, 0.9, 0.2), (1.2, 1.4, 0.9, 0.2)),
+    "HyperTile": (node("comfy_extras.nodes_hypertile", "HyperTile"), (256, 2, 0, False), (128, 2, 0, False)),
+    "TomePatchModel": (node("comfy_extras.nodes_tomesd", "TomePatchModel"), (0.3,), (0.6,)),
+    "SelfAttentionGuidance": (node("comfy_extras.nodes_sag", "SelfAttentionGuidance"), (0.5, 2.0), (0.5, 1.0)),
+    "PerturbedAttentionGuidance": (node("comfy_extras.nodes_pag", "PerturbedAttentionGuidance"), (3.0,), (2.0,)),
+    "PatchModelAddDownscale": (
+        node("comfy_extras.nodes_model_downscale", "PatchModelAddDownscale"),
+        (1, 2.0, 0.0, 0.35, True, "bicubic", "bicubic"),
+        (1, 2.0, 0.0, 0.5, True, "bicubic", "bicubic"),
+    ),
+    "UNetCrossAttentionMultiply": (node(ATTENTIONS, "UNetCrossAttentionMultiply"), (0.5, 1, 1, 1), (2.0, 1, 1, 1)),
+    "TorchCompileModel": (
+        node("comfy_extras.nodes_torch_compile", "TorchCompileModel"),
+        ("inductor",),
+        ("cudagraphs",),
+    ),
+}
+
+
+def with_node(given, row, other=False):
+    apply, *values = ROWS[row]
+    return SimpleNamespace(**{**vars(given), **apply(given, *values[other])})
+
+
+def named(core, given):
+    return core.host.identity(given.model, given.clip, given.vae)
+
+
+def patchers(given):
+    return given.model, given.clip.patcher, given.vae.patcher
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_node_changes_the_identity_whatever_is_loaded(core, loaded, row):
+    import comfy.model_management as management
+
+    if row == "LoraLoaderBypass" and not (comfyui.path() / "comfy_extras" / "nodes_lora_debug.py").exists():
+        pytest.skip("this host has no bypass LoRAs")
+    management.unload_all_models()
+    plain, (first, same, other) = named(core, loaded), (with_node(loaded, row, i) for i in (False, False, True))
+    found = named(core, first)
+    assert found.unnamed == plain.unnamed == ()
+    assert found == named(core, same) != plain
+    assert named(core, other) not in (found, plain)
+    try:
+        with torch.inference_mode():
+            management.load_models_gpu([*patchers(first)], force_full_load=True)
+            assert named(core, first) == found == named(core, same) and named(core, loaded) == plain
+            management.unload_all_models()
+            for patcher in patchers(first)[:2]:
+                patcher.patch_model(patcher.load_device, lowvram_model_memory=20_000_000)
+            assert named(core, first) == found == named(core, same) and named(core, loaded) == plain
+    finally:
+        for patcher in patchers(first)[:2]:
+            patcher.unpatch_model(patcher.offload_device)
+        management.unload_all_models()
+
+
+@pytest.mark.parametrize("row", ["HyperTile", "SelfAttentionGuidance", "LoraLoader, model", "ModelSamplingDiscrete"])
+def test_sampling_leaves_no_trace_in_the_identity(core, loaded, row):
+    import nodes
+
+    first = with_node(loaded, row)
+    before = named(core, first)
+    with torch.inference_mode():
+        (prompt,) = nodes.CLIPTextEncode().encode(first.clip, "red circle")
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        nodes.KSampler().sample(first.model, 1, 1, 4.0, "euler", "normal", prompt, prompt, latent)
+    assert named(core, first) == before
+
+
+ANOTHER_PROCESS = """
+import json, sys
+from types import SimpleNamespace
+sys.path[:0] = sys.argv[1:3]
+import test_identity
+from lab.harness import comfyui
+comfyui.enter()
+import comfy.sd, folder_paths, torch
+from reversion_core.host import identity
+with torch.inference_mode():
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(sys.argv[3])
+folder_paths.folder_names_and_paths["loras"] = ([sys.argv[4]], {".safetensors"})
+given = SimpleNamespace(model=model, clip=clip, vae=vae)
+for row in json.loads(sys.argv[5]):
+    given = test_identity.with_node(given, row)
+found = identity(given.model, given.clip, given.vae)
+print(json.dumps([found.parts, found.unnamed]))
+"""
+
+
+def test_another_process_gives_the_same_identity(core, loaded, checkpoint, loras):
+    rows = [row for row in ROWS if row not in ("LoraLoaderBypass", "ModelMergeSimple", "TorchCompileModel")]
+    given = loaded
+    for row in rows:
+        given = with_node(given, row)
+    found = named(core, given)
+    here = Path(__file__).resolve()
+    arguments = [str(comfyui.ROOT), str(here.parent), str(checkpoint), str(loras), json.dumps(rows)]
+    seen = subprocess.run(
+        [sys.executable, "-c", ANOTHER_PROCESS, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
+    assert seen.returncode == 0, seen.stderr
+    assert json.loads(seen.stdout.splitlines()[-1]) == [found.parts, []]
+
+
+@pytest.mark.parametrize(("of", "name"), [("model", "model"), ("clip", "clip"), ("vae", "vae")])
+def test_another_weight_is_another_identity(core, loaded, of, name):
+    before = named(core, loaded)
+    module = {"model": loaded.model.model.diffusion_model, "clip": loaded.clip.cond_stage_model}.get(of)
+    weight = next(w for w in (module or loaded.vae.first_stage_model).parameters() if w.ndim > 1)
+    kept = weight.clone()
+    try:
+        with torch.inference_mode():
+            weight.add_(1)
+        after = named(core, loaded)
+    finally:
+        with torch.inference_mode():
+            weight.copy_(kept)
+    assert {part for part in before.parts if before.parts[part] != after.parts[part]} == {f"{name} weights"}
+
+
+def counting(count=0):
+    def patch(x):
+        nonlocal count
+        count += 1
+        return x
+
+    return patch
+
+
+UNNAMEABLE = {
+    "a lock": lambda: threading.Lock().acquire,
+    "a closure over a lock": lambda: (lambda lock: lambda x: lock)(threading.Lock()),
+    "a generator": lambda: iter(x for x in ()).__next__,
+    "a count of calls": counting,
+    "a tensor without numbers": lambda: SimpleNamespace(x=torch.zeros(3, device="meta")),
+}
+
+
+@pytest.mark.parametrize("kind", UNNAMEABLE)
+def test_what_cannot_be_seen_is_told(core, loaded, kind):
+    model = loaded.model.clone()
+    model.set_model_attn1_patch(UNNAMEABLE[kind]())
+    (told,) = core.host.identity(model, loaded.clip, loaded.vae).unnamed
+    assert told.startswith("model options: ") and "0x" not in told
+
+
+class Stored(torch.Tensor):
+    """As GGUF's: a subclass over the stored bytes that reports another shape."""
+
+    @property
+    def shape(self):
+        return torch.Size((2, 8))
+
+
+def test_quantised_weights_are_known_by_their_stored_numbers(core):
+    from comfy.quant_ops import QuantizedTensor
+    from reversion_pack.reversion_core.host import naming
+
+    def digests(values):
+        stored = torch.tensor(values, dtype=torch.uint8)
+        kinds = [stored.clone().as_subclass(Stored), stored.view(torch.float8_e4m3fn)]
+        if hasattr(QuantizedTensor, "__tensor_flatten__"):
+            if "layout_params" in inspect.signature(QuantizedTensor).parameters:
+                scale = {"scale": torch.tensor(0.5), "orig_dtype": torch.bfloat16}
+                kinds.append(QuantizedTensor(stored.view(torch.float8_e4m3fn), "TensorCoreFP8Layout", scale))
+            else:
+                big = torch.tensor(values).float().reshape(1, 4)
+                kinds.append(QuantizedTensor.from_float(big, "TensorCoreFP8Layout"))
+        return [naming.tensor_digest(kind, sampled) for kind in kinds for sampled in (False, True)]
+
+    first, same, other = digests([1, 2, 3, 4]), digests([1, 2, 3, 4]), digests([1, 2, 3, 5])
+    assert first == same and not {*first} & {*other}
+
+
+def test_provenance_says_what_a_relation_was_learned_with(core, loaded):
+    given = with_node(with_node(with_node(loaded, "LoraLoader, model"), "CLIPSetLastLayer"), "ModelSamplingDiscrete")
+    told = core.host.provenance(given.model, given.clip)
+    assert told["prediction"] == "ModelSamplingDiscrete V_PREDICTION" and told["clip_skip"] == -2
+    assert told["model_patches"] == "1 on 1 weights, model_sampling" and told["clip_patches"] == ""
+    assert json.loads(json.dumps(told)) == told
