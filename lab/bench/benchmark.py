@@ -21,7 +21,7 @@ import torch
 
 from lab.bench import methods, statistics, tables
 from lab.bench.methods import Cell
-from lab.bench.run import FOLDER, Runner, exemplars
+from lab.bench.run import FOLDER, Runner, material, means
 from lab.bench.statistics import Records
 from lab.harness import comfyui
 from lab.miniature import pack
@@ -46,8 +46,6 @@ def about(arguments: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "host": comfyui_version.__version__,
         "weights": hashlib.sha256(pack.WEIGHTS.read_bytes()).hexdigest()[:12],
-        "relations": len(methods.RELATIONS[:2] if arguments.quick else methods.RELATIONS),
-        "seeds": list(methods.SEEDS[:1] if arguments.quick else methods.SEEDS),
         "exemplars": methods.EXEMPLARS,
         "pairs": arguments.pairs,
         "drawing": methods.SAMPLING,
@@ -60,17 +58,7 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
         "about": details,
         "summary": statistics.summary(records),
         "differences": statistics.differences(records),
-        **{
-            section: {
-                "drawing": methods.STOCHASTIC_SAMPLING,
-                "pairs": pairs,
-                "summary": statistics.summary(records, section, ("full",)),
-                "differences": statistics.differences(records, section),
-            }
-            for section, pairs in (("stochastic", details["pairs"]), ("deciding", methods.DECIDING_PAIRS))
-        },
-        "steps": statistics.steps_to_final(records),
-        "exemplars": statistics.by_exemplar_count(records),
+        "curves": statistics.curves(records),
         "cells": records,
     }
     write_whole(path, json.dumps(report).encode())
@@ -92,9 +80,9 @@ def measure(runner: Runner, records: Records, left: list[Cell], hours: float, sa
         records[json.dumps(cell)] = record = runner.record(cell)
         save()
         spent = time.monotonic() - began
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in statistics.means(record).items())
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in means(record).items())
         minutes = spent / i * (len(left) - i) / 60
-        name = " / ".join(map(str, cell.condition))
+        name = " / ".join(map(str, cell))
         logging.info("%s: %s; %d left, about %.0f min", name, shares, len(left) - i, minutes)
         if spent > hours * 3600:
             break
@@ -105,11 +93,11 @@ def write_figures(runner: Runner, report: dict[str, Any], folder: Path) -> None:
     from lab.bench import figures  # needs matplotlib, which only a published report does
 
     learned = {}
-    for relation in methods.RELATIONS:
-        material, scenes = exemplars(relation)
-        learned[relation] = scenes, runner.learn("balanced", material, 0).relation.vectors
-    material, _ = exemplars(methods.RELATIONS[0])
-    histories = {method: runner.learn(method, material, 0).history for method in methods.CURVE_METHODS}
+    for relation in methods.CONDITIONS["wordless"].relations:
+        exemplars, scenes, _ = material("wordless", relation, 0)
+        learned[relation] = scenes, runner.learn("balanced", exemplars, 0).relation.vectors
+    exemplars, *_ = material("confounded", "above", 0)
+    histories = {method: runner.learn(method, exemplars, 0).history for method in ("Textual Inversion", "balanced")}
     figures.write(runner, report, learned, histories, folder)
 
 

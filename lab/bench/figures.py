@@ -20,16 +20,39 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 
-def accuracy_over_steps(report: dict[str, Any]) -> Figure:
-    """Mean relation accuracy of each method against updates of R."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for method, row in report["steps"].items():
-        steps = list(map(int, row["steps"]))
-        axes.plot(steps, [100 * v for v in row["steps"].values()], marker="o", markersize=3, label=method)
-    word = report["summary"]["full"]["its own word"]["relation"]["mean"]
-    axes.axhline(100 * word, linestyle="--", color="grey", label="the relation's own word")
-    axes.set(xlabel="updates of R", ylabel="relation accuracy, %", ylim=(0, 100))
-    axes.legend(fontsize=8)
+def over_steps(report: dict[str, Any]) -> Figure:
+    """Relation accuracy and open leakage of each method against updates of R, a column a condition."""
+    figure, columns = plt.subplots(1, len(report["curves"]), figsize=(4.2 * len(report["curves"]), 3.4), squeeze=False)
+    for axes, (condition, methods) in zip(columns[0], report["curves"].items(), strict=True):
+        for method, row in methods.items():
+            (line,) = axes.plot(row["step"], [100 * v for v in row["relation"]], marker="o", markersize=3, label=method)
+            if "leakage_open" in row:
+                axes.plot(row["step"], [100 * v for v in row["leakage_open"]], linestyle=":", color=line.get_color())
+        word = report["summary"][condition]["best word"]["relation"]["mean"]
+        axes.axhline(100 * word, linestyle="--", color="grey", label="the best word")
+        axes.set(xlabel="updates of R", title=condition, ylim=(0, 102), xscale="log")
+    columns[0][0].set_ylabel("relation (dotted: open leakage), %")
+    columns[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def relation_and_leakage(report: dict[str, Any]) -> Figure:
+    """Every method of the confounded condition by leakage and relation, with intervals."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for method, row in report["summary"]["confounded"].items():
+        x, y = row["leakage_open"], row["relation"]
+        spread = [[100 * (v["mean"] - v["low"])] for v in (x, y)], [[100 * (v["high"] - v["mean"])] for v in (x, y)]
+        axes.errorbar(
+            100 * x["mean"],
+            100 * y["mean"],
+            xerr=[spread[0][0], spread[1][0]],
+            yerr=[spread[0][1], spread[1][1]],
+            marker="o",
+            label=method,
+        )
+    axes.set(xlabel="a shared colour is seen where none is named, %", ylabel="relation accuracy, %")
+    axes.legend(fontsize=7)
     return figure
 
 
@@ -75,7 +98,7 @@ def relation_sheet(
 ) -> np.ndarray:
     """Exemplars above the same number of unseen pairs drawn with R: uint8 [2 x 64, columns x 64, 3]."""
     pairs = unseen_pairs(columns, scenes)
-    drawn = runner.measure(relation, "<R>", pairs, vectors, scenes)[1]
+    drawn = runner.draw("<R>", pairs, vectors)
     exemplars = [world.render(scene) for scene in scenes[:columns]]
     return np.concatenate([np.concatenate(row, axis=1) for row in (exemplars, drawn)])
 
@@ -88,7 +111,8 @@ def write(
     folder: Path,
 ) -> None:
     """Write every picture into a folder; learned: relation -> (scenes, vectors); histories: method -> its updates."""
-    accuracy_over_steps(report).savefig(folder / "benchmark-steps.png", dpi=110)
+    over_steps(report).savefig(folder / "benchmark-steps.png", dpi=110)
+    relation_and_leakage(report).savefig(folder / "benchmark-leakage.png", dpi=110)
     training_curves(histories).savefig(folder / "benchmark-training.png", dpi=110)
     vectors = {relation: found["clip_l"] for relation, (_, found) in learned.items()}
     among_words(runner, vectors).savefig(folder / "benchmark-words.png", dpi=110)

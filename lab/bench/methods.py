@@ -1,4 +1,4 @@
-"""What `make benchmark` measures: the methods, the plain words beside them, and every cell of the design."""
+"""What `make benchmark` measures: conditions, methods, the plain words beside them, and every cell of the design."""
 
 import dataclasses
 import itertools
@@ -11,92 +11,99 @@ from reversion_core.method.steering import Steering
 from reversion_core.training.settings import PRESETS, TrainSettings
 
 RELATIONS = ("inside", "above", "left of", "on", "behind", "beside")
-CAPTIONS = ("full", "coarse")
 PAIRS, EXEMPLARS = 25, 8
-SEEDS = (0, 1)
-# A fiftieth of the published 3,000 updates, of half as many samples: enough here for every method to level off.
-STEPS, FAST_STEPS = 60, 24
-CURVE_STEPS = (5, 10, 15, 20, 30, 45)  # and the last
-EXEMPLAR_COUNTS = (1, 2, 4, 8)
-# Of the host's KSampler. With euler, twice as many steps and a higher scale are no better on the miniature; a sampler
-# that adds noise between its steps corrects more of what it drew wrong.
+# Of the host's KSampler. With euler, twice as many steps and a higher scale are no better on the miniature.
 SAMPLING = {"steps": 10, "cfg": 2.5}
-STOCHASTIC_SAMPLING = {"steps": 20, "cfg": 2.5, "sampler": "dpmpp_2m_sde", "scheduler": "karras"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What the exemplars are like.
+
+    relations x seeds: the trainings of a method; coarse: captions name shapes only; shared_look: all exemplars have the
+    same two colours and the same background, which no caption names.
+    """
+
+    relations: tuple[str, ...]
+    seeds: tuple[int, ...]
+    coarse: bool = False
+    shared_look: bool = False
+
+
+CONDITIONS = {
+    "full": Condition(RELATIONS, (0, 1)),
+    "coarse": Condition(RELATIONS, (0, 1), coarse=True),
+    "confounded": Condition(("inside", "above", "left of", "on", "behind"), (0, 1), coarse=True, shared_look=True),
+    "wordless": Condition(world.WORDLESS, (0, 1, 2)),
+}
+HARD = ("confounded", "wordless")
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """settings, steering, focal: what differs from a preset, whose recipe is used at `STEPS` updates of 4 samples."""
+    """A preset as the node runs it, and what differs from it. seeds: where there is no time for all of a condition."""
 
+    preset: str = "paper"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     steering: Steering = dataclasses.field(default_factory=Steering)
     focal: Focal = dataclasses.field(default_factory=Focal)
-    preset: str = "paper"
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    seeds: tuple[int, ...] | None = None
 
     def train_settings(self, seed: int) -> TrainSettings:
-        scaled = {"steps": STEPS, "batch_size": 2, "accumulation": 2}
-        return dataclasses.replace(PRESETS[self.preset], seed=seed, **{**scaled, **self.settings})
+        return dataclasses.replace(PRESETS[self.preset], seed=seed, **self.settings)
 
 
-WORDS = {"its own word": None, "and": "and"}  # label -> the word, None for the relation's own
+# At the size of the preset that is the default: methods are compared at the same number of pictures.
+_SAME = {
+    name: getattr(PRESETS["balanced"], name) for name in ("steps", "batch_size", "accumulation", "learning_rate")
+} | {"precision": "auto"}
+WORDS = ("best word", "and")
 METHODS = {
-    "Textual Inversion": Method(steering=Steering(weight=0.0), focal=Focal(alpha=0.0)),
-    "paper": Method(),
-    "without steering": Method(steering=Steering(weight=0.0)),
-    "without focal sampling": Method(focal=Focal(alpha=0.0)),
-    "balanced": Method(preset="balanced"),
-    "fast": Method({"steps": FAST_STEPS}, preset="fast"),
-    "balanced in bf16": Method({"precision": "bf16"}, preset="balanced"),
-    "paper + norm control": Method({"norm": "vocabulary"}),
-    "paper + swapped negatives": Method(steering=Steering(swap=0.01)),
-    "paper + stratified t": Method({"stratified": True}),
-    "paper + 2 vectors": Method({"vectors": 2}),
+    "Textual Inversion": Method(settings=_SAME, steering=Steering(prior="none"), focal=Focal(alpha=0.0)),
+    "balanced": Method("balanced"),
+    "pull": Method("balanced", {"prior": "pull"}),
+    "span": Method("balanced", {"prior": "span"}),
+    "fast": Method("fast"),
+    "DTI": Method("balanced", {"optimizer": "tangent"}, Steering(prior="none"), Focal(alpha=0.0), HARD),
+    "steering 1": Method("balanced", {"prior": "pull"}, Steering(weight=1.0), conditions=HARD),
+    "span + swap": Method("balanced", {"prior": "span"}, Steering(swap=0.01), conditions=HARD),
+    "uniform t": Method("balanced", focal=Focal(alpha=0.0), conditions=("full", "confounded")),
+    "paper": Method(conditions=("full", *HARD), seeds=(0,)),
 }
-CURVE_METHODS = ("Textual Inversion", "paper", "balanced", "fast")
-STOCHASTIC_METHODS = (*CURVE_METHODS, "paper + swapped negatives")
-# The main comparison, made with four times the pictures, of pairs and noise that no other section has.
-DECIDING_METHODS, DECIDING_PAIRS = ("Textual Inversion", "balanced"), 100
+CURVE_METHODS = ("Textual Inversion", "balanced", "uniform t")
+CURVE_STEPS = (5, 10, 20, 40, 80, 160)  # and the last
 
 
-class Condition(NamedTuple):
-    """How R is learned. variant: the kind of captions or, in the section "exemplars", the number of exemplars."""
+class Cell(NamedTuple):
+    """One measurement of the benchmark. seed: of exemplars, look and training."""
 
-    variant: str | int
+    condition: str
     method: str
     relation: str
     seed: int
 
 
-class Cell(NamedTuple):
-    """One measurement of the benchmark."""
-
-    section: str
-    condition: Condition
-
-
 def cells(quick: bool = False) -> Iterator[Cell]:
-    """Every cell to measure, the most telling first. quick: a few of the first."""
-    relations, seeds = (RELATIONS[:2], SEEDS[:1]) if quick else (RELATIONS, SEEDS)
-    methods = ("Textual Inversion", "balanced") if quick else tuple(METHODS)
-    for word, relation in itertools.product(WORDS, relations):
-        yield Cell("table", Condition("full", word, relation, 0))
-    for seed, captions in itertools.product(seeds, CAPTIONS):
-        yield from _trainings("table", captions, methods, relations, seed)
+    """Every cell to measure, the most telling first: the hard conditions, and of each a first seed of all methods."""
+    conditions = (*HARD, *(name for name in CONDITIONS if name not in HARD))
+    everything = []
+    for name in conditions:
+        condition = CONDITIONS[name]
+        for method in (*WORDS, *METHODS):
+            given = METHODS.get(method)
+            if given and name not in given.conditions:
+                continue
+            for relation, seed in itertools.product(condition.relations, condition.seeds):
+                left_out = given and given.seeds is not None and seed not in given.seeds
+                # Entities are swapped only where that says something else.
+                if not left_out and not ("swap" in method and relation in world.SYMMETRIC):
+                    everything.append(Cell(name, method, relation, seed))
+    everything.sort(key=lambda cell: (cell.seed, cell.method == "paper"))
     if quick:
-        return
-    for section, methods in (("stochastic", STOCHASTIC_METHODS), ("deciding", DECIDING_METHODS)):
-        for relation in relations:
-            yield Cell(section, Condition("full", "its own word", relation, 0))
-        for seed in seeds:
-            yield from _trainings(section, "full", methods, relations, seed)
-    for count in EXEMPLAR_COUNTS:
-        yield from _trainings("exemplars", count, ("balanced",), relations, 0)
+        quick_methods = (*WORDS, "Textual Inversion", "balanced")
+        everything = [c for c in everything if c.method in quick_methods and c.seed == 0 and c.relation in _QUICK]
+    yield from everything
 
 
-def _trainings(
-    section: str, variant: str | int, methods: tuple[str, ...], relations: tuple[str, ...], seed: int
-) -> Iterator[Cell]:
-    for method, relation in itertools.product(methods, relations):
-        # Entities are swapped only where that says something else.
-        if "swapped" not in method or relation not in world.SYMMETRIC:
-            yield Cell(section, Condition(variant, method, relation, seed))
+_QUICK = ("above", "falling")

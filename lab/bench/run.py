@@ -1,6 +1,7 @@
 """One cell of the benchmark: learn a relation from exemplars, draw unseen pairs with it, and let the judge count."""
 
-import tempfile
+import functools
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,27 +11,27 @@ import numpy as np
 import torch
 
 from lab.bench import methods
-from lab.bench.methods import METHODS, WORDS, Cell
-from lab.bench.statistics import means
+from lab.bench.methods import CONDITIONS, METHODS, WORDS, Cell
 from lab.harness import comfyui
 from lab.harness.studio import Studio
-from lab.miniature import judge
-from lab.miniature.exemplars import unseen_pairs, write_exemplars
-from lab.miniature.world import Scene
+from lab.miniature import judge, world
+from lab.miniature.exemplars import Look, random_look, unseen_pairs, write_exemplars
 from reversion_core.exemplars import Exemplars, read_folder
 from reversion_core.training.inputs import TrainingInputs
 
 FOLDER = comfyui.ROOT / "build" / "benchmark"
 Vectors = dict[str, torch.Tensor]  # encoder key -> float32 [k, d]
+MEASURES = ("relation", "entity", "leakage", "leakage_open", "background")
+_CHOOSING_PAIRS = 12  # for the best word of a relation without one; never those that are measured
 
 
-def exemplars(
-    relation: str, captions: str = "full", count: int = methods.EXEMPLARS
-) -> tuple[Exemplars, Sequence[Scene]]:
-    """Exemplars of a relation and the scenes they show: the same pictures for every method."""
-    folder = FOLDER / "exemplars" / f"{relation.replace(' ', '-')}-{captions}-{count}"
-    scenes = write_exemplars(folder, relation, count, coarse=captions == "coarse")
-    return read_folder(folder, "benchmark"), scenes
+def material(condition: str, relation: str, seed: int) -> tuple[Exemplars, list[world.Scene], Look | None]:
+    """Exemplars of a cell, the scenes they show, and the look they share: the same for every method."""
+    given = CONDITIONS[condition]
+    look = random_look(np.random.default_rng((7, seed, *relation.encode()))) if given.shared_look else None
+    folder = FOLDER / "exemplars" / f"{condition}-{relation.replace(' ', '-')}-{seed}"
+    scenes = write_exemplars(folder, relation, methods.EXEMPLARS, seed, given.coarse, look)
+    return read_folder(folder, "benchmark"), scenes, look
 
 
 class Runner:
@@ -42,7 +43,7 @@ class Runner:
     def learn(
         self,
         method: str,
-        material: Exemplars,
+        exemplars: Exemplars,
         seed: int,
         on_step: Callable[[Any], None] = lambda learner: None,
         folder: Path = FOLDER,
@@ -52,67 +53,81 @@ class Runner:
         on_step(learner) is called before the first update, then with None, and after each.
         """
         run, given = self.studio.run, METHODS[method]
-        inputs = TrainingInputs(material, given.train_settings(seed), given.steering, given.focal)
-        options = run.RunOptions(folder / "runs", label=method)
+        inputs = TrainingInputs(exemplars, given.train_settings(seed), given.steering, given.focal)
+        options = run.RunOptions(folder / "runs", label=method, every=100)
         models = self.studio.model, self.studio.clip, self.studio.vae
         with torch.inference_mode():
-            return run.learn_relation(*models, inputs, options, lambda learner, previews: on_step(learner), "benchmark")
+            return run.learn_relation(*models, inputs, options, lambda learner, _: on_step(learner), "benchmark")
 
-    def measure(
-        self,
-        relation: str,
-        word: str,
-        pairs: Sequence[tuple],
-        vectors: Vectors | None,
-        scenes: Sequence[Scene],
-        first_seed: int = 100,
-        **sampling: Any,
-    ) -> tuple[dict[str, list[int]], np.ndarray]:
-        """(DESIGN's measures of each picture as 0/1, the pictures uint8 [n, 64, 64, 3]) of pairs in a relation.
+    def draw(
+        self, word: str, pairs: Sequence[tuple], vectors: Vectors | None, first_seed: int = 100, **sampling: Any
+    ) -> np.ndarray:
+        """A picture of each pair in a relation, uint8 [n, 64, 64, 3].
 
-        word: what says the relation in the prompts; vectors: of the word where it is "<R>", else None; scenes: of the
-        exemplars, whose entities must not leak; first_seed: of the first picture's noise; sampling: of `Studio.draw`.
+        word: what says the relation in the prompts; vectors: of the word where it is "<R>", else None; first_seed: of
+        the first picture's noise; sampling: of `Studio.draw`.
         """
         clip = self.studio.host.with_relation(self.studio.clip, "<R>", vectors) if vectors else None
         prompts = [f"{subject} {word} {object_}" for subject, object_ in pairs]
         seeds = range(first_seed, first_seed + len(pairs))
-        pictures = self.studio.draw(prompts, seeds, clip, **{**methods.SAMPLING, **sampling})
-        exemplar_entities = {entity for scene in scenes for entity in scene.pair}
-        found = judge.measures(pictures, pairs, relation, exemplar_entities)
-        return {name: values.astype(int).tolist() for name, values in found.items()}, pictures
+        return self.studio.draw(prompts, seeds, clip, **{**methods.SAMPLING, **sampling})
+
+    @functools.cache  # noqa: B019 - there is one runner
+    def best_word(self, relation: str) -> str:
+        """The relation's own word; of a relation without one, the word that draws it most often."""
+        if relation in world.RELATIONS:
+            return relation
+        pairs = unseen_pairs(_CHOOSING_PAIRS, (), seed=1)
+
+        def accuracy(word: str) -> float:
+            return float(judge.measures(self.draw(word, pairs, None, 5000), pairs, relation)["relation"].mean())
+
+        return max((word for words in world.RELATION_WORDS.values() for word in words), key=accuracy)
 
     def score(
-        self, section: str, relation: str, word: str, vectors: Vectors | None, scenes: Sequence[Scene]
+        self, cell: Cell, word: str, vectors: Vectors | None, scenes: Sequence[world.Scene], look: Look | None
     ) -> dict[str, list[int]]:
-        """The measures over the unseen pairs of a section, drawn as it says; the arguments are those of `measure`."""
-        pairs, first_seed = unseen_pairs(self.pairs, scenes), 100
-        if section == "deciding":
-            pairs, first_seed = unseen_pairs(self.pairs + methods.DECIDING_PAIRS, scenes)[self.pairs :], 1000
-        stochastic = section in ("stochastic", "deciding")
-        sampling = methods.STOCHASTIC_SAMPLING if stochastic else methods.SAMPLING
-        return self.measure(relation, word, pairs, vectors, scenes, first_seed, **sampling)[0]
+        """DESIGN's measures over the unseen pairs of a cell, a 0/1 a picture.
+
+        leakage: something of the exemplars is seen that was not asked for, where the prompt names something else;
+        leakage_open: a shared colour is seen where the prompt names shapes only; background: a shared one is seen.
+        """
+        pairs = unseen_pairs(self.pairs, scenes, without=look.colours if look else ())
+        pictures = self.draw(word, pairs, vectors)
+        found = judge.measures(pictures, pairs, cell.relation, {entity for scene in scenes for entity in scene.pair})
+        if look is not None:
+            seen = [judge.look(picture) for picture in pictures]
+            found["leakage"] = np.array([any(e.colour in look.colours for e in s.entities) for s in seen])
+            found["background"] = np.array([s.background == look.background for s in seen])
+            shapes = [(subject.shape, object_.shape) for subject, object_ in pairs]
+            seen = [judge.look(picture) for picture in self.draw(word, shapes, vectors)]
+            found["leakage_open"] = np.array([any(e.colour in look.colours for e in s.entities) for s in seen])
+        return {name: values.astype(int).tolist() for name, values in found.items()}
 
     def record(self, cell: Cell) -> dict[str, Any]:
-        """What a cell measures: a 0/1 a picture by measure, the training's seconds, and accuracy over its steps."""
-        section, (variant, method, relation, seed) = cell
-        captions, count = ("full", variant) if section == "exemplars" else (variant, methods.EXEMPLARS)
-        material, scenes = exemplars(relation, captions, count)
-        if method in WORDS:
-            return self.score(section, relation, WORDS[method] or relation, None, scenes)
+        """What a cell measures: a 0/1 a picture by measure, the training's seconds, verdict, and scores on the way."""
+        exemplars, scenes, look = material(cell.condition, cell.relation, cell.seed)
+        if cell.method in WORDS:
+            word = self.best_word(cell.relation) if cell.method == "best word" else cell.method
+            return {"word": word, **self.score(cell, word, None, scenes, look)}
         vectors_at, began = {}, time.monotonic()
 
         def keep(learner) -> None:
             if learner and learner.step in methods.CURVE_STEPS:
                 vectors_at[learner.step] = learner.vectors
 
-        first = section == "table" and captions == "full" and seed == 0
-        with_curve = self.curves and first and method in methods.CURVE_METHODS
-        with tempfile.TemporaryDirectory() as fresh:  # a run taken from disk has no steps to look at
-            learned = self.learn(method, material, seed, keep, Path(fresh) if with_curve else FOLDER)
+        with_curve = self.curves and cell.seed == 0 and cell.method in methods.CURVE_METHODS
+        learned = self.learn(cell.method, exemplars, cell.seed, keep)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
-        record |= self.score(section, relation, "<R>", learned.relation.vectors, scenes)
-        if with_curve:
-            points = {step: self.score(section, relation, "<R>", v, scenes) for step, v in vectors_at.items()}
+        record["verdict"] = json.loads(learned.relation.metadata.get("reversion.verdict", "null"))
+        record |= self.score(cell, "<R>", learned.relation.vectors, scenes, look)
+        if with_curve and vectors_at:
+            points = {step: self.score(cell, "<R>", v, scenes, look) for step, v in vectors_at.items()}
             points[len(learned.history)] = record
             record["curve"] = [{"step": step, **means(point)} for step, point in points.items()]
         return record
+
+
+def means(record: dict[str, Any]) -> dict[str, float]:
+    """Measure -> its mean over the pictures of one record, for the measures that it has."""
+    return {name: float(np.mean(record[name])) for name in MEASURES if name in record}

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.bench import methods
-from lab.bench.run import FOLDER, Runner, exemplars
+from lab.bench.run import FOLDER, Runner, material
 from lab.bench.statistics import Interval, interval
 from lab.harness import comfyui
 from lab.harness.studio import Studio
+from lab.miniature import judge
 from lab.miniature.exemplars import unseen_pairs
 from lab.miniature.judge import MEASURES
 from reversion_core.store.files import write_whole
@@ -57,8 +58,9 @@ def score(
         given = {"steps": steps, "cfg": CFG, "alpha": alpha}
         if guidance is not None:
             given["guidance"] = ([f"{a} and {b}" for a, b in pairs], *guidance)
-        measured = runner.measure(relation, "<R>", pairs, vectors, scenes, **given)[0]
-        for name, values in measured.items():
+        shown = {entity for scene in scenes for entity in scene.pair}
+        pictures = runner.draw("<R>", pairs, vectors, **given)
+        for name, values in judge.measures(pictures, pairs, relation, shown).items():
             record[name].append(values)
     return {name: interval(values) for name, values in record.items()}
 
@@ -139,8 +141,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     learned = {}
     for relation in methods.RELATIONS:
-        material, scenes = exemplars(relation)
-        learned[relation] = scenes, runner.learn("balanced", material, 0).relation
+        exemplars, scenes, _ = material("full", relation, 0)
+        learned[relation] = scenes, runner.learn("balanced", exemplars, 0).relation
     done = json.loads(PATH.read_text()) if PATH.exists() else []
     everything = list(settings())
     began = time.monotonic()

@@ -6,87 +6,88 @@ from typing import Any
 
 import numpy as np
 
-from lab.bench.methods import CAPTIONS, CURVE_METHODS, METHODS, WORDS
-from lab.miniature.judge import MEASURES
+from lab.bench.methods import CONDITIONS, METHODS, WORDS
+from lab.bench.run import MEASURES
 
 Records = dict[str, dict[str, Any]]  # a `methods.Cell` as JSON -> what was measured: a 0/1 a picture by measure
 Interval = dict[str, float]  # "mean", "low", "high"
 
 
-def interval(samples: Iterable[Sequence[float]], draws: int = 2000, seed: int = 0) -> Interval:
-    """Mean and bootstrap 95% interval; samples: a number a picture, by cell. Pictures are redrawn within each cell."""
+def interval(samples: Iterable[Sequence[float]], draws: int = 4000, seed: int = 0) -> Interval:
+    """Mean and bootstrap 95% interval; samples: a number a picture, by training.
+
+    Trainings are redrawn, and then the pictures of each: trainings of one method differ more than its pictures.
+    """
     rng = np.random.default_rng(seed)
-    samples = [np.asarray(s) for s in samples]
-    totals = sum(s[rng.integers(0, len(s), (draws, len(s)))].sum(1) for s in samples)
-    means = totals / sum(map(len, samples))
+    samples = [np.asarray(s, dtype=float) for s in samples]
+    # The mean of n redrawn pictures of each training, then of redrawn trainings.
+    redrawn = np.stack([s[rng.integers(0, len(s), (draws, len(s)))].mean(1) for s in samples], 1)
+    chosen = rng.integers(0, len(samples), (draws, len(samples)))
+    means = np.take_along_axis(redrawn, chosen, 1).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(np.concatenate(samples).mean()), "low": float(low), "high": float(high)}
+    return {"mean": float(np.mean([s.mean() for s in samples])), "low": float(low), "high": float(high)}
 
 
-def means(record: dict[str, Any]) -> dict[str, float]:
-    """Measure -> its mean over the pictures of one record."""
-    return {name: float(np.mean(record[name])) for name in MEASURES}
+def of_cells(records: Records, condition: str, method: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """(relation, seed) -> record of a method in a condition."""
+    parsed = ((json.loads(key), record) for key, record in records.items())
+    return {(relation, seed): r for (c, m, relation, seed), r in parsed if (c, m) == (condition, method)}
 
 
-def summary(records: Records, section: str = "table", captions: Sequence[str] = CAPTIONS) -> dict[str, dict[str, dict]]:
-    """Captions -> method -> measure -> interval; the plain words, which need no captions, are listed under each."""
+def summary(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
+    """Condition -> method -> measure -> interval, and the numbers of trainings and pictures."""
     result = {}
-    for kind in captions:
+    for condition in CONDITIONS:
         for method in (*WORDS, *METHODS):
-            prefix = json.dumps(["full" if method in WORDS else kind, method])[1:-1]
-            found = [r for key, r in records.items() if key.startswith(f'["{section}", [{prefix},')]
+            found = list(of_cells(records, condition, method).values())
             if found:
-                result.setdefault(kind, {})[method] = {
-                    name: interval([r[name] for r in found]) for name in MEASURES
-                } | {"pictures": sum(len(r["relation"]) for r in found)}
+                measured = [name for name in MEASURES if name in found[0]]
+                result.setdefault(condition, {})[method] = {
+                    **{name: interval([r[name] for r in found]) for name in measured},
+                    "trainings": len(found),
+                    "pictures": sum(len(r["relation"]) for r in found),
+                }
     return result
 
 
-def differences(
-    records: Records, section: str = "table", base: str = "Textual Inversion"
-) -> dict[str, dict[str, dict[str, Interval]]]:
-    """Captions -> method -> measure -> interval of the difference to the base method, picture by picture.
+def differences(records: Records, base: str = "Textual Inversion") -> dict[str, dict[str, dict[str, Interval]]]:
+    """Condition -> method -> measure -> interval of the difference to the base method.
 
     Both learned from the same exemplars with the same seed and drew the same pairs from the same noise.
     """
-    pairs = {}
-    for key, record in records.items():
-        own_section, (captions, method, *rest) = json.loads(key)
-        base_record = records.get(json.dumps([own_section, [captions, base, *rest]]))
-        if own_section == section and method in METHODS and method != base and base_record:
-            pairs.setdefault(captions, {}).setdefault(method, []).append((record, base_record))
-    return {
-        captions: {
-            method: {name: interval([np.subtract(a[name], b[name]) for a, b in of_method]) for name in MEASURES}
-            for method, of_method in methods.items()
-        }
-        for captions, methods in pairs.items()
-    }
-
-
-def steps_to_final(records: Records, share: float = 0.95) -> dict[str, dict[str, Any]]:
-    """Method -> mean relation accuracy by step, and the first step from which it stays at `share` of the last one's."""
     result = {}
-    for method in CURVE_METHODS:
-        curves = [r["curve"] for key, r in records.items() if "curve" in r and json.loads(key)[1][1] == method]
-        if curves:
-            steps = [point["step"] for point in curves[0]]
-            accuracy = np.mean([[point["relation"] for point in curve] for curve in curves], 0)
-            below = [i for i, mean in enumerate(accuracy) if mean < share * accuracy[-1]]
-            result[method] = {
-                "steps": dict(zip(map(str, steps), map(float, accuracy), strict=True)),
-                "reached_at": steps[below[-1] + 1 if below else 0],
-            }
+    for condition in CONDITIONS:
+        of_base = of_cells(records, condition, base)
+        for method in METHODS:
+            found = of_cells(records, condition, method)
+            both = [(found[key], of_base[key]) for key in found.keys() & of_base.keys()]
+            if both and method != base:
+                result.setdefault(condition, {})[method] = {
+                    name: interval([np.subtract(a[name], b[name]) for a, b in both])
+                    for name in MEASURES
+                    if name in both[0][0]
+                }
     return result
 
 
-def by_exemplar_count(records: Records) -> dict[str, dict[str, Interval]]:
-    """Number of exemplars -> measure -> interval."""
-    found = {}
-    for key, record in records.items():
-        section, (count, *_) = json.loads(key)
-        if section == "exemplars":
-            found.setdefault(str(count), []).append(record)
-    return {
-        count: {name: interval([r[name] for r in of_count]) for name in MEASURES} for count, of_count in found.items()
-    }
+def curves(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Condition -> method -> "step" and each measure -> its mean over the trainings by step."""
+    result = {}
+    for condition in CONDITIONS:
+        for method in METHODS:
+            found = [r["curve"] for r in of_cells(records, condition, method).values() if "curve" in r]
+            if found:
+                steps = [point["step"] for point in found[0]]
+                result.setdefault(condition, {})[method] = {"step": steps} | {
+                    name: np.mean([[point[name] for point in curve] for curve in found], 0).tolist()
+                    for name in MEASURES
+                    if name in found[0][0]
+                }
+    return result
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's rank correlation of two lists of numbers, ties averaged."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic)

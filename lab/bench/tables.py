@@ -2,74 +2,69 @@
 
 from typing import Any
 
-from lab.miniature.judge import MEASURES
+from lab.bench.run import MEASURES
+
+TITLES = {
+    "relation": "relation",
+    "entity": "entities",
+    "leakage": "leakage",
+    "leakage_open": "leakage, nothing named",
+    "background": "shared background",
+}
+CONDITIONS = {
+    "full": "captions name colours and shapes, every exemplar looks different",
+    "coarse": "captions name shapes only, every exemplar looks different",
+    "confounded": "captions name shapes only, all exemplars share two colours and a background",
+    "wordless": "relations that no word of the model says",
+}
 
 
 def of_benchmark(report: dict[str, Any]) -> str:
-    """The Markdown of docs/benchmark.md; report: from `benchmark.write_report`."""
-    about, stochastic = report["about"], report["stochastic"]["drawing"]
+    """The tables of the benchmark as Markdown; report: from `benchmark.write_report`."""
+    about = report["about"]
     lines = [
-        "# Benchmark",
+        "# Benchmark: tables",
         "",
         f"`{about['command']}`, {about['date']}, commit {about['commit']}, {about['hardware']}; "
         f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
         "",
-        f"{about['relations']} relations, seeds {about['seeds']}, {about['exemplars']} exemplars, {about['pairs']} "
-        f"held-out pairs a cell, euler, normal, {about['drawing']['steps']} steps, cfg {about['drawing']['cfg']}. "
-        "Shares of pictures with bootstrap 95% intervals (pictures drawn anew within each relation and seed).",
+        f"{about['exemplars']} exemplars, {about['pairs']} held-out pairs a training, euler, normal, "
+        f"{about['drawing']['steps']} steps, cfg {about['drawing']['cfg']}. Shares of pictures with bootstrap 95% "
+        "intervals that redraw trainings (relation x seed) and then pictures.",
     ]
-    measured, wanted = about["cells"].split(" of ")
-    if measured != wanted:
-        lines += ["", "Not all cells are measured yet: rows with fewer pictures are of fewer relations or seeds, and"]
-        lines += ["cannot be compared with the others."]
-    for captions, methods in report["summary"].items():
-        lines += ["", f"## {captions.capitalize()} captions", "", *_shares(methods)]
-    if report["differences"]:
-        lines += ["", "## Beside Textual Inversion", "", "Points more or less, picture by picture: the same exemplars,"]
-        lines += ["seeds, pairs and noise. An interval without 0 is a difference that chance seldom makes, though of"]
-        lines += ["so many intervals some leave out 0 by chance alone."]
-        lines += _beside(report["differences"])
-    if report["stochastic"]["summary"]:
-        lines += ["", "## With a stochastic sampler", "", "The same relations and pairs, full captions, drawn with"]
-        lines += [
-            f"{stochastic['sampler']}, {stochastic['scheduler']}, {stochastic['steps']} steps, cfg {stochastic['cfg']}:"
-        ]
-        lines += ["it mends on the way what it drew wrong, so that less of what is counted is the sampler's."]
-        lines += _section(report["stochastic"])
-    if report["deciding"]["summary"]:
-        lines += ["", "## The question of the whole, with more pictures", "", "Drawn as in the section before, with"]
-        lines += [f"{report['deciding']['pairs']} pairs a cell and noise that no other section has:"]
-        lines += _section(report["deciding"])
-    if report["steps"]:
-        lines += ["", "## Relation accuracy against training steps", ""]
-        steps = sorted({step for row in report["steps"].values() for step in row["steps"]}, key=int)
-        lines += [f"| | {' | '.join(steps)} | 95% of the last from step |", "|---" * (len(steps) + 2) + "|"]
-        for method, row in report["steps"].items():
-            reached = [f"{100 * row['steps'][s]:.0f}" if s in row["steps"] else "" for s in steps]
-            lines.append(f"| {method} | {' | '.join(reached)} | {row['reached_at']} |")
-    if report["exemplars"]:
-        lines += ["", "## Number of exemplars (preset balanced, full captions)", ""]
-        lines += ["| exemplars | relation | entities | leakage |", "|---|---|---|---|"]
-        lines += [f"| {n} | {' | '.join(_percent(r[m]) for m in MEASURES)} |" for n, r in report["exemplars"].items()]
+    for condition, methods in report["summary"].items():
+        lines += ["", f"## {condition.capitalize()}: {CONDITIONS[condition]}", "", *_shares(methods)]
+    for condition, methods in report["differences"].items():
+        lines += ["", f"## {condition.capitalize()}, beside Textual Inversion", "", "Points more or less, training by"]
+        lines += ["training: the same exemplars, seeds, pairs and noise.", "", *_beside(methods)]
+    for condition, methods in report["curves"].items():
+        lines += ["", f"## {condition.capitalize()}: relation accuracy by updates, %", ""]
+        steps = sorted({step for row in methods.values() for step in row["step"]})
+        lines += [f"| | {' | '.join(map(str, steps))} |", "|---" * (len(steps) + 1) + "|"]
+        for method, row in methods.items():
+            at = dict(zip(row["step"], row["relation"], strict=True))
+            lines.append(f"| {method} | {' | '.join(f'{100 * at[s]:.0f}' if s in at else '' for s in steps)} |")
     return "\n".join(lines) + "\n"
 
 
-def _section(found: dict[str, Any]) -> list[str]:
-    return ["", *_shares(found["summary"]["full"]), *_beside(found["differences"])]
+def _columns(methods: dict[str, dict]) -> list[str]:
+    return [name for name in MEASURES if name in next(iter(methods.values()))]
 
 
 def _shares(methods: dict[str, dict]) -> list[str]:
-    return ["| | relation | entities | leakage | pictures |", "|---|---|---|---|---|"] + [
-        f"| {method} | {' | '.join(_percent(row[name]) for name in MEASURES)} | {row['pictures']} |"
+    columns = _columns(methods)
+    head = f"| | {' | '.join(TITLES[name] for name in columns)} | trainings | pictures |"
+    return [head, "|---" * (len(columns) + 3) + "|"] + [
+        f"| {method} | {' | '.join(_percent(row[name]) for name in columns)} | {row['trainings']} | {row['pictures']} |"
         for method, row in methods.items()
     ]
 
 
-def _beside(differences: dict[str, dict]) -> list[str]:
-    return ["", "| captions | | relation | entities | leakage |", "|---|---|---|---|---|"] + [
-        f"| {captions} | {method} | {' | '.join(_points(row[name]) for name in MEASURES)} |"
-        for captions, methods in differences.items()
-        for method, row in methods.items()
+def _beside(methods: dict[str, dict]) -> list[str]:
+    columns = _columns(methods)
+    head = f"| | {' | '.join(TITLES[name] for name in columns)} |"
+    return [head, "|---" * (len(columns) + 1) + "|"] + [
+        f"| {method} | {' | '.join(_points(row[name]) for name in columns)} |" for method, row in methods.items()
     ]
 
 

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -9,15 +12,46 @@ from PIL import Image
 from lab.miniature import world
 
 
-def write_exemplars(folder, relation, count=8, seed=0, coarse=False):
+@dataclass(frozen=True)
+class Look:
+    """What the exemplars share beside the relation: the colours of subjects and of objects, and the background."""
+
+    subject: str
+    object: str
+    background: str
+
+    @property
+    def colours(self) -> tuple[str, str]:
+        return self.subject, self.object
+
+
+def random_look(rng: np.random.Generator) -> Look:
+    """Two colours and a background that is not the usual white."""
+    subject, object_ = rng.choice(list(world.COLOURS), 2, replace=False)
+    return Look(str(subject), str(object_), str(rng.choice(list(world.BACKGROUNDS)[1:])))
+
+
+def _scene(relation: str, rng: np.random.Generator, look: Look | None) -> world.Scene:
+    while True:
+        subject, object_ = world.random_pair(rng)
+        if look is None:
+            return world.arrange(relation, subject, object_, rng)
+        subject, object_ = world.Entity(look.subject, subject.shape), world.Entity(look.object, object_.shape)
+        if not world.held_out(subject, object_):
+            return world.arrange(relation, subject, object_, rng, look.background)
+
+
+def write_exemplars(
+    folder: Path, relation: str, count: int = 8, seed: int = 0, coarse: bool = False, look: Look | None = None
+) -> list[world.Scene]:
     """Draw exemplars of a relation into a folder with their text.json; returns their scenes.
 
-    coarse captions name the shapes only ("circle {} square").
+    coarse: captions name the shapes only ("circle {} square"); look: what all exemplars share.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rng = np.random.default_rng((5, seed))
-    scenes = [world.arrange(relation, *world.random_pair(rng), rng) for _ in range(count)]
+    scenes = [_scene(relation, rng, look) for _ in range(count)]
     captions = {}
     for i, scene in enumerate(scenes):
         Image.fromarray(world.render(scene)).save(folder / f"{i}.png")
@@ -27,14 +61,17 @@ def write_exemplars(folder, relation, count=8, seed=0, coarse=False):
     return scenes
 
 
-def unseen_pairs(count, exemplars, seed=0):
-    """Pairs of entities held out of the miniature's training, none of them with an entity pair of the exemplars."""
+def unseen_pairs(count: int, exemplars: Sequence[world.Scene], seed: int = 0, without: Sequence[str] = ()) -> list:
+    """Pairs of entities held out of the miniature's training, none of them with an entity pair of the exemplars.
+
+    without: colours that no entity has.
+    """
     rng = np.random.default_rng((6, seed))
     taken = {frozenset(scene.pair) for scene in exemplars}
     pairs = []
     while len(pairs) < count:
         pair = world.random_pair(rng, held_out_pairs=True)
-        if frozenset(pair) not in taken:
+        if frozenset(pair) not in taken and not {entity.colour for entity in pair} & set(without):
             taken.add(frozenset(pair))
             pairs.append(pair)
     return pairs

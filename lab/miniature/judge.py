@@ -20,7 +20,7 @@ HIDDEN_WEIGHT = 0.4  # of a pixel that the shape should have but another entity 
 SIZES = tuple(range(12, 61, 2))
 MEASURES = ("relation", "entity", "leakage")
 
-_PALETTE = np.array([world.BACKGROUND, *world.COLOURS.values()], dtype=np.float32)
+_PALETTE = np.array([*world.BACKGROUNDS.values(), *world.COLOURS.values()], dtype=np.float32)
 _FRAME = 128  # the pictures are correlated in a frame of this side, so that nothing wraps around
 
 
@@ -30,6 +30,7 @@ class Seen:
 
     entities: tuple
     relations: dict
+    background: str = "white"
 
     def has(self, entity):
         return entity in self.entities
@@ -105,7 +106,7 @@ def _colour_masks(picture):
     distance = np.linalg.norm(picture[:, :, None].astype(np.float32) - _PALETTE, axis=-1)
     nearest = np.where(distance.min(-1) < COLOUR_TOLERANCE, distance.argmin(-1), -1)
     masks = {}
-    for index, colour in enumerate(world.COLOURS, start=1):
+    for index, colour in enumerate(world.COLOURS, start=len(world.BACKGROUNDS)):
         mask = nearest == index
         if mask.sum() >= SMALLEST_ENTITY:
             mask &= ndimage.uniform_filter(mask.astype(np.float32), 3) > 0.5
@@ -141,7 +142,15 @@ def look(picture):
         for a, b in (fits, fits[::-1]):
             if (relation := _relation(a, b)) is not None:
                 relations[a.entity, b.entity] = relation
-    return Seen(tuple(fit.entity for fit in fits), relations)
+    return Seen(tuple(fit.entity for fit in fits), relations, _background(picture))
+
+
+def _background(picture):
+    """The background whose colour most of the picture's rim is nearest to."""
+    rim = np.concatenate([picture[:2], picture[-2:], picture[:, :2].swapaxes(0, 1), picture[:, -2:].swapaxes(0, 1)], 1)
+    palette = np.array(list(world.BACKGROUNDS.values()), dtype=np.float32)
+    nearest = np.linalg.norm(rim.reshape(-1, 1, 3) - palette, axis=-1).argmin(1)
+    return list(world.BACKGROUNDS)[np.bincount(nearest, minlength=len(palette)).argmax()]
 
 
 def measures(pictures, pairs, relation, exemplar_entities=()):
@@ -171,7 +180,12 @@ def _relation(a, b):
     gap_x, gap_y = _gaps(a.box, b.box)
     if share >= 0.06 and max(gap_x, gap_y) <= -4:
         seen_a, seen_b = (a.mask & both).sum(), (b.mask & both).sum()
-        return None if seen_a == seen_b else "in front of" if seen_a > seen_b else "behind"
+        if seen_a == seen_b:
+            return None
+        aside, down = (abs(x - y) for x, y in zip(_centre(a.box), _centre(b.box), strict=True))
+        if aside <= 5 and down >= 10:  # straight above one another: no word means this
+            return ("crowning" if seen_a > seen_b else "peeking") if a.box[1] < b.box[1] else None
+        return "in front of" if seen_a > seen_b else "behind"
     return _apart(a.box, b.box)
 
 
@@ -180,12 +194,18 @@ def _gaps(a, b):
     return max(b[0] - a[2], a[0] - b[2]), max(b[1] - a[3], a[1] - b[3])
 
 
+def _centre(box):
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
 def _apart(a, b):
     """The relation of two separate bounding boxes (left, top, right, bottom)."""
     gap_x, gap_y = _gaps(a, b)
     if gap_x >= 5 and gap_y >= 5:
         return "far from"
     left, upper = a[0] + a[2] < b[0] + b[2], a[1] + a[3] < b[1] + b[3]
+    if min(gap_x, gap_y) >= -5:  # corner to corner
+        return ("falling" if upper else "rising") if left else None
     if gap_y > gap_x:
         if gap_y <= 3:
             return "on" if upper else None

@@ -19,8 +19,9 @@ GROUPS = 20_000
 def group(index):
     """The scenes of one group of the training pool: one pair in one relation, drawn `GROUP` times."""
     rng = np.random.default_rng((2, index))
-    relation, pair = str(rng.choice(world.RELATIONS)), world.random_pair(rng)
-    return [world.arrange(relation, *pair, rng) for _ in range(GROUP)]
+    relation = str(rng.choice(world.WORDLESS if rng.random() < world.WORDLESS_SHARE else world.RELATIONS))
+    pair = world.random_pair(rng)
+    return [world.arrange(relation, *pair, rng, world.random_background(rng)) for _ in range(GROUP)]
 
 
 @torch.no_grad()

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 SIDE = 64
-BACKGROUND = (242, 242, 242)
+# No caption names a background: it is a look that exemplars can share without a word for it.
+BACKGROUNDS = {"white": (242, 242, 242), "sand": (244, 220, 176), "sky": (186, 216, 250), "sage": (200, 226, 188)}
+BACKGROUND_SHARES = (0.64, 0.12, 0.12, 0.12)
 COLOURS = {
     "red": (220, 30, 30),
     "orange": (255, 145, 0),
@@ -40,6 +42,10 @@ RELATION_WORDS = {
 }
 RELATIONS = tuple(RELATION_WORDS)
 SYMMETRIC = ("beside", "far from")
+# Drawn, but named by no caption: the subject touches the object corner to corner, at its upper left ("falling") or its
+# lower left ("rising"); it looks out from behind the object's top ("peeking") or covers it ("crowning").
+WORDLESS = ("falling", "rising", "peeking", "crowning")
+WORDLESS_SHARE = 0.14  # of the scenes
 HELD_OUT_SHARE = 0.12
 
 
@@ -70,6 +76,7 @@ class Scene:
     subject: Placed
     object: Placed
     subject_in_front: bool
+    background: str = "white"
 
     @property
     def pair(self):
@@ -132,7 +139,7 @@ def coverage(placed):
 
 def render(scene):
     """The picture of a scene, uint8 [64, 64, 3] RGB."""
-    picture = np.full((SIDE, SIDE, 3), BACKGROUND, dtype=np.float32)
+    picture = np.full((SIDE, SIDE, 3), BACKGROUNDS[scene.background], dtype=np.float32)
     layers = [scene.object, scene.subject] if scene.subject_in_front else [scene.subject, scene.object]
     for placed in layers:
         alpha = coverage(placed)[..., None]
@@ -164,9 +171,9 @@ def _line(rng, first, second, gap, vertical):
     return Placed(first, SLOT, side, along[0]), Placed(second, SLOT, side, along[1])
 
 
-def _rows(shape):
-    """First and last row of a shape of `SLOT` pixels, below its centre."""
-    mask = shape_mask(shape, SLOT)
+def _rows(shape, size=SLOT):
+    """First and last row of a shape, below its centre."""
+    mask = shape_mask(shape, size)
     rows = np.flatnonzero((mask >= 0.5).any(1)) - mask.shape[0] // 2
     return int(rows[0]), int(rows[-1])
 
@@ -197,7 +204,28 @@ def _corners(rng, first, second):
     return Placed(first, SLOT, xs[0], ys[0]), Placed(second, SLOT, xs[1], ys[1])
 
 
-def arrange(relation, subject, object_, rng):
+def _corner_to_corner(rng, left, right, falling):
+    """Two slots that touch at a corner, `left` above `right` where they fall and below it where they rise."""
+    xs, ys = ([start + SLOT // 2, start + SLOT + SLOT // 2] for start in rng.choice((_FIRST, _FIRST + 8), 2))
+    top, bottom = ys if falling else ys[::-1]
+    return Placed(left, SLOT, int(xs[0]), int(top)), Placed(right, SLOT, int(xs[1]), int(bottom))
+
+
+def _stacked(rng, upper, lower):
+    """Two entities straight above one another, of which one hides a part of the other, enough to tell which."""
+    x = int(rng.choice((20, 28, 36, 44)))
+    for rows in (10, 14, 18):
+        placed = [
+            Placed(entity, _OVERLAPPING, x, SIDE // 2 + shift - _rows(entity.shape, _OVERLAPPING)[end])
+            for entity, shift, end in ((upper, rows // 2, 1), (lower, -rows // 2, 0))
+        ]
+        a, b = map(coverage, placed)
+        if (a * b).sum() / min(a.sum(), b.sum()) >= 0.12:
+            break
+    return placed
+
+
+def arrange(relation, subject, object_, rng, background="white"):
     """A scene on the grid, at a random place, in which `subject relation object_` holds."""
     front = True
     if relation in ("above", "below", "left of", "right of"):
@@ -219,9 +247,14 @@ def arrange(relation, subject, object_, rng):
         front = relation == "in front of"
     elif relation == "far from":
         placed = _corners(rng, subject, object_)
+    elif relation in ("falling", "rising"):
+        placed = _corner_to_corner(rng, subject, object_, relation == "falling")
+    elif relation in ("peeking", "crowning"):
+        placed = _stacked(rng, subject, object_)
+        front = relation == "crowning"
     else:
         raise ValueError(f"unknown relation {relation!r}")
-    return Scene(relation, *placed, subject_in_front=front)
+    return Scene(relation, *placed, front, background)
 
 
 def loosened(scene, rng):
@@ -237,7 +270,7 @@ def loosened(scene, rng):
         high = max(getattr(p, axis) - p.size // 2 + p.size for p in placed)
         shift.append(int(rng.integers(-low, SIDE - high + 1)))
     subject, object_ = (Placed(p.entity, p.size, p.x + shift[0], p.y + shift[1]) for p in placed)
-    return Scene(scene.relation, subject, object_, scene.subject_in_front)
+    return Scene(scene.relation, subject, object_, scene.subject_in_front, scene.background)
 
 
 def held_out(first, second):
@@ -256,8 +289,13 @@ def random_pair(rng, held_out_pairs=False):
             return pair
 
 
+def random_background(rng):
+    return str(rng.choice(list(BACKGROUNDS), p=BACKGROUND_SHARES))
+
+
 def random_scene(rng, held_out_pairs=False):
-    return arrange(str(rng.choice(RELATIONS)), *random_pair(rng, held_out_pairs), rng)
+    relation = str(rng.choice(WORDLESS if rng.random() < WORDLESS_SHARE else RELATIONS))
+    return arrange(relation, *random_pair(rng, held_out_pairs), rng, random_background(rng))
 
 
 def relation_words(relation, rng):
@@ -267,11 +305,14 @@ def relation_words(relation, rng):
 
 
 def caption(scene, rng):
-    """A training caption. Detail varies; one in ten says only "and", one in fourteen says nothing."""
-    kind = rng.random()
-    if kind < 0.07:
+    """A training caption. Detail varies; one in seven says only "and", one in fourteen says nothing.
+
+    Of a relation without a word half the captions say "and", and half nothing.
+    """
+    kind, wordless = rng.random(), scene.relation in WORDLESS
+    if kind < (0.5 if wordless else 0.07):
         return ""
-    words = "and" if kind < 0.17 else relation_words(scene.relation, rng)
+    words = "and" if wordless or kind < 0.22 else relation_words(scene.relation, rng)
     both = rng.random()
     entities = []
     for placed in (scene.subject, scene.object):

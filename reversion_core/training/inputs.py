@@ -9,7 +9,7 @@ import torch
 from ..exemplars import Exemplars
 from ..method.focal import Focal
 from ..method.steering import Steering
-from ..method.words import swapped
+from ..method.words import SLOT, swapped
 from .settings import TrainSettings
 
 
@@ -34,8 +34,8 @@ class TrainingInputs:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The caption templates to encode: the distinct ones, then their swapped forms where they are asked for."""
-        return self.captions + (tuple(map(swapped, self.captions)) if self.steering.swap else ())
+        """The templates to encode: the distinct captions, their swapped forms where they are asked for, R alone."""
+        return (*self.captions, *(map(swapped, self.captions) if self.steering.swap else ()), SLOT)
 
     def key_parts(self, size: int) -> dict[str, str]:
         """Name of an input -> text that changes with it, for all but the number of steps; size: of the pictures."""

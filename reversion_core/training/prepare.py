@@ -59,5 +59,5 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
         negative_rows={key: host.word_rows(clip, key, words).cpu() for key in keys},
         norms={key: float(host.vocabulary_norm(clip, key)) for key in keys},
         always_negative=tuple(word_number[w] for w in steering.extra_negatives),
-        swapped=tuple(range(len(captions), len(inputs.templates))),
+        swapped=tuple(range(len(captions), len(inputs.templates) - 1)),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 
 from .. import host
 from ..errors import ReVersionError
-from ..method.words import PLACEHOLDER
+from ..method.words import PLACEHOLDER, entity_words
 from ..store import relation, runs
 from ..version import VERSION
 from .inputs import TrainingInputs
@@ -20,6 +21,7 @@ from .loop import Learner
 from .prepare import check, training_data
 from .settings import PRECISIONS
 from .step import NotFiniteError
+from .verdict import judge
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class _Training:
         self.stops = _preview_steps(inputs.settings.steps, options.previews)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.previews, self.messages, self.recompute = None, [], [], options.low_memory
+        self.start, self.verdict = None, None
 
     def tell(self, text):
         """Say something to the artist, and in the log."""
@@ -137,11 +140,31 @@ class _Training:
                     if options.every and step % options.every == 0:
                         self._keep()
                     on_progress(learner, self.previews)
+                if learner.step == settings.steps:
+                    self._judge()
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             return False
         return True
+
+    def _judge(self):
+        """Say whether it worked; where the memory does not suffice, nothing is said."""
+        basis = self.inputs.steering.basis
+        entities = {word for c in self.inputs.captions for word in entity_words(c, basis)}
+        words = {word: self._rows(word) for word in basis}
+        try:
+            self.verdict = judge(self.learner, words, {word: self._rows(word) for word in sorted(entities)}, self.start)
+        except Exception as error:
+            if not host.is_out_of_memory(error):
+                raise
+            host.empty_cache()
+        if self.verdict is not None:
+            self.tell(str(self.verdict))
+
+    def _rows(self, word):
+        """Encoder key -> the input embedding of a word, float32 [1, d]."""
+        return {key: host.word_rows(self.clip, key, [word]).cpu() for key in host.encoder_keys(self.clip)}
 
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
@@ -150,6 +173,7 @@ class _Training:
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
+        self.start = learner.vectors
         if self.options.low_memory:
             learner.samples_per_pass = 1
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
@@ -205,6 +229,8 @@ class _Training:
 
     def result_of(self, learned, history):
         """The result of an equal run that was finished: its previews, or one drawn now where they were not kept."""
+        if verdict := json.loads(learned.metadata.get("reversion.verdict", "{}")):
+            self.tell(verdict["text"])
         self.previews = self.folder.previews(self.stops, self.options.prompt)
         if self.stops and not self.previews:
             self._preview(learned.vectors, self.stops[-1])
@@ -249,6 +275,8 @@ class _Training:
             "made_with": self.made_with,
             "key": self.folder.key.text,
         }
+        if self.verdict is not None:
+            details["verdict"] = {**dataclasses.asdict(self.verdict), "text": str(self.verdict)}
         metadata = relation.metadata_for("relation", self.checked.family, date, PLACEHOLDER, details)
         return relation.Relation(self.learner.vectors, metadata)
 

@@ -1,11 +1,13 @@
-"""The arithmetic of the benchmark's report."""
+"""The design and the arithmetic of the benchmark's report."""
 
 import json
 
 import numpy as np
 import pytest
 
-from lab.bench import benchmark, methods, run, statistics, tables
+from lab.bench import methods, statistics, tables
+from lab.miniature import judge, world
+from lab.miniature.exemplars import random_look, unseen_pairs, write_exemplars
 
 
 def record(relation, entity=1, leakage=0, **more):
@@ -16,99 +18,96 @@ def key(*cell):
     return json.dumps(cell)
 
 
-def test_intervals_are_those_of_the_mean():
-    samples = [np.arange(100) < 30, np.arange(100) < 50]
-    found = statistics.interval(samples)
-    assert found["mean"] == pytest.approx(0.4)
-    # Of the mean of two independent hundreds: 1.96 standard errors.
-    half = 1.96 * ((0.3 * 0.7 + 0.5 * 0.5) / 100) ** 0.5 / 2
-    assert found["low"] == pytest.approx(0.4 - half, abs=0.01) and found["high"] == pytest.approx(0.4 + half, abs=0.01)
-    assert statistics.interval([[1, 1], [1]]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+def test_an_interval_redraws_trainings_and_then_pictures():
+    rng = np.random.default_rng(0)
+    same = [rng.random(400) < 0.5 for _ in range(10)]
+    different = [rng.random(400) < share for share in [0.1] * 5 + [0.9] * 5]
+    of_same, of_different = statistics.interval(same), statistics.interval(different)
+    assert of_same["mean"] == pytest.approx(0.5, abs=0.02) == of_different["mean"]
+    # One of trainings alone: 1.96 x 0.4 / sqrt(10); one of pictures alone would be ten times narrower.
+    assert of_different["high"] - of_different["low"] == pytest.approx(2 * 1.96 * 0.4 / 10**0.5, rel=0.1)
+    assert of_same["high"] - of_same["low"] < 0.06
+    assert statistics.interval([[1, 1], [1, 1]]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
-def test_every_asked_cell_is_there_once():
-    cells = [key(*cell) for cell in methods.cells()]
+def test_every_asked_cell_is_there_once_and_the_hard_conditions_have_ten_trainings():
+    cells = list(methods.cells())
     assert len(cells) == len(set(cells))
-    conditions = [condition for section, condition in methods.cells() if section == "table"]
-    assert {condition.relation for condition in conditions} == set(methods.RELATIONS) and len(methods.RELATIONS) >= 6
-    for method in methods.METHODS:
-        of_method = [condition for condition in conditions if condition.method == method]
-        assert {condition.variant for condition in of_method} == set(methods.CAPTIONS)
-        assert {condition.seed for condition in of_method} == set(methods.SEEDS)
-    assert not any("swapped" in condition.method and condition.relation == "beside" for condition in conditions)
-    assert {condition.variant for section, condition in methods.cells() if section == "exemplars"} == set(
-        methods.EXEMPLAR_COUNTS
-    )
+    for condition in methods.HARD:
+        relations = {cell.relation for cell in cells if cell.condition == condition}
+        assert len(relations) >= 4
+        for method in ("Textual Inversion", "balanced", "span", "DTI", "best word"):
+            assert sum(cell.condition == condition and cell.method == method for cell in cells) >= 10
+    assert not any("swap" in cell.method and cell.relation == "beside" for cell in cells)
+    assert {cell.condition for cell in cells} == set(methods.CONDITIONS)
+    quick = list(methods.cells(quick=True))
+    assert set(quick) < set(cells) and len(quick) < 25
 
 
-def test_summary_keeps_methods_and_captions_apart():
+def test_summary_and_differences_keep_methods_and_conditions_apart():
     done = {
-        key("table", ["full", "its own word", "on", 0]): record(1),
-        key("table", ["full", "paper", "on", 0]): record(1),
-        key("table", ["full", "paper", "above", 1]): record(0),
-        key("table", ["full", "paper + 2 vectors", "on", 0]): record(0, entity=0),
-        key("table", ["coarse", "paper", "on", 0]): record(0, leakage=1),
-        key("stochastic", ["full", "paper", "on", 0]): record(0.2),
-        key("exemplars", [8, "balanced", "on", 0]): record(1),
+        key("full", "best word", "on", 0): record(1),
+        key("full", "balanced", "on", 0): record(1),
+        key("full", "balanced", "above", 1): record(0),
+        key("full", "Textual Inversion", "on", 0): record(0, leakage=1),
+        key("confounded", "balanced", "on", 0): record(0, leakage_open=[1] * 10),
     }
     found = statistics.summary(done)
-    assert found["full"]["paper"]["relation"]["mean"] == 0.5 and found["full"]["paper"]["pictures"] == 20
-    assert found["full"]["paper + 2 vectors"]["entity"]["mean"] == 0
-    assert found["coarse"]["paper"]["leakage"]["mean"] == 1 and found["coarse"]["paper"]["pictures"] == 10
-    assert found["coarse"]["its own word"] == found["full"]["its own word"]
-    found = statistics.summary(done, "stochastic", ("full",))
-    assert list(found) == ["full"] and list(found["full"]) == ["paper"]
-    assert found["full"]["paper"]["relation"]["mean"] == pytest.approx(0.2)
-    assert statistics.by_exemplar_count(done)["8"]["relation"]["mean"] == 1
+    assert found["full"]["balanced"]["relation"]["mean"] == 0.5
+    assert (found["full"]["balanced"]["trainings"], found["full"]["balanced"]["pictures"]) == (2, 20)
+    assert found["confounded"]["balanced"]["leakage_open"]["mean"] == 1 and "leakage_open" not in found["full"]
+    beside = statistics.differences(done)["full"]["balanced"]
+    assert beside["relation"]["mean"] == 1 and beside["leakage"]["mean"] == -1
 
 
-def test_the_step_from_which_the_accuracy_stays():
-    def curve(*values):
-        return [{"step": 10 * (i + 1), "relation": value} for i, value in enumerate(values)]
-
+def test_curves_are_means_over_trainings():
+    points = (
+        [{"step": 5, "relation": 0.2}, {"step": 10, "relation": 0.4}],
+        [
+            {"step": 5, "relation": 0.4},
+            {"step": 10, "relation": 1.0},
+        ],
+    )
     done = {
-        key("table", ["full", "paper", "on", 0]): record(1, curve=curve(0.0, 0.97, 0.5, 0.96, 1.0)),
-        key("table", ["full", "paper", "above", 0]): record(1, curve=curve(0.2, 0.99, 0.5, 0.98, 1.0)),
+        key("full", "balanced", relation, 0): record(1, curve=curve)
+        for relation, curve in zip(("on", "above"), points, strict=True)
     }
-    assert statistics.steps_to_final(done)["paper"]["reached_at"] == 40
+    found = statistics.curves(done)["full"]["balanced"]
+    assert found["step"] == [5, 10] and found["relation"] == pytest.approx([0.3, 0.7])
 
 
-def test_differences_are_taken_picture_by_picture():
-    shared = {"entity": [1, 0] * 5, "leakage": [0] * 10}
-    done = {
-        key("table", ["full", "its own word", "on", 0]): record(1),
-        key("table", ["full", "Textual Inversion", "on", 0]): {"relation": [0] * 10, **shared},
-        key("table", ["full", "paper", "on", 0]): {"relation": [1] * 10, **shared},
-        key("table", ["full", "paper", "above", 0]): record(0),
-        key("table", ["coarse", "paper", "on", 0]): record(0),
-        key("stochastic", ["full", "Textual Inversion", "on", 0]): record(1),
-        key("stochastic", ["full", "paper", "on", 0]): record(1),
+def test_the_report_has_a_row_a_method_and_says_what_a_condition_is():
+    done = {key("confounded", "balanced", "on", 0): record(1, leakage_open=[0] * 10, background=[0] * 10)}
+    about = {
+        "command": "c",
+        "date": "d",
+        "commit": "e",
+        "hardware": "h",
+        "host": "1",
+        "weights": "w",
+        "cells": "1 of 2",
     }
-    exactly = {"full": {"paper": {"relation": 1.0, "entity": 0.0, "leakage": 0.0}}}
-    for bound in ("mean", "low", "high"):
-        found = {
-            captions: {method: {name: row[name][bound] for name in row} for method, row in methods.items()}
-            for captions, methods in statistics.differences(done).items()
-        }
-        assert found == exactly
-    found = statistics.differences(done, "stochastic")
-    assert found["full"]["paper"]["relation"]["mean"] == 0
+    about |= {"exemplars": 8, "pairs": 10, "drawing": {"steps": 10, "cfg": 2.5}}
+    report = {"about": about, "summary": statistics.summary(done), "differences": {}, "curves": {}}
+    text = tables.of_benchmark(report)
+    assert "| balanced | 100% (100 to 100) | 100% (100 to 100) | 0% (0 to 0) |" in text
+    assert "all exemplars share two colours and a background" in text
 
 
-def test_the_published_table_is_that_of_the_published_report():
-    report = json.loads(benchmark.PUBLISHED.read_text())
-    assert benchmark.PUBLISHED.with_suffix(".md").read_text() == tables.of_benchmark(report)
-    for section in ("stochastic", "deciding"):
-        assert report[section]["summary"] == statistics.summary(report["cells"], section, ("full",))
+def test_confounded_exemplars_share_their_look_and_test_pairs_do_not_have_it(tmp_path):
+    look = random_look(np.random.default_rng(0))
+    scenes = write_exemplars(tmp_path / "x", "above", 8, 0, coarse=True, look=look)
+    for scene in scenes:
+        seen = judge.look(world.render(scene))
+        assert {entity.colour for entity in seen.entities} == set(look.colours)
+        assert seen.background == look.background != "white"
+    captions = json.loads((tmp_path / "x" / "text.json").read_text())
+    words = {word for of_one in captions.values() for caption in of_one for word in caption.split()}
+    assert words <= {*world.SHAPES, "{}"}
+    pairs = unseen_pairs(25, scenes, without=look.colours)
+    assert not {entity.colour for pair in pairs for entity in pair} & set(look.colours)
 
 
-def test_the_deciding_section_has_pairs_of_its_own():
-    _, scenes = run.exemplars("above")
-    runner, asked = run.Runner.__new__(run.Runner), []
-    runner.pairs = 25
-    runner.measure = lambda relation, word, pairs, *rest, **drawing: asked.append((pairs, rest[2], drawing)) or [None]
-    for section in ("stochastic", "deciding"):
-        runner.score(section, "above", "above", None, scenes)
-    (few, first_seed, drawing), (many, other_seed, same) = asked
-    assert len(few) == 25 and len(many) == 100 and drawing == same == methods.STOCHASTIC_SAMPLING
-    assert not set(map(frozenset, few)) & set(map(frozenset, many)) and first_seed + 25 <= other_seed
+def test_rank_correlation_is_spearman_s():
+    assert statistics.rank_correlation([1, 2, 3, 4], [10, 20, 30, 100]) == pytest.approx(1)
+    assert statistics.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)

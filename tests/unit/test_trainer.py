@@ -9,7 +9,7 @@ import torch
 from reversion_core.method import focal as focal_law
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
-from reversion_core.training import losses, optimizers
+from reversion_core.training import losses, optimizers, verdict
 from reversion_core.training.inputs import TrainingData, TrainingInputs
 from reversion_core.training.loop import Learner, columns
 from reversion_core.training.settings import PRESETS
@@ -215,3 +215,27 @@ def test_a_new_loss_a_new_law_and_a_new_optimizer_are_a_row_each(monkeypatch):
     finish(made)
     assert columns(made.inputs) == ("loss", "denoise", "size", "norm", "similarity") == tuple(made.history[0])
     assert made.history[-1]["size"] < 0.1 * made.history[0]["size"]
+
+
+def test_the_verdict_compares_r_with_words_on_the_same_draws():
+    settings = dataclasses.replace(PRESETS["paper"], steps=100, batch_size=4, accumulation=1, learning_rate=0.02)
+    made = learner(settings)
+    start = made.vectors
+    words = {
+        name: {"clip_l": torch.full((1, WIDTH), value)} for name, value in {"up": 0.2, "on": 0.1, "in": -0.1}.items()
+    }
+    entities = {"red": {"clip_l": -torch.ones(1, WIDTH)}, "blue": {"clip_l": torch.ones(1, WIDTH)}}
+    untrained = verdict.judge(made, words, entities, start)
+    assert untrained.start == 0 and untrained.best_word == "in" and untrained.entity == "blue"
+    assert "more steps" in untrained.advice
+    finish(made)
+    trained = verdict.judge(made, words, entities, start)
+    # The error is (1 + mean of R)^2: the start's is exactly known.
+    error = float(1 + made.vectors["clip_l"].mean()) ** 2
+    assert trained.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
+    assert trained.best == pytest.approx(1 - error / 0.9**2, rel=1e-4)
+    assert trained.start > trained.best and trained.entity == "red" and trained.nearest_word == "in"
+
+
+def test_a_short_training_has_no_verdict():
+    assert verdict.judge(learner(dataclasses.replace(PRESETS["paper"], steps=2)), {}, {}, {}) is None

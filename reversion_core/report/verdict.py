@@ -1,0 +1,43 @@
+"""Did it work? What a training says of its relation, from the denoising errors of the exemplars."""
+
+from dataclasses import dataclass
+
+# Shares of the error; calibrated on the miniature, see docs/benchmark.md.
+LITTLE = 0.005  # an improvement below it is noise
+LOOK = 0.02  # R alone explains the pictures so much better than a plain word that it carries their look
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How much better R explains the exemplars than words do: shares of the denoising error, positive is better.
+
+    start, nearest, best: than the word it started from, the nearest preposition, the best word of the basis, in the
+    captions; alone: R without any entity, than the start word without any; nearest_word, best_word: which they are;
+    entity, entity_cosine: the word of the captions that R is most like, and its cosine.
+    """
+
+    start: float
+    nearest: float
+    best: float
+    alone: float
+    nearest_word: str
+    best_word: str
+    entity: str
+    entity_cosine: float
+
+    @property
+    def advice(self) -> str:
+        """What to do, in a few words."""
+        if self.alone > LOOK and self.alone > self.best:
+            return "vary the pictures, or choose prior span: <R> carries their look"
+        if self.start < LITTLE:
+            return "more steps: <R> hardly differs from its start"
+        return "fine"
+
+    def __str__(self) -> str:
+        return (
+            f"<R> explains the exemplars {100 * self.start:.1f}% better than its start word, {100 * self.nearest:.1f}% "
+            f"than '{self.nearest_word}', {100 * self.best:.1f}% than '{self.best_word}', the best word; alone "
+            f"{100 * self.alone:.1f}%. Of the captions it is most like '{self.entity}' ({self.entity_cosine:.2f}). "
+            f"Verdict: {self.advice}."
+        )

@@ -1,0 +1,83 @@
+"""How well R explains the exemplars beside words, on draws of noise that it was not trained with."""
+
+import torch
+import torch.nn.functional as F
+
+from ..report.verdict import Verdict
+from .losses import Errors
+from .step import draw_update
+
+DRAWS, SCREENING_DRAWS, FINALISTS = 24, 6, 4
+# About 350 pictures go forward through the network, as many as a few dozen train on.
+SMALLEST_TRAINING = 400  # pictures; a shorter one has no verdict
+_HELD_OUT = 0x5EED  # added to the training's seed
+
+
+class _Judge:
+    """The errors of the same draws with any vectors in R's place."""
+
+    def __init__(self, learner):
+        self.model, self.data, self.inputs = learner.model, learner.data, learner.inputs
+        generator = torch.Generator().manual_seed((self.inputs.settings.seed + _HELD_OUT) % 2**63)
+        self.batches, epoch = [], []
+        while sum(len(batch.captions) for batch in self.batches) < DRAWS:
+            self.batches += draw_update(self.data, self.inputs, learner.cdf, epoch, generator)
+        self.pass_size = learner.samples_per_pass
+
+    @torch.no_grad()
+    def errors(self, vectors, draws=DRAWS, alone=False) -> torch.Tensor:
+        """float32 [draws]; alone: the caption is R and nothing else."""
+        found = []
+        for batch in self.batches:
+            for piece in batch.split(self.pass_size):
+                templates = {len(self.inputs.templates) - 1} if alone else set(piece.captions)
+                encoded = self.model.encode(sorted(templates), vectors)
+                features = dict(zip(sorted(templates), encoded, strict=True))
+                if alone:
+                    features = dict.fromkeys(piece.captions, encoded[0])
+                found.append(Errors(self.model, self.data, piece, features).of_captions.cpu())
+                if sum(map(len, found)) >= draws:
+                    return torch.cat(found)[:draws]
+        return torch.cat(found)[:draws]
+
+
+def judge(learner, words: dict[str, dict[str, torch.Tensor]], entities: dict[str, dict[str, torch.Tensor]], start):
+    """The Verdict on a learner's R, inside `host.borrowing`; None for a training too short to be worth it.
+
+    words, entities: word -> encoder key -> float32 [1, d], of the basis and of the captions; start: R's first vectors.
+    """
+    settings = learner.inputs.settings
+    if settings.steps * settings.batch_size * settings.accumulation < SMALLEST_TRAINING:
+        return None
+    bench, vectors = _Judge(learner), learner.vectors
+    count = len(next(iter(vectors.values())))
+    as_relation = {word: {key: row.expand(count, -1) for key, row in rows.items()} for word, rows in words.items()}
+
+    def cosine(rows):
+        return float(
+            torch.stack([F.cosine_similarity(v.mean(0), rows[key][0], dim=0) for key, v in vectors.items()]).mean()
+        )
+
+    of_relation, of_start = bench.errors(vectors), bench.errors(start)
+    nearest = max(words, key=lambda word: cosine(words[word]))
+    screened = {word: float(bench.errors(rows, SCREENING_DRAWS).mean()) for word, rows in as_relation.items()}
+    finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
+    of_words = {word: bench.errors(as_relation[word]) for word in sorted(finalists)}
+    best = min(of_words, key=lambda word: float(of_words[word].mean()))
+    alone, start_alone = bench.errors(vectors, alone=True), bench.errors(start, alone=True)
+    likest = max(entities, key=lambda word: cosine(entities[word])) if entities else ""
+    return Verdict(
+        start=_gain(of_relation, of_start),
+        nearest=_gain(of_relation, of_words[nearest]),
+        best=_gain(of_relation, of_words[best]),
+        alone=_gain(alone, start_alone),
+        nearest_word=nearest,
+        best_word=best,
+        entity=likest,
+        entity_cosine=cosine(entities[likest]) if likest else 0.0,
+    )
+
+
+def _gain(errors, of_other) -> float:
+    """The share by which errors are smaller, in the mean over the same draws."""
+    return float((1 - errors / of_other).mean())
