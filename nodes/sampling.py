@@ -37,7 +37,7 @@ class ReVersionFocalScheduler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, steps, alpha, denoise):
-        return io.NodeOutput(host.focal_sigmas(host.discrete_sampling(model, cls.NAME), steps, alpha, denoise))
+        return io.NodeOutput(host.focal_sigmas(host.focal_sampling(model, cls.NAME), steps, alpha, denoise))
 
 
 class ReVersionFocalGuider(io.ComfyNode):
@@ -56,7 +56,7 @@ class ReVersionFocalGuider(io.ComfyNode):
                 io.Conditioning.Input("relation", tooltip="The prompt with the relation: 'cat <R> stone'."),
                 io.Conditioning.Input("plain", tooltip="The same prompt with a plain word: 'cat and stone'."),
                 io.Conditioning.Input("negative", tooltip="What the picture should not be; may be an empty prompt."),
-                _scale_input("cfg", 7.5, 0.1, "How strongly the plain prompt guides, as in KSampler."),
+                _scale_input("cfg", 7.5, 0.0, "How strongly the plain prompt guides, as in KSampler."),
                 _scale_input(
                     "strength",
                     11.0,
@@ -75,7 +75,7 @@ class ReVersionFocalGuider(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, relation, plain, negative, cfg, strength, alpha):
-        host.discrete_sampling(model, cls.NAME)
+        host.focal_sampling(model, cls.NAME)
         guider = host.FocalGuider(model)
         guider.set_conds(relation, plain, negative)
         guider.set_cfg(cfg)

@@ -133,7 +133,7 @@ def _functions(patcher):
 def _is_of_host(forward, module):
     """Whether a forward is the module's own, put back, or of a bypass LoRA that another clone of the model uses."""
     owner = getattr(forward, "__self__", None)
-    own = owner is module and forward.__func__ is type(module).forward
+    own = owner is module and getattr(forward, "__func__", None) is type(module).forward
     return own or type(owner).__name__ == "BypassForwardHook"
 
 

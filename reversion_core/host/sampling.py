@@ -30,20 +30,19 @@ def focal_sampling(model, node, input_name="model"):
 def focal_sigmas(sampling, steps, alpha, denoise=1.0):
     """Sigmas [steps + 1] whose timesteps lie at the quantiles of f, so that high noise gets more of the steps.
 
-    alpha 0 is the host's "normal" schedule. Whatever alpha, the last two noise levels above 0 are that schedule's: f
-    leaves so few steps to low noise that samplers which extrapolate from earlier steps overshoot in the last. Like the
-    host's, a denoise under 1 is the end of a longer schedule; 0 has no steps at all. sampling: from `focal_sampling`.
+    alpha 0 is the host's "normal" schedule, which ends in the lowest noise level and then 0. Any other leaves that
+    level out: f has so few steps at low noise that the one to it would be many times longer than the one before, and
+    samplers that extrapolate from earlier steps would overshoot. Like the host's, a denoise under 1 is the end of a
+    longer schedule; 0 has no steps at all. sampling: from `focal_sampling`.
     """
     if denoise <= 0:
         return torch.zeros(0)
     total = steps if denoise >= 1 else int(steps / denoise)
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", total).cpu()
-    if alpha > 0 and total > 3:
-        spread = total - 1
-        start, end = _timestep(sampling, sigmas[[0, spread - 1]])
-        timesteps = focal.quantiles(torch.linspace(1, 0, spread, dtype=torch.float64), alpha) * (start - end) + end
-        sigmas[1 : spread - 1] = _sigma(sampling, timesteps)[1:-1].to(sigmas)
-    return sigmas[-(steps + 1) :]
+    if alpha == 0:
+        return comfy.samplers.calculate_sigmas(sampling, "normal", total).cpu()[-(steps + 1) :]
+    shares = focal.quantiles(torch.linspace(1, 0, total + 1, dtype=torch.float64)[:-1], alpha)
+    sigmas = _sigma(sampling, shares * (len(sampling.sigmas) - 1)).float().cpu()
+    return torch.cat([sigmas, torch.zeros(1)])[-(steps + 1) :]
 
 
 class FocalGuider(comfy.samplers.CFGGuider):

@@ -186,6 +186,7 @@ def test_sampling_leaves_no_trace_in_the_identity(core, loaded, row):
         (prompt,) = nodes.CLIPTextEncode().encode(first.clip, "red circle")
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
         nodes.KSampler().sample(first.model, 1, 1, 4.0, "euler", "normal", prompt, prompt, latent)
+        nodes.VAEEncode().encode(first.vae, torch.zeros(1, 64, 64, 3))
     assert named(core, first) == before
 
 
@@ -241,6 +242,35 @@ def test_another_weight_is_another_identity(core, loaded, of, name):
         with torch.inference_mode():
             weight.copy_(kept)
     assert {part for part in before.parts if before.parts[part] != after.parts[part]} == {f"{name} weights"}
+
+
+def test_a_weight_that_the_host_cast_in_place_is_named_as_it_was_loaded(core, loaded):
+    """Dynamic VRAM does so with the small ones."""
+    import comfy.utils
+
+    before, model, name = named(core, loaded), loaded.model, "diffusion_model.out.2.bias"
+    weight = comfy.utils.get_attr(model.model, name)
+    model.backup[name] = SimpleNamespace(weight=weight, inplace_update=False)
+    try:
+        comfy.utils.set_attr_param(model.model, name, weight.half())
+        assert named(core, loaded) == before
+        del model.backup[name]
+        assert named(core, loaded) != before
+    finally:
+        comfy.utils.set_attr(model.model, name, weight)
+    assert named(core, loaded) == before
+
+
+def test_fp8_weights_are_another_identity(core, loaded, checkpoint):
+    import comfy.sd
+
+    with torch.inference_mode():
+        model, *_ = comfy.sd.load_checkpoint_guess_config(
+            str(checkpoint), output_vae=False, output_clip=False, model_options={"dtype": torch.float8_e4m3fn}
+        )
+    before, found = named(core, loaded), core.host.identity(model, loaded.clip, loaded.vae)
+    assert found.unnamed == () and found.parts["compute dtype"].startswith("torch.float8_e4m3fn in ")
+    assert found.parts["model weights"] != before.parts["model weights"]
 
 
 def counting(count=0):

@@ -5,6 +5,26 @@ import torch
 from test_step import PREDICTIONS, with_prediction
 
 CFG = 4.0
+# What the host's nodes turn a model into: nothing, or the arguments of one of them.
+KINDS = {
+    "eps": (),
+    "zsnr": ("ModelSamplingDiscrete", "v_prediction", True),
+    "lcm": ("ModelSamplingDiscrete", "lcm", False),
+    "flow": ("ModelSamplingSD3", 3.0),
+    "flow of multiplier 1": ("ModelSamplingAuraFlow", 1.73),
+    "flux": ("ModelSamplingFlux", 1.15, 0.5, 1024, 1024),
+}
+
+
+def of_kind(model, kind):
+    """A clone of the host's model that is sampled as another kind, by the host's own node."""
+    from comfy_extras import nodes_model_advanced
+
+    if not KINDS[kind]:
+        return model
+    name, *values = KINDS[kind]
+    node = getattr(nodes_model_advanced, name)
+    return getattr(node(), node.FUNCTION)(model, *values)[0]
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +65,42 @@ def sampled(guider, sigmas, latent=None, mask=None):
 
 
 def sigmas_of(core, model, steps=4, alpha=0.0, denoise=1.0):
-    return core.host.focal_sigmas(core.host.discrete_sampling(model, "test"), steps, alpha, denoise)
+    return core.host.focal_sigmas(core.host.focal_sampling(model, "test"), steps, alpha, denoise)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("denoise", [1.0, 0.6, 0.0])
 @pytest.mark.parametrize("steps", [1, 2, 20])
-def test_alpha_zero_is_the_host_s_normal_schedule(core, loaded, steps, denoise):
+def test_alpha_zero_is_the_host_s_normal_schedule(core, loaded, kind, steps, denoise):
     from comfy_extras.nodes_custom_sampler import BasicScheduler
 
-    expected = BasicScheduler.execute(loaded.model, "normal", steps, denoise).result[0]
-    assert torch.equal(sigmas_of(core, loaded.model, steps, 0.0, denoise), expected)
+    model = of_kind(loaded.model, kind)
+    expected = BasicScheduler.execute(model, "normal", steps, denoise).result[0]
+    assert torch.equal(sigmas_of(core, model, steps, 0.0, denoise), expected)
 
 
-def test_alpha_moves_the_steps_to_high_noise_and_keeps_the_ends(core, loaded):
-    sampling = loaded.model.get_model_object("model_sampling")
-    for alpha in (0.5, 1.0):
-        sigmas, normal = (sigmas_of(core, loaded.model, 200, a) for a in (alpha, 0.0))
-        assert len(sigmas) == 201 and (sigmas.diff() < 0).all() and sigmas[-1] == 0
-        torch.testing.assert_close(sigmas[[0, -2]], normal[[0, -2]])
-        # The integral of f over the upper half.
-        share = float((sampling.timestep(sigmas[:-1]) >= 500).float().mean())
-        assert share == pytest.approx(0.5 + alpha / torch.pi, abs=0.01)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alpha", [1e-6, 0.5, 1.0])
+def test_alpha_moves_the_steps_to_high_noise(core, loaded, kind, alpha):
+    model = of_kind(loaded.model, kind)
+    levels = core.host.focal_sampling(model, "test").sigmas
+    sigmas = sigmas_of(core, model, 200, alpha)
+    assert len(sigmas) == 201 and (sigmas.diff() < 0).all() and sigmas[-1] == 0
+    torch.testing.assert_close(sigmas[0], levels[-1])
+    # The integral of f over the upper half of the table, which is what a flow model's shift is applied to.
+    share = float((torch.searchsorted(levels, sigmas[:-1]) >= len(levels) / 2).float().mean())
+    assert share == pytest.approx(0.5 + alpha / torch.pi, abs=0.015)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("steps", [3, 4, 8, 20, 50])
+def test_no_step_goes_further_beyond_the_one_before_than_on_the_normal_schedule(core, loaded, steps, alpha):
+    # Samplers that extrapolate from the steps before overshoot by a power of this.
+    def growth(alpha):
+        steps_in_log = -sigmas_of(core, loaded.model, steps, alpha)[:-1].log().diff()
+        return float((steps_in_log[1:] / steps_in_log[:-1]).max())
+
+    assert growth(alpha) <= growth(0.0) * 1.001
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -98,19 +133,30 @@ def test_strength_has_no_effect_between_equal_prompts(core, loaded, conditioning
     torch.testing.assert_close(*results, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_guidance_is_the_equation(core, loaded, conditionings, prediction):
-    model = with_prediction(loaded.model, prediction)
+@pytest.mark.parametrize(("kind", "cfg"), [("eps", CFG), ("eps", 0.5), ("eps", 0.0), ("zsnr", CFG), ("flow", CFG)])
+def test_guidance_is_the_equation(core, loaded, conditionings, kind, cfg):
+    model = of_kind(loaded.model, kind)
     relation, plain, negative = conditionings
-    sampling = core.host.discrete_sampling(model, "test")
-    for t, strength, alpha in ((900, 6.0, 0.5), (300, 2.0, 1.0)):
+    sampling = core.host.focal_sampling(model, "test")
+    for t, strength, alpha in ((900, 6.0, 0.5), (300, 2.0, 1.0), (300, 2.0, 0.0)):
         # One Euler step to noise 0 gives the guided prediction of the picture, which is linear in the noise's.
-        sigmas = torch.tensor([float(sampling.sigma(torch.tensor(float(t)))), 0.0])
+        sigmas = torch.tensor([float(sampling.sigmas[t]), 0.0])
         e_r, e_p, e_n = (sampled(theirs(model, c, negative, 1.0), sigmas) for c in (relation, plain, negative))
         f = 1 - alpha * torch.cos(torch.tensor(torch.pi * t / 1000))
-        expected = e_n + CFG * (e_p - e_n) + strength * f * (e_r - e_p)
-        got = sampled(ours(core, model, conditionings, strength, alpha), sigmas)
+        expected = e_n + cfg * (e_p - e_n) + strength * f * (e_r - e_p)
+        got = sampled(ours(core, model, conditionings, strength, alpha, cfg), sigmas)
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("cfg", [CFG, 0.5])
+def test_guidance_of_other_nodes_is_kept(core, loaded, conditionings, cfg):
+    model, relation, plain = loaded.model.clone(), *conditionings[:2]
+    model.set_model_sampler_cfg_function(lambda arguments: torch.zeros_like(arguments["input"]))
+    sigmas = sigmas_of(core, model, 2)
+    assert torch.equal(
+        sampled(ours(core, model, conditionings, 2.0, 0.5, cfg), sigmas),
+        sampled(theirs(model, relation, plain, cfg), sigmas),
+    )
 
 
 def test_guidance_costs_at_most_one_more_prediction_a_step(core, loaded, conditionings):
@@ -129,13 +175,11 @@ def test_guidance_costs_at_most_one_more_prediction_a_step(core, loaded, conditi
     assert predictions(CFG, 0.5) == 9
 
 
-def test_a_model_without_timesteps_is_refused(core, loaded):
-    import comfy.model_sampling
+@pytest.mark.parametrize("node", ["ReVersionFocalScheduler", "ReVersionFocalGuider"])
+def test_a_model_without_timesteps_is_refused(core, reversion, loaded, node):
+    import comfy_extras.nodes_model_advanced as advanced
 
-    class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
-        pass
-
-    flow = loaded.model.clone()
-    flow.add_object_patch("model_sampling", Flow())
-    with pytest.raises(core.errors.ReVersionError, match="ModelSamplingDiscreteFlow has no timesteps"):
-        core.host.discrete_sampling(flow, "test")
+    (model,) = advanced.ModelSamplingContinuousEDM().patch(loaded.model, "edm", 80.0, 0.1)
+    given = (20, 0.5, 1.0) if node == "ReVersionFocalScheduler" else (None, None, None, 4.0, 4.0, 0.5)
+    with pytest.raises(core.errors.ReVersionError, match="a model with ModelSamplingContinuousEDM has no timesteps"):
+        getattr(reversion.nodes.sampling, node).execute(model, *given)
