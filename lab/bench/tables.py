@@ -31,9 +31,8 @@ def of_benchmark(report: dict[str, Any]) -> str:
         lines += _beside(report["differences"])
     if report["stochastic"]["summary"]:
         lines += ["", "## With a stochastic sampler", "", "The same relations and pairs, full captions, drawn with"]
-        lines += [
-            f"{stochastic['sampler']}, {stochastic['scheduler']}, {stochastic['steps']} steps, cfg {stochastic['cfg']}:"
-        ]
+        sampler = f"{stochastic['sampler']}, {stochastic['scheduler']}"
+        lines += [f"{sampler}, {stochastic['steps']} steps, cfg {stochastic['cfg']}:"]
         lines += ["it mends on the way what it drew wrong, so that less of what is counted is the sampler's."]
         lines += _section(report["stochastic"])
     if report["deciding"]["summary"]:
