@@ -6,12 +6,9 @@ docs/speed.md too. On a CPU the UNet computes in float32: SDXL's weights alone t
 """
 
 import argparse
-import contextlib
 import json
 import shutil
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import psutil
 import torch
 
 from lab.bench import random_checkpoints, speed_tables
+from lab.bench.memory import watching
 from lab.bench.random_checkpoints import ARCHITECTURES
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature.exemplars import write_exemplars
@@ -29,25 +27,6 @@ REPORT = random_checkpoints.FOLDER / "report.json"
 UPDATES, SAMPLING_STEPS = 2, 2
 TRAINING = {"preset": "balanced", "steps": UPDATES, "batch_size": 2, "accumulation": 1}
 HOURS = 6  # the longest that one stage may take
-
-
-@contextlib.contextmanager
-def watched(process: psutil.Process, stages: dict[str, dict[str, float]], name: str) -> Iterator[None]:
-    """Put the seconds of a stage, and the peak of the process's resident memory in bytes, into `stages[name]`."""
-    done, peak, began = threading.Event(), [process.memory_info().rss], time.monotonic()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            peak.append(max(peak.pop(), process.memory_info().rss))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-    stages[name] = {"seconds": time.monotonic() - began, "peak_rss": peak[0]}
 
 
 def prompts(checkpoint: str, side: int, memory: str) -> dict[str, graphs.Graph]:
@@ -73,8 +52,10 @@ def measure(name: str, memory: str) -> dict[str, Any]:
         write_exemplars(running.folder / "input" / "exemplars", "above", 4)
         process = psutil.Process(running.process.pid)
         for stage, prompt in prompts(checkpoint.name, side, memory).items():
-            with watched(process, stages, stage):
+            began = time.monotonic()
+            with watching(lambda: process.memory_info().rss, 0.05) as peak_rss:
                 outputs = running.run(prompt, HOURS * 3600)
+            stages[stage] = {"seconds": time.monotonic() - began, "peak_rss": peak_rss[0]}
         picture = running.pixels(outputs, "drawn")
         learned = relation_files.load(running.folder / "models" / "embeddings" / "full-size.safetensors")
         version = running.get("system_stats")["system"]["comfyui_version"]

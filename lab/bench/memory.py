@@ -1,8 +1,8 @@
-"""The memory that training takes, for `make speed`: each function is called in a fresh process."""
+"""The memory that training takes, for `make speed`, which calls `peak` and `growth` in fresh processes."""
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import torch
@@ -18,6 +18,24 @@ def in_use() -> int:
 
 
 @contextlib.contextmanager
+def watching(read: Callable[[], int], every: float) -> Iterator[list[int]]:
+    """A list with one number: the largest that `read` gives, asked every so many seconds in a thread of its own."""
+    stop, largest = threading.Event(), [read()]
+
+    def watch() -> None:
+        while not stop.wait(every):
+            largest[0] = max(largest[0], read())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield largest
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def peak_over_now(device: torch.device, found: list[int]) -> Iterator[None]:
     """Append to `found` the peak of memory over what is in use now, in bytes."""
     if device.type == "cuda":
@@ -26,21 +44,10 @@ def peak_over_now(device: torch.device, found: list[int]) -> Iterator[None]:
         yield
         found.append(torch.cuda.max_memory_allocated() - before)
         return
-    stop, peak = threading.Event(), [0]
     before = in_use()
-
-    def watch() -> None:
-        while not stop.wait(0.002):
-            peak[0] = max(peak[0], in_use())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching(in_use, 0.002) as largest:
         yield
-    finally:
-        stop.set()
-        thread.join()
-    found.append(max(peak[0] - before, 0))
+    found.append(largest[0] - before)
 
 
 def peak(kind: str, full_size: bool = False, updates: int = 3) -> int:

@@ -42,10 +42,8 @@ class TrainingSetup:
         self.host, self.prepare, self.loop = core_host, prepare, loop
         self.device = comfy.model_management.get_torch_device()
         if full_size:
-            path, side = (
-                random_checkpoints.write_checkpoint(FULL_SIZE),
-                random_checkpoints.ARCHITECTURES[FULL_SIZE].side,
-            )
+            path = random_checkpoints.write_checkpoint(FULL_SIZE)
+            side = random_checkpoints.ARCHITECTURES[FULL_SIZE].side
         else:
             path, side = server.MODELS / server.CHECKPOINT, world.SIDE
             pack.write_checkpoint(path)
