@@ -68,7 +68,7 @@ def borrowed(modules: Iterable[tuple[torch.nn.Module, Callable[[torch.Tensor], t
 
 
 def _adapter_before(module):
-    """The adapter of the host's bypass LoRA, `comfy.weight_adapter.bypass`, whose forward stands in for the module's."""
+    """The adapter whose forward stands in for the module's, by the host's `comfy.weight_adapter.bypass`."""
     hook = getattr(vars(module).get("forward"), "__self__", None)
     adapter = getattr(hook, "adapter", None)
     return adapter if isinstance(getattr(adapter, "weights", None), (tuple, list)) else None
