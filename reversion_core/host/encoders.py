@@ -68,16 +68,20 @@ def encoder_of(clip, key: str) -> Encoder:
     return encoders(clip)[key]
 
 
-def plain_ids(tokenizer, text: str) -> list:
-    """The tokens of a text without those that start and end every text."""
-    ids = tokenizer.tokenizer(text)["input_ids"]
-    return ids[tokenizer.tokens_start : len(ids) - (1 if tokenizer.tokenizer_adds_end_token else 0)]
+def plain_ids(owner: comfy.sd1_clip.SDTokenizer, text: str, tokenizer=None) -> list[int]:
+    """The tokens of a text without those that start and end every text; tokenizer: instead of the owner's."""
+    ids = (tokenizer or owner.tokenizer)(text)["input_ids"]
+    return ids[owner.tokens_start : len(ids) - (1 if owner.tokenizer_adds_end_token else 0)]
+
+
+def ids_after_a_word(owner: comfy.sd1_clip.SDTokenizer, text: str, tokenizer=None) -> list[int]:
+    """The tokens of a text that goes on after a word: most tokenizers read a space as part of the next word."""
+    return plain_ids(owner, f"a{text}", tokenizer)[len(plain_ids(owner, "a", tokenizer)) :]
 
 
 def token_ids(clip, key: str, word: str) -> list[int]:
-    """The tokens of a word as it stands within a text, where most tokenizers mark the space before it."""
-    tokenizer = encoder_of(clip, key).tokenizer
-    return plain_ids(tokenizer, f"a {word}")[len(plain_ids(tokenizer, "a")) :]
+    """The tokens of a word as it stands within a text."""
+    return ids_after_a_word(encoder_of(clip, key).tokenizer, f" {word}")
 
 
 def embedding_scale(embedding: torch.nn.Module) -> float:

@@ -9,7 +9,15 @@ import torch
 
 from ..errors import ReVersionError
 from ..method.words import INITIAL_WORD, PLACEHOLDER, SLOT
-from .encoders import embedding_scale, encoders, encodes_in_batches, tokenizers, word_rows
+from .encoders import (
+    embedding_scale,
+    encoders,
+    encodes_in_batches,
+    ids_after_a_word,
+    plain_ids,
+    tokenizers,
+    word_rows,
+)
 
 
 class _TokenizerWithRelations:
@@ -38,17 +46,33 @@ class _TokenizerWithRelations:
             return self._tokenizer(text, **kwargs)
         if isinstance(self._given[pieces[1]], str):
             return self._tokenizer("".join(self._given.get(piece, piece) for piece in pieces), **kwargs)
-        empty = self._tokenizer("")["input_ids"]
         start = self._owner.tokens_start
+        empty = self._tokenizer("")["input_ids"]
         ids, end = empty[:start], empty[start:] if self._owner.tokenizer_adds_end_token else []
         for i, piece in enumerate(pieces):
             if piece in self._given:
                 ids.extend(self._given[piece])
-            # As the host, which puts no space behind an embedding.
-            elif (piece.lstrip() if i else piece) and piece.strip(" "):
-                found = self._tokenizer(piece.lstrip(" ") if i else piece)["input_ids"]
-                ids.extend(found[start : len(found) - len(end)])
+            elif piece.strip(" "):
+                ids.extend(self._ids(piece, i > 0, i < len(pieces) - 1))
         return {"input_ids": [*ids, *end]}
+
+    def _ids(self, piece, after, before):
+        """The tokens of a piece of the text that stands after and before a placeholder or not.
+
+        A placeholder is a word, the space before it part of it. The rest after it is read as the host does behind an
+        embedding, by itself, where tokens of words are the same with and without a space before them; else as it is.
+        """
+        piece = piece.rstrip(" ") if before else piece
+        if not after:
+            return plain_ids(self._owner, piece, self._tokenizer)
+        if self._reads_words_alone():
+            return plain_ids(self._owner, piece.lstrip(), self._tokenizer)
+        return ids_after_a_word(self._owner, piece, self._tokenizer)
+
+    def _reads_words_alone(self):
+        word = "stone"
+        alone = plain_ids(self._owner, word, self._tokenizer)
+        return alone == ids_after_a_word(self._owner, f" {word}", self._tokenizer)
 
 
 def with_relation(clip, placeholder, vectors):
@@ -111,7 +135,7 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
     found = []
     for caption in captions:
         try:
-            tokens = marked.tokenize(caption.replace(SLOT, PLACEHOLDER), disable_weights=True)
+            tokens = _unweighted(marked, caption.replace(SLOT, PLACEHOLDER))
         except IndexError as error:  # the host's own reading of "embedding:" without a name
             problem = f"ComfyUI cannot read the caption {caption[:60]!r}"
             raise ReVersionError(node, input_name, problem, "write a name after embedding:") from error
@@ -125,3 +149,11 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
             raise ReVersionError(node, input_name, problem, "shorten it")
         found.append(windows)
     return found
+
+
+def _unweighted(clip, text):
+    """The host's tokens of a text whose parentheses are parentheses."""
+    try:
+        return clip.tokenize(text, disable_weights=True)
+    except TypeError:  # tokenizers with a template set this themselves
+        return clip.tokenize(text)

@@ -161,7 +161,7 @@ def test_features_with_clip_skip_are_the_host_s(core, loaded, drawn):
     vectors = {"clip_l": torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.02}
     tokens = core.host.caption_tokens(clip, ["red circle {} blue square"], 1)
     with core.host.borrowing(loaded.model, clip, tokens) as borrowed:
-        ours = borrowed.encode([0], vectors)["cross_attn"].detach()
+        ours = borrowed.encode([0], vectors)[0]["cross_attn"].detach()
     applied = core.host.with_relation(clip, "<R>", vectors)
     with torch.inference_mode():
         native = applied.encode_from_tokens(applied.tokenize("red circle <R> blue square"))

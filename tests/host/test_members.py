@@ -64,7 +64,7 @@ def gradient(core, given, relation, recompute):
         with torch.no_grad():
             for key, rows in live.items():
                 direction = rows.grad / rows.grad.norm()
-                step = 0.02 * float(rows.norm())
+                step = 0.004 * float(rows.norm())
                 above, below = (
                     float(weighted_error(lent, given, {**live, key: rows + sign * step * direction}))
                     for sign in (1, -1)
