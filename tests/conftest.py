@@ -30,7 +30,7 @@ def reversion():
 @pytest.fixture(scope="session")
 def core(reversion):
     """The pack's core modules, with the host they touch."""
-    from reversion_pack.reversion_core import errors, exemplars
+    from reversion_pack.reversion_core import errors, exemplars, families
     from reversion_pack.reversion_core import host as core_host
     from reversion_pack.reversion_core.method import focal, steering
     from reversion_pack.reversion_core.store import relation
@@ -39,6 +39,7 @@ def core(reversion):
     return SimpleNamespace(
         errors=errors,
         exemplars=exemplars,
+        families=families,
         focal=focal,
         host=core_host,
         inputs=inputs,

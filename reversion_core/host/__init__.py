@@ -1,25 +1,24 @@
 """The one place that touches comfy: the host's loaded model, lent to the method."""
 
-from .borrowing import fingerprint, load_for_training
-from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
-from .identity import identity, provenance
-from .latents import posterior, scaled_posterior
-from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told, tell_memory
-from .model import HostModel, borrowing
-from .preview import sample
-from .sampling import FocalGuider, focal_sampling, focal_sigmas
-from .tokens import (
-    at_strength,
-    caption_tokens,
+from .borrowing import fingerprint
+from .encoders import (
     encoder_keys,
-    placeholders,
+    learning_rate_unit,
     token_ids,
     token_table,
     vocabulary,
     vocabulary_norm,
-    with_relation,
     word_rows,
 )
+from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
+from .identity import identity, provenance
+from .latents import posterior, scaled_posterior
+from .loading import load_for_training
+from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told, tell_memory
+from .model import HostModel, borrowing
+from .preview import sample
+from .sampling import FocalGuider, focal_sampling, focal_sigmas
+from .tokens import at_strength, caption_tokens, placeholders, with_relation
 
 __all__ = [
     "FocalGuider",
@@ -40,8 +39,9 @@ __all__ = [
     "identity",
     "is_interruption",
     "is_out_of_memory",
-    "out_of_memory_told",
+    "learning_rate_unit",
     "load_for_training",
+    "out_of_memory_told",
     "placeholders",
     "posterior",
     "provenance",

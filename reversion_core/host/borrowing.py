@@ -1,27 +1,51 @@
 """The host's loaded weights, borrowed for autograd without a copy or a change."""
 
 import contextlib
+import dataclasses
 import hashlib
+from collections.abc import Callable, Iterable
 
-import comfy.model_management
 import torch
 
 
-def alias(tensor, dtype=None):
-    """A normal tensor without gradient over the storage of a parameter or buffer, cast only where dtype asks for it."""
-    normal = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    normal.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+def alias(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A normal tensor without gradient over the storage of a parameter or buffer, cast only where dtype asks for it.
+
+    Of the class of the one it stands for, with what belongs to it: quantised weights (the host's QuantizedTensor, the
+    GGUF loader's) are read by class, and are never cast.
+    """
+    if hasattr(tensor, "_qdata"):
+        return _alias_of_quantised(tensor)
+    plain = tensor.as_subclass(torch.Tensor)
+    normal = torch.empty(0, dtype=plain.dtype, device=plain.device)
+    normal.set_(plain.untyped_storage(), plain.storage_offset(), plain.size(), plain.stride())
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        normal = normal.as_subclass(type(tensor))
+        normal.__dict__.update(vars(tensor))
+        return normal
     return normal.to(dtype) if dtype is not None and tensor.is_floating_point() else normal
 
 
+def _alias_of_quantised(tensor):
+    """The host's wrapper around integers or fp8 has no storage of its own: a new one around stand-ins of its parts."""
+    about = getattr(tensor, "_params", None)
+    if about is not None:
+        parts = {field.name: getattr(about, field.name) for field in dataclasses.fields(about)}
+        about = dataclasses.replace(about, **{n: alias(v) for n, v in parts.items() if torch.is_tensor(v)})
+        return type(tensor)(alias(tensor._qdata), tensor._layout_cls, about)
+    about = {name: alias(v) if torch.is_tensor(v) else v for name, v in tensor._layout_params.items()}  # 0.3.75
+    return type(tensor)(alias(tensor._qdata), tensor._layout_type, about)
+
+
 @contextlib.contextmanager
-def borrowed(modules):
+def borrowed(modules: Iterable[tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]]):
     """Let autograd run through modules whose weights are inference tensors: pairs of a module and its stand-ins' maker.
 
-    Every parameter and buffer is stood in for by what the maker (such as `alias`) returns for it, and put back
-    afterwards, whatever happens. Nothing is written to the weights.
+    Every parameter and buffer, and the weights of adapters that the host has put before a layer, are stood in for by
+    what the maker (such as `alias`) returns for it, and put back afterwards, whatever happens. Nothing is written to
+    the weights.
     """
-    taken = []
+    taken, adapters = [], []
     try:
         for module, stand_in in modules:
             for part in module.modules():
@@ -30,35 +54,24 @@ def borrowed(modules):
                         if tensor is not None:
                             taken.append((held, name, tensor))
                             held[name] = stand_in(tensor)
+                if (adapter := _adapter_before(part)) is not None:
+                    adapters.append((adapter, adapter.weights))
+                    adapter.weights = type(adapter.weights)(
+                        alias(w) if torch.is_tensor(w) else w for w in adapter.weights
+                    )
         yield
     finally:
+        for adapter, weights in reversed(adapters):
+            adapter.weights = weights
         for held, name, tensor in reversed(taken):
             held[name] = tensor
 
 
-@contextlib.contextmanager
-def training_mode():
-    """Gradients on, the host's non-differentiable kernels off (where it has the switch), and back again."""
-    management = comfy.model_management
-    before = getattr(management, "in_training", None)
-    if before is not None:
-        management.in_training = True
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        if before is not None:
-            management.in_training = before
-
-
-def load_for_training(model, clip, node):
-    """MODEL and CLIP wholly on their devices, in forms that do not move weights about during a step."""
-    if hasattr(model, "is_dynamic") and model.is_dynamic():
-        model = model.clone(disable_dynamic=True)
-    if hasattr(clip.patcher, "is_dynamic") and clip.patcher.is_dynamic():
-        clip = clip.clone(disable_dynamic=True)
-    comfy.model_management.load_models_gpu([model, clip.patcher], force_full_load=True)
-    return model, clip
+def _adapter_before(module):
+    """The adapter whose forward stands in for the module's, by the host's `comfy.weight_adapter.bypass`."""
+    hook = getattr(vars(module).get("forward"), "__self__", None)
+    adapter = getattr(hook, "adapter", None)
+    return adapter if isinstance(getattr(adapter, "weights", None), (tuple, list)) else None
 
 
 def fingerprint(*modules):

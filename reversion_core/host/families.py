@@ -1,81 +1,81 @@
 """What of the host's models a relation can live in."""
 
 import comfy.model_sampling
-import comfy.sd1_clip
-import comfy.sdxl_clip
-import comfy.supported_models
 
+from .. import families
 from ..errors import ReVersionError
-from ..store.relation import FAMILY_OF_ENCODERS
-from .tokens import encoder_keys, token_table
-
-# The host's class of a family, and the pixels it was trained at: predicting noise, predicting v.
-FAMILIES = {
-    comfy.supported_models.SD15: ("SD 1.x", 512, 512),
-    comfy.supported_models.SD20: ("SD 2.x", 512, 768),
-    comfy.supported_models.SDXL: ("SDXL", 1024, 1024),
-}
-_NAMES = tuple(name for name, *_ in FAMILIES.values())
-_SUPPORTED = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
+from .encoders import encoder_of, encoders
+from .plugged import check_plugged
 
 
-def family_of(model, node, input_name="model"):
+def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
     """(name, native pixels) of the model's family. Raises a ReVersionError that names an unsupported one."""
-    config = model.model.model_config
-    if type(config) not in FAMILIES:
-        raise ReVersionError(
-            node,
-            input_name,
-            f"the model family {type(config).__name__} is not supported",
-            f"load a checkpoint of {_SUPPORTED}",
-        )
+    config = type(model.model.model_config).__name__
+    family = families.of_config(config)
+    cure = f"load a checkpoint of {families.ONE_OF_THEM}"
+    if family is None:
+        problem = f"the model family {config} is not supported"
+        if reason := families.reason_against(config):
+            problem = f"{problem}, since {reason}"
+        raise ReVersionError(node, input_name, problem, cure)
     if model.model.concat_keys:
-        raise ReVersionError(
-            node, input_name, "an inpainting model cannot learn a relation", f"load a plain one of {_SUPPORTED}"
-        )
-    name, native, native_of_v = FAMILIES[type(config)]
+        raise ReVersionError(node, input_name, "an inpainting model cannot learn a relation", cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
-    return name, native_of_v if predicts_v else native
+    return family.name, family.native_of_v or family.native if predicts_v else family.native
 
 
-def check_clip(clip, node, input_name="clip"):
-    """The family whose text encoders a CLIP has. Raises a ReVersionError where a relation cannot live in them."""
+def families_of_clip(clip, node: str, input_name: str = "clip") -> tuple[families.Family, ...]:
+    """The families whose text encoders a CLIP has, at least one. Raises a ReVersionError where there is none."""
     if clip is None:
         raise ReVersionError(
             node, input_name, "the checkpoint has no text encoder", "load it with a CLIP Loader or another checkpoint"
         )
-    encoder, keys = clip.cond_stage_model, tuple(sorted(encoder_keys(clip)))
-    known = isinstance(encoder, (comfy.sd1_clip.SD1ClipModel, comfy.sdxl_clip.SDXLClipModel))
-    if not known or (family := FAMILY_OF_ENCODERS.get(keys)) not in _NAMES:
-        name = type(encoder).__name__.rstrip("_")
-        raise ReVersionError(
-            node, input_name, f"the text encoder {name} is not supported", f"use the CLIP of an {_SUPPORTED} checkpoint"
-        )
-    return family
+    kind = type(clip.cond_stage_model).__name__
+    if not (found := families.of_clip(kind, encoders(clip))):
+        name = kind.rstrip("_")
+        problem = f"the text encoder {name} is not supported"
+        if "mistral3_24b" in encoders(clip):
+            problem = "the text encoder of Flux.2 dev is too large to learn through"
+        raise ReVersionError(node, input_name, problem, f"use the CLIP of an {families.ONE_OF_THEM} checkpoint")
+    return found
 
 
-def check_pair(model, clip, node):
-    """(family, native pixels) of MODEL and CLIP; raises a ReVersionError where they are of different families."""
+def check_clip(clip, node: str, input_name: str = "clip") -> str:
+    """The name of the first family whose text encoders a CLIP has. Raises a ReVersionError where there is none."""
+    return families_of_clip(clip, node, input_name)[0].name
+
+
+def check_pair(model, clip, node: str) -> tuple[str, int]:
+    """(family, native pixels) of MODEL and CLIP.
+
+    Raises a ReVersionError where they are of different families, or where a node has done something to them that
+    cannot be trained through.
+    """
     family, native = family_of(model, node)
-    if (of_clip := check_clip(clip, node)) != family:
+    of_clip = [found.name for found in families_of_clip(clip, node)]
+    if family not in of_clip:
         raise ReVersionError(
-            node, "clip", f"it is of {of_clip} and the model of {family}", "take both from the same checkpoint"
+            node,
+            "clip",
+            f"it is of {' or '.join(of_clip)} and the model of {family}",
+            "take both from the same checkpoint",
         )
+    check_plugged(model, clip, node)
     return family, native
 
 
-def check_fits(relation, clip, node, input_name="relation"):
+def check_fits(relation, clip, node: str, input_name: str = "relation"):
     """Raises a ReVersionError unless the relation has exactly the vectors that this CLIP's encoders take."""
-    keys = encoder_keys(clip)
-    if sorted(relation.vectors) != sorted(keys):
+    found = encoders(clip)
+    if sorted(relation.vectors) != sorted(found):
         raise ReVersionError(
             node,
             input_name,
-            f"it is for {relation.family} ({', '.join(relation.vectors)}) and this CLIP takes {', '.join(keys)}",
+            f"it is for {relation.family} ({', '.join(relation.vectors)}) and this CLIP takes {', '.join(found)}",
             "use the kind of checkpoint it was learned with",
         )
-    for key in keys:
-        width, wanted = relation.vectors[key].shape[-1], token_table(clip, key).shape[-1]
+    for key in found:
+        width, wanted = relation.vectors[key].shape[-1], encoder_of(clip, key).embedding.weight.shape[-1]
         if width != wanted:
             raise ReVersionError(
                 node,
@@ -85,7 +85,7 @@ def check_fits(relation, clip, node, input_name="relation"):
             )
 
 
-def discrete_sampling(model, node, input_name="model"):
+def discrete_sampling(model, node: str, input_name: str = "model"):
     """The model's sampling over discrete timesteps (EPS or V). Raises a ReVersionError where f(t) has no meaning."""
     sampling = model.get_model_object("model_sampling")
     plain = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)

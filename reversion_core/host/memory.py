@@ -3,24 +3,31 @@
 import contextlib
 import logging
 
-import comfy.ldm.modules.attention
-import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
 import torch
 
-from .borrowing import borrowed, training_mode
+from .borrowing import borrowed
+from .gradients import training_mode
 
-_BLOCKS = (
-    comfy.ldm.modules.diffusionmodules.openaimodel.ResBlock,
-    comfy.ldm.modules.attention.BasicTransformerBlock,
-)
+_CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+_SAID = ("out of memory", "not enough memory", "can't allocate memory")
 
 empty_cache = comfy.model_management.soft_empty_cache
 
 
-def is_out_of_memory(error) -> bool:
-    """Whether an exception says that a device has too little memory."""
-    return isinstance(error, comfy.model_management.OOM_EXCEPTION)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that a device has too little memory: the host's own test, and what other devices say.
+
+    Apple's raises a plain RuntimeError, later calls on a CUDA device an AcceleratorError.
+    """
+    test = getattr(comfy.model_management, "is_oom", None)
+    if test is not None and test(error):
+        return True
+    kind = comfy.model_management.OOM_EXCEPTION  # Exception itself where torch has no class for it
+    if kind is not Exception and isinstance(error, kind):
+        return True
+    code = getattr(error, "error_code", None) == _CUDA_OUT_OF_MEMORY
+    return isinstance(error, RuntimeError) and (code or any(text in str(error).lower() for text in _SAID))
 
 
 def is_interruption(error) -> bool:
@@ -37,61 +44,6 @@ def out_of_memory_told(make_error):
         if is_out_of_memory(error):
             raise make_error() from error
         raise
-
-
-class _Recompute(torch.autograd.Function):
-    """A function whose inputs alone are kept for its backward pass.
-
-    torch's own checkpoint does not go with inputs that the function changes in place, as the host's blocks do.
-    """
-
-    @staticmethod
-    def forward(ctx, run, *inputs):
-        ctx.run = run
-        ctx.save_for_backward(*inputs)
-        return run(*(x.clone() for x in inputs))
-
-    @staticmethod
-    def backward(ctx, gradient):
-        needed = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
-        inputs = [x.detach().requires_grad_(wanted) for x, wanted in needed]
-        with torch.enable_grad():
-            output = ctx.run(*(x.clone() for x in inputs))
-        wanted = [x for x in inputs if x.requires_grad]
-        found = iter(torch.autograd.grad(output, wanted, gradient))
-        return None, *(next(found) if x.requires_grad else None for x in inputs)
-
-
-def _recomputed(forward):
-    def call(*args, **kwargs):
-        given = {**dict(enumerate(args)), **kwargs}
-        # The host writes into its options from block to block.
-        fixed = {k: dict(v) if isinstance(v, dict) else v for k, v in given.items() if not torch.is_tensor(v)}
-        tensors = {k: v for k, v in given.items() if torch.is_tensor(v)}
-
-        def run(*values):
-            now = fixed | dict(zip(tensors, values, strict=True))
-            return forward(*(now[i] for i in range(len(args))), **{name: now[name] for name in kwargs})
-
-        return _Recompute.apply(run, *tensors.values())
-
-    return call
-
-
-@contextlib.contextmanager
-def recomputing(unet):
-    """Let the blocks of a UNet be computed again in the backward pass instead of keeping all that is inside them."""
-    blocks = [module for module in unet.modules() if isinstance(module, _BLOCKS)]
-    before = [vars(block).get("forward") for block in blocks]
-    try:
-        for block in blocks:
-            block.forward = _recomputed(block.forward)
-        yield
-    finally:
-        for block, forward in zip(blocks, before, strict=True):
-            vars(block).pop("forward", None)
-            if forward is not None:
-                block.forward = forward
 
 
 class _MetaAttention(torch.autograd.Function):
@@ -135,9 +87,13 @@ def kept_by_unet(base_model, shape, wanted=None):
 
 
 def tell_memory(model, shape, pictures, dtype):
-    """Log what a training step needs beside the loaded models, and what is free."""
-    needed = pictures * kept_by_unet(model.model, shape, dtype)
-    free = comfy.model_management.get_free_memory(model.load_device)
+    """Log what a training step needs beside the loaded models, and what is free. Never ends a run."""
+    try:
+        needed = pictures * kept_by_unet(model.model, shape, dtype)
+        free = comfy.model_management.get_free_memory(model.load_device)
+    except Exception as error:  # an estimate that a patched or new network does not let us make
+        logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
+        return
     logging.info(
         "ReVersion: %d pictures at once need about %.1f GB beside the models; %.1f GB are free%s",
         pictures,

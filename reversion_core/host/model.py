@@ -3,20 +3,17 @@
 import contextlib
 from functools import partial
 
-import comfy.clip_model
 import comfy.ldm.modules.attention
-import comfy.model_sampling
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
-import torch.nn.functional as F
 
-from .borrowing import alias, borrowed, training_mode
-from .memory import recomputing
-from .tokens import encoder_keys, token_table
-
-# Where the host's tokenizers put the tokens of an encoder.
-_TOKENS_OF = {"clip_l": "l", "clip_g": "g", "clip_h": "h"}
+from .. import families
+from . import plugged
+from .borrowing import alias, borrowed
+from .encoders import embedding_scale, encoders, encodes_in_batches
+from .gradients import Differentiable, is_unet, ready_for_backward, training_mode
+from .recompute import blocks_of, recomputing
 
 
 def _pytorch_attention(_, *args, **kwargs):
@@ -24,42 +21,59 @@ def _pytorch_attention(_, *args, **kwargs):
 
 
 class HostModel:
-    """The loaded model as the trainer sees it. Its methods work only inside `borrowing`."""
+    """The loaded model as the trainer sees it. Its methods work only inside `borrowing`.
+
+    It knows no family: noise levels, the network's own error, text features and conditioning all come from the host's
+    functions, as its sampler uses them.
+    """
 
     def __init__(self, model, clip, tokens):
         """tokens: of the captions, from `caption_tokens`."""
-        self._model = model.model
+        self._model = model
         self._clip = clip
         self._tokens = tokens
         self._device = model.load_device
         self._sampling = model.get_model_object("model_sampling")
+        self._sigmas = self._sampling.sigmas.to(self._device).clone()
+        self._encoders = encoders(clip)
+        self._scales = {key: embedding_scale(encoder.embedding) for key, encoder in self._encoders.items()}
+        self._batched = encodes_in_batches(clip)
         # The host's sub-quadratic attention picks its chunks by free memory; this one always computes the same.
-        options = model.model_options.get("transformer_options", {})
-        self._options = {**options, "optimized_attention_override": _pytorch_attention}
+        self._options = plugged.transformer_options(model, _pytorch_attention)
+        self._patched = plugged.is_patched(model)
+        family = families.of_config(type(model.model.model_config).__name__)
+        self._constant = family.conds if family else {}
 
     @property
-    def timesteps(self):
-        return len(self._sampling.sigmas)
+    def timesteps(self) -> int:
+        return len(self._sigmas)
 
     @property
-    def computes_in_fp16(self):
-        """Whether the UNet computes in float16, in which small gradients are 0."""
-        return (self._model.manual_cast_dtype or self._model.diffusion_model.dtype) == torch.float16
+    def computes_in_fp16(self) -> bool:
+        """Whether the network computes in float16, in which small gradients are 0."""
+        base = self._model.model
+        return (base.manual_cast_dtype or base.diffusion_model.dtype) == torch.float16
 
+    @contextlib.contextmanager
     def recording(self):
         """The context of a forward pass and its backward pass.
 
-        What a patch of the UNet changes in place is not known: torch then watches every operation, in Python, for
+        What a patch of the network changes in place is not known: torch then watches every operation, in Python, for
         the time that takes. Enter it anew for each update: what torch notes is freed only when it is left.
         """
-        patched = self._options.keys() & {"patches", "patches_replace"}
-        return torch.autograd.graph.allow_mutation_on_saved_tensors() if patched else contextlib.nullcontext()
+        with contextlib.ExitStack() as entered:
+            if self._patched:
+                entered.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+            if not (self._batched and is_unet(self._model.model.diffusion_model)):
+                entered.enter_context(Differentiable())
+            yield
 
-    def encode(self, captions, relation):
+    def encode(self, captions: list[int], relation: dict[str, torch.Tensor]) -> list[dict]:
         """Text features of some captions (by number) with the live R.
 
-        relation: encoder key -> [k, d], on any device; gradients reach it. Returns for each caption {"cross_attn":
-        [1, 77, d]} and, for SDXL, {"pooled_output": [1, 1280]}.
+        relation: encoder key -> [k, d], on any device; gradients reach it. For each caption what the host's own encode
+        gives, with batch dimension 1: {"cross_attn": [1, n, d], "pooled_output": [1, d] or None} and, of some
+        families, masks, hidden layers or token ids.
         """
         encoder = self._clip.cond_stage_model
         encoder.reset_clip_options()
@@ -67,51 +81,80 @@ class HostModel:
         if self._clip.layer_idx is not None:
             options["layer"] = self._clip.layer_idx
         encoder.set_clip_options(options)
-        tokens = [self._tokens[i] for i in captions]
+        scaled = {key: rows * self._scales[key] for key, rows in relation.items()}
         try:
-            features = {
-                key: getattr(encoder, key).encode(
-                    [[_live(token, relation) for token in of_one[_TOKENS_OF[key]]] for of_one in tokens]
-                )
-                for key in encoder_keys(self._clip)
-            }
+            if self._batched:
+                return self._encode_together(captions, scaled)
+            return [self._encode(self._tokens[caption], scaled) for caption in captions]
         finally:
             encoder.reset_clip_options()
-        result = {"cross_attn": torch.cat([found[0] for found in features.values()], -1)}
-        if "clip_g" in features:
-            result["pooled_output"] = features["clip_g"][1]
-        return [{name: value[i : i + 1] for name, value in result.items()} for i in range(len(captions))]
+
+    def _encode_together(self, captions, relation):
+        """The first windows of several captions in one pass through each CLIP encoder."""
+        found = [
+            encoder.module.encode([[_live(t, relation) for t in self._tokens[c][encoder.tokens][0]] for c in captions])
+            for encoder in self._encoders.values()
+        ]
+        cross_attn, pooled = torch.cat([of_one[0] for of_one in found], -1), found[-1][1]
+        return [{"cross_attn": cross_attn[i : i + 1], "pooled_output": pooled[i : i + 1]} for i in range(len(captions))]
+
+    def _encode(self, tokens, relation):
+        """One caption as the host encodes it, all of its windows."""
+        weighted = {
+            name: [[(_live(token, relation), 1.0) for token in window] for window in windows]
+            for name, windows in tokens.items()
+        }
+        cross_attn, pooled, *more = self._clip.cond_stage_model.encode_token_weights(weighted)
+        return {"cross_attn": cross_attn, "pooled_output": pooled, **(more[0] if more else {})}
 
     def prediction_error(self, x0, noise, timesteps, features):
-        """The error of the model's own prediction, for latents and noise [b, c, h, w] and timesteps int64 [b].
+        """The error of the network's own output: of the noise, of v or of a flow's velocity, as it was trained.
 
-        Of the noise for EPS models, of v = (noise - sigma x0) / sqrt(sigma^2 + 1) for V models; features: of each
-        sample's caption, from `encode`. float32 [b, c, h, w].
+        x0, noise: latents [b, c, h, w] or [b, c, 1, h, w] in the model's scale; timesteps: int64 [b], indices of the
+        sampling's noise levels; features: of each sample's caption, from `encode`. float32, of the shape of x0.
+
+        What the sampling makes of the output is affine in it, so the error of the denoised latents over the output's
+        factor is the output's own.
         """
         x0, noise = x0.to(self._device), noise.to(self._device)
-        sigma = self._sampling.sigma(timesteps.to(self._device).float())
-        wide = sigma[:, None, None, None]
-        x_t = x0 + wide * noise
-        features = {name: torch.cat([of_one[name] for of_one in features]) for name in features[0]}
-        denoised = self._model.apply_model(x_t, sigma, transformer_options=self._options, **self._conds(x_t, features))
-        if isinstance(self._sampling, comfy.model_sampling.V_PREDICTION):
-            scale = (wide**2 + 1).sqrt()
-            return ((x_t / scale - denoised * scale) / wide - (noise - wide * x0) / scale).float()
-        return ((x_t - denoised) / wide - noise).float()
+        sigma = self._sigmas[timesteps.to(self._device)]
+        x_t = self._sampling.noise_scaling(sigma, noise, x0)
+        conds = [self._conds(x_t[i : i + 1], of_one) for i, of_one in enumerate(features)]
+        if not self._patched and all(_alike(conds[0], other) for other in conds[1:]):
+            together = {name: cond.concat([other[name] for other in conds[1:]]) for name, cond in conds[0].items()}
+            denoised = self._denoised(x_t, sigma, together)
+        else:
+            singles = zip(x_t.split(1), sigma.split(1), conds, strict=True)
+            denoised = torch.cat([self._denoised(x, s, {n: c.cond for n, c in own.items()}) for x, s, own in singles])
+        factor = self._sampling.calculate_denoised(sigma, torch.ones_like(x0), torch.zeros_like(x0))
+        return ((denoised - x0) / factor).float()
+
+    def _denoised(self, x_t, sigma, conds):
+        options = {**self._options, "sigmas": sigma}
+        return plugged.apply_model(self._model, x_t, sigma, {**conds, "transformer_options": options})
 
     def _conds(self, x_t, features):
-        """The keyword arguments of `apply_model` for text features, as the host's sampler prepares them."""
-        pooled = {name: value for name, value in features.items() if name != "cross_attn"}
-        conds = comfy.sampler_helpers.convert_cond([[features["cross_attn"], pooled]])
-        conds = comfy.samplers.encode_model_conds(self._model.extra_conds, conds, x_t, self._device, "positive")
+        """The host's conditioning objects for one sample, as its sampler prepares them."""
+        base = self._model.model
+        about = {name: value for name, value in features.items() if name != "cross_attn"}
+        conds = comfy.sampler_helpers.convert_cond([[features["cross_attn"], {**about, **self._constant}]])
+        conds = comfy.samplers.encode_model_conds(base.extra_conds, conds, x_t, self._device, "positive")
         return {
-            name: cond.process_cond(batch_size=len(x_t), device=self._device, area=None).cond
+            name: cond.process_cond(batch_size=len(x_t), device=self._device, area=None)
             for name, cond in conds[0]["model_conds"].items()
         }
 
 
+def _alike(conds, others):
+    """Whether two samples may share a forward pass: padding would change what some networks compute."""
+    return conds.keys() == others.keys() and all(
+        cond.can_concat(others[name]) and getattr(cond.cond, "shape", None) == getattr(others[name].cond, "shape", None)
+        for name, cond in conds.items()
+    )
+
+
 def _live(token, relation):
-    """The vector of R that a marker stands for; any other token as it is."""
+    """A token id, or vector i of an encoder's R where `caption_tokens` left the marker (key, i)."""
     return relation[token[0]][token[1]] if isinstance(token, tuple) else token
 
 
@@ -120,23 +163,27 @@ def borrowing(model, clip, tokens, dtype=None, recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
     dtype: to compute in, by temporary copies of the weights; None computes in those that the host chose. Text features
-    and losses are float32 in any case. recompute: trade time for memory, see `memory.recomputing`.
+    and losses are float32 in any case. recompute: trade time for memory in the diffusion model, see `recomputing`;
+    text encoders other than CLIP are always recomputed, since autograd would keep a cast copy of every weight.
     """
-    unet, text = model.model.diffusion_model, clip.cond_stage_model
-    tables = {id(token_table(clip, key)) for key in encoder_keys(clip)}
+    network, text, found = model.model.diffusion_model, clip.cond_stage_model, encoders(clip)
+    large = [encoder for encoder in found.values() if not encoder.is_clip]
+    uncast = {id(encoder.embedding.weight) for encoder in found.values()}
+    uncast |= {id(weight) for encoder in large for weight in (*encoder.module.parameters(), *encoder.module.buffers())}
 
     def once(weight):
         # The host computes the text encoder in float32 and casts what it holds, mostly half precision, at every call:
-        # cast it once instead. Of the token tables it casts only the rows that it looks up.
-        return alias(weight, None if id(weight) in tables else dtype or torch.float32)
+        # cast CLIP's once instead. Of the token tables it casts only the rows that it looks up.
+        return alias(weight, None if id(weight) in uncast else dtype or torch.float32)
 
     with (
         training_mode(),
-        borrowed([(unet, partial(alias, dtype=dtype)), (model.model.model_sampling, alias), (text, once)]),
+        borrowed([(network, partial(alias, dtype=dtype)), (model.model.model_sampling, alias), (text, once)]),
         _computing_in(model.model, dtype),
-        _encoding_in(clip, dtype),
-        _ready_for_backward(clip),
-        recomputing(unet) if recompute else contextlib.nullcontext(),
+        _encoding_in(found.values(), dtype),
+        ready_for_backward(text, *([] if is_unet(network) else [network])),
+        recomputing(blocks_of(network) if recompute else []),
+        recomputing([block for encoder in large for block in blocks_of(encoder.module.transformer)], sequential=True),
     ):
         yield HostModel(model, clip, tokens)
 
@@ -154,55 +201,20 @@ def _computing_in(base_model, dtype):
 
 
 @contextlib.contextmanager
-def _encoding_in(clip, dtype):
+def _encoding_in(found, dtype):
     """Let the layers of the text encoders compute in a dtype: the host hands them float32; None changes nothing."""
 
     def cast(_, args, kwargs):
         return [_to(dtype, value) for value in args], {name: _to(dtype, value) for name, value in kwargs.items()}
 
-    hooks = [e.register_forward_pre_hook(cast, with_kwargs=True) for e in _encoders(clip)] if dtype is not None else []
+    first = [layer for e in found for layer in blocks_of(e.module.transformer)] if dtype is not None else []
+    hooks = [layer.register_forward_pre_hook(cast, with_kwargs=True) for layer in first]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextlib.contextmanager
-def _ready_for_backward(clip):
-    """Let autograd go through the layers of the text encoders.
-
-    They add to their input in place, so that the normalisations, whose backward passes need what they were given, get
-    copies. And of the quick GELU, written in two operations, torch would keep twice what silu needs.
-    """
-
-    def copy(_, args):
-        return tuple(value.clone() for value in args)
-
-    layers = [layer for encoder in _encoders(clip) for layer in encoder.layers]
-    norms = [norm for layer in layers for norm in (layer.layer_norm1, layer.layer_norm2)]
-    quick = comfy.clip_model.ACTIVATIONS["quick_gelu"]
-    perceptrons = [layer.mlp for layer in layers if layer.mlp.activation is quick]
-    hooks = [norm.register_forward_pre_hook(copy) for norm in norms]
-    try:
-        for perceptron in perceptrons:
-            perceptron.activation = _quick_gelu
-        yield
-    finally:
-        for perceptron in perceptrons:
-            perceptron.activation = quick
-        for hook in hooks:
-            hook.remove()
-
-
-def _quick_gelu(x):
-    """x sigmoid(1.702 x). Writes over x, which no backward pass needs."""
-    return F.silu(x.mul_(1.702)).div_(1.702)
-
-
-def _encoders(clip):
-    return [getattr(clip.cond_stage_model, key).transformer.text_model.encoder for key in encoder_keys(clip)]
 
 
 def _to(dtype, value):
-    return value.to(dtype) if torch.is_tensor(value) else value
+    return value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value

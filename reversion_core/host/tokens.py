@@ -4,96 +4,105 @@ import copy
 import json
 import re
 
+import comfy.sd1_clip
 import torch
 
 from ..errors import ReVersionError
 from ..method.words import INITIAL_WORD, PLACEHOLDER, SLOT
-
-TOKEN_WINDOW = 77
+from .encoders import (
+    embedding_scale,
+    encoders,
+    encodes_in_batches,
+    ids_after_a_word,
+    plain_ids,
+    tokenizers,
+    word_rows,
+)
 
 
 class _TokenizerWithRelations:
-    """A CLIP tokenizer that also knows placeholders: their vectors take the place of token ids.
+    """The tokenizer of one text encoder that also knows placeholders: vectors, or a word, take their place.
 
-    It stands in for the Hugging Face tokenizer of a *copy* of the host's tokenizer, so that the host's own parsing of
-    weights and its packing into windows of 77 tokens stay in charge.
+    It stands in for the tokenizer inside a *copy* of the host's, so that the host's own parsing of weights, its
+    templates and its packing into windows stay in charge. What it makes of a placeholder is what the host makes of
+    `embedding:NAME` where that works.
     """
 
-    def __init__(self, tokenizer, vectors):
-        self._tokenizer = tokenizer
-        self._vectors = vectors  # placeholder -> float32 [k, d]
+    def __init__(self, owner: comfy.sd1_clip.SDTokenizer, given: dict):
+        """owner: the host's tokenizer of the encoder; given: placeholder -> sequence of vectors, or a word."""
+        self._owner = owner
+        self._tokenizer = owner.tokenizer
+        self._given = given
 
     def __getattr__(self, name):
         return getattr(self._tokenizer, name)
 
     def __call__(self, text, **kwargs):
-        pattern = "|".join(re.escape(p) for p in sorted(self._vectors, key=len, reverse=True))
+        if not isinstance(text, str):  # a list of texts, as other packs ask for
+            return {"input_ids": [self(one, **kwargs)["input_ids"] for one in text]}
+        pattern = "|".join(re.escape(p) for p in sorted(self._given, key=len, reverse=True))
         pieces = re.split(f"({pattern})", text)
         if len(pieces) == 1:
             return self._tokenizer(text, **kwargs)
-        start, end = self._tokenizer("")["input_ids"]
-        ids = [start]
-        for piece in pieces:
-            if piece in self._vectors:
-                ids.extend(self._vectors[piece])
-            elif piece.strip():
-                ids.extend(self._tokenizer(piece)["input_ids"][1:-1])
-        return {"input_ids": [*ids, end]}
+        if isinstance(self._given[pieces[1]], str):
+            return self._tokenizer("".join(self._given.get(piece, piece) for piece in pieces), **kwargs)
+        start = self._owner.tokens_start
+        empty = self._tokenizer("")["input_ids"]
+        ids, end = empty[:start], empty[start:] if self._owner.tokenizer_adds_end_token else []
+        for i, piece in enumerate(pieces):
+            if piece in self._given:
+                ids.extend(self._given[piece])
+            elif piece.strip(" "):
+                ids.extend(self._ids(piece, i > 0, i < len(pieces) - 1))
+        return {"input_ids": [*ids, *end]}
 
+    def _ids(self, piece, after, before):
+        """The tokens of a piece of the text that stands after and before a placeholder or not.
 
-def encoder_keys(clip):
-    """The host's keys of a CLIP's text encoders, such as ["clip_l"]."""
-    return [key for key in ("clip_l", "clip_g", "clip_h") if hasattr(clip.tokenizer, key)]
+        A placeholder is a word, the space before it part of it. The rest after it is read as the host does behind an
+        embedding, by itself, where tokens of words are the same with and without a space before them; else as it is.
+        """
+        piece = piece.rstrip(" ") if before else piece
+        if not after:
+            return plain_ids(self._owner, piece, self._tokenizer)
+        if self._reads_words_alone():
+            return plain_ids(self._owner, piece.lstrip(), self._tokenizer)
+        return ids_after_a_word(self._owner, piece, self._tokenizer)
+
+    def _reads_words_alone(self):
+        word = "stone"
+        alone = plain_ids(self._owner, word, self._tokenizer)
+        return alone == ids_after_a_word(self._owner, f" {word}", self._tokenizer)
 
 
 def with_relation(clip, placeholder, vectors):
     """A clone of the host's CLIP in whose prompts `placeholder` is the given vectors (encoder key -> [k, d]).
 
-    The incoming CLIP and its tokenizer are left as they are; the text encoder's weights are shared.
+    A tokenizer without an encoder, such as Anima's of T5, reads a plain word instead. The incoming CLIP and its
+    tokenizer are left as they are; the text encoder's weights are shared.
     """
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
-    for key, rows in vectors.items():
-        encoder = copy.copy(getattr(clip.tokenizer, key))
-        known = encoder.tokenizer
-        earlier = known._vectors if isinstance(known, _TokenizerWithRelations) else {}
-        plain = known._tokenizer if isinstance(known, _TokenizerWithRelations) else known
-        encoder.tokenizer = _TokenizerWithRelations(plain, {**earlier, placeholder: rows})
-        setattr(clone.tokenizer, key, encoder)
+    for attribute, tokenizer in tokenizers(clip).items():
+        encoder = encoders(clip).get(tokenizer.embedding_key)
+        given = INITIAL_WORD if encoder is None else vectors.get(encoder.key)
+        if given is None:
+            continue
+        if torch.is_tensor(given) and (scale := embedding_scale(encoder.embedding)) != 1.0:
+            given = given * scale
+        changed, known = copy.copy(tokenizer), tokenizer.tokenizer
+        earlier = known._given if isinstance(known, _TokenizerWithRelations) else {}
+        if earlier:
+            changed.tokenizer = known._tokenizer
+        changed.tokenizer = _TokenizerWithRelations(changed, {**earlier, placeholder: given})
+        setattr(clone.tokenizer, attribute, changed)
     return clone
 
 
 def placeholders(clip):
     """The words that stand for relations in a CLIP's prompts."""
-    tokenizers = [getattr(clip.tokenizer, key).tokenizer for key in encoder_keys(clip)]
-    return {word for t in tokenizers if isinstance(t, _TokenizerWithRelations) for word in t._vectors}
-
-
-def token_table(clip, key):
-    """The input token embeddings of an encoder, [vocabulary, d], as the host holds them."""
-    return getattr(clip.cond_stage_model, key).transformer.get_input_embeddings().weight
-
-
-def vocabulary_norm(clip, key):
-    """Mean L2 norm of an encoder's input token embeddings, a scalar tensor on the CPU."""
-    return token_table(clip, key).float().norm(dim=-1).mean().cpu()
-
-
-def vocabulary(clip, key):
-    """Token id -> the token as a tokenizer's vocabulary writes it, such as "cat</w>"."""
-    return getattr(clip.tokenizer, key).inv_vocab
-
-
-def token_ids(clip, key, word):
-    """The token ids of a word for an encoder, without the special ones."""
-    return getattr(clip.tokenizer, key).tokenizer(word)["input_ids"][1:-1]
-
-
-def word_rows(clip, key, words):
-    """Input token embedding of each word, float32 [words, d]; a word of several tokens is the mean of its tokens."""
-    table = token_table(clip, key)
-    rows = [table[token_ids(clip, key, word)].float().mean(0) for word in words]
-    return torch.stack(rows) if rows else table.new_zeros(0, table.shape[1], dtype=torch.float32)
+    known = (tokenizer.tokenizer for tokenizer in tokenizers(clip).values())
+    return {word for t in known if isinstance(t, _TokenizerWithRelations) for word in t._given}
 
 
 def at_strength(relation, clip, strength):
@@ -120,25 +129,37 @@ def slerp(start, end, share):
 
 
 def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="exemplars"):
-    """The host's tokens of each caption template: encoder name -> first window of 77.
+    """The host's tokens of each caption template: name of the encoder's tokens -> windows, each a list of tokens.
 
-    Where vector i of the relation goes stands the marker (encoder key, i). Raises a ReVersionError for a caption that
-    the host cannot read, or one so long that the relation is cut off.
+    Where vector i of the relation goes stands the marker (encoder key, i). Where captions are encoded in batches the
+    first window counts alone, as published. Raises a ReVersionError for a caption that the host cannot read, or one so
+    long that the relation is cut off.
     """
-    markers = {key: [(key, i) for i in range(vectors)] for key in encoder_keys(clip)}
+    markers = {key: [(key, i) for i in range(vectors)] for key in encoders(clip)}
     marked = with_relation(clip, PLACEHOLDER, markers)
-    windows = []
+    names = {encoder.tokens for encoder in encoders(clip).values()}
+    found = []
     for caption in captions:
         try:
-            tokens = marked.tokenize(caption.replace(SLOT, PLACEHOLDER), disable_weights=True)
+            tokens = _unweighted(marked, caption.replace(SLOT, PLACEHOLDER))
         except IndexError as error:  # the host's own reading of "embedding:" without a name
             problem = f"ComfyUI cannot read the caption {caption[:60]!r}"
             raise ReVersionError(node, input_name, problem, "write a name after embedding:") from error
-        window = {name: [token for token, _ in first] for name, (first, *_) in tokens.items()}
-        if any(sum(isinstance(token, tuple) for token in part) < vectors for part in window.values()):
-            problem = (
-                f"the caption '{caption[:60]}...' is longer than {TOKEN_WINDOW} tokens and its {{}} comes too late"
-            )
+        used = slice(1) if encodes_in_batches(clip) else slice(None)
+        windows = {
+            name: [[token for token, *_ in window] for window in of_one[used]] for name, of_one in tokens.items()
+        }
+        if any(sum(isinstance(token, tuple) for part in windows[name] for token in part) < vectors for name in names):
+            length = len(windows[min(names)][0])
+            problem = f"the caption '{caption[:60]}...' is longer than {length} tokens and its {{}} comes too late"
             raise ReVersionError(node, input_name, problem, "shorten it")
-        windows.append(window)
-    return windows
+        found.append(windows)
+    return found
+
+
+def _unweighted(clip, text):
+    """The host's tokens of a text whose parentheses are parentheses."""
+    try:
+        return clip.tokenize(text, disable_weights=True)
+    except TypeError:  # tokenizers with a template set this themselves
+        return clip.tokenize(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save as safetensors_bytes
 
+from .. import families
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER
 from . import foreign
@@ -19,14 +20,9 @@ from .reading import Unreadable
 FORMAT_VERSION = "1"
 MOST_VECTORS = 75  # as many tokens as a prompt's first window has
 LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
-ENCODER_OF_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
-WIDTH_OF_ENCODER = {encoder: width for width, encoder in ENCODER_OF_WIDTH.items()}
-FAMILY_OF_ENCODERS = {("clip_l",): "SD 1.x", ("clip_h",): "SD 2.x", ("clip_g", "clip_l"): "SDXL"}
-ARCHITECTURES = {
-    "SD 1.x": "stable-diffusion-v1/textual-inversion",
-    "SD 2.x": "stable-diffusion-v2-768-v/textual-inversion",
-    "SDXL": "stable-diffusion-xl-v1-base/textual-inversion",
-}
+# Of files that do not name their encoder; other encoders' widths are not unique.
+ENCODER_OF_WIDTH = {families.WIDTHS[key]: key for key in ("clip_l", "clip_h", "clip_g")}
+WIDTH_OF_ENCODER = families.WIDTHS
 SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
 READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -48,7 +44,13 @@ class Relation:
 
     @property
     def family(self):
-        return FAMILY_OF_ENCODERS.get(tuple(sorted(self.vectors)), "unknown")
+        """The name of its model family: what the file says, else what its encoders alone tell."""
+        told = self.metadata.get("reversion.base_family", "")
+        if told in families.NAMES:
+            return told
+        possible = families.of_encoders(self.vectors)
+        # SD 1.x is the only family with CLIP-L alone but SD 3.x, whose files name it.
+        return possible[0].name if possible and (len(possible) == 1 or possible[0].proved) else "unknown"
 
     @property
     def count(self):
@@ -159,7 +161,7 @@ def metadata_for(title, family, date, placeholder, details):
     """modelspec fields and `reversion.*` (JSON where the value is not text)."""
     fields = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": ARCHITECTURES[family],
+        "modelspec.architecture": families.named(family).architecture,
         "modelspec.implementation": "ReVersion for ComfyUI",
         "modelspec.title": title,
         "modelspec.date": date,

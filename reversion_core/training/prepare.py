@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import host
+from .. import families, host
 from ..errors import ReVersionError
 from ..method.words import entity_words
 from .inputs import TrainingData, TrainingInputs
@@ -30,6 +30,8 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
             raise ReVersionError(
                 node, "initial_word", f"'{initial}' is not one token of the text encoder", "use a word such as 'and'"
             )
+        if not key.startswith("clip_"):
+            continue  # other vocabularies lack some prepositions; the mean of a word's tokens stands for it
         several = [word for word in inputs.steering.basis if len(host.token_ids(clip, key, word)) != 1]
         if several:
             raise ReVersionError(
@@ -39,7 +41,8 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
                 "take it out of ReVersion Steering",
             )
     tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
-    return Checked(family, inputs.exemplars.training_size(native), tokens)
+    size = inputs.exemplars.training_size(native)
+    return Checked(family, size - size % families.named(family).multiple, tokens)
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
@@ -59,5 +62,6 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
         negative_rows={key: host.word_rows(clip, key, words).cpu() for key in keys},
         norms={key: float(host.vocabulary_norm(clip, key)) for key in keys},
         always_negative=tuple(word_number[w] for w in steering.extra_negatives),
+        rates={key: host.learning_rate_unit(clip, key, inputs.settings.initial_word.strip()) for key in keys},
         swapped=tuple(range(len(captions), len(inputs.templates) - 1)),
     )

@@ -122,28 +122,3 @@ def test_lying_safetensors_headers_are_refused(core, tmp_path):
     (tmp_path / "r.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is no relation"):
         core.relation.load(tmp_path / "r.safetensors")
-
-
-def test_other_families_are_refused_by_name(core, loaded):
-    import comfy.model_base
-    import comfy.model_patcher
-    import comfy.sd
-    import comfy.supported_models
-    import comfy.text_encoders.flux
-    import comfy.text_encoders.sd2_clip
-
-    config = comfy.supported_models.Flux({"disable_unet_model_creation": True})
-    flux = comfy.model_patcher.ModelPatcher(
-        comfy.model_base.BaseModel(config, comfy.model_base.ModelType.FLUX), torch.device("cpu"), torch.device("cpu")
-    )
-    with pytest.raises(core.errors.ReVersionError, match=r"Train, input 'model': the model family Flux .* SD 1\.x"):
-        core.host.family_of(flux, "Train")
-
-    # The host's own class, without memory for its weights.
-    clip = comfy.sd.CLIP(no_init=True)
-    clip.cond_stage_model = comfy.text_encoders.flux.FluxClipModel(device="meta")
-    clip.tokenizer = loaded.clip.tokenizer
-    with pytest.raises(core.errors.ReVersionError, match="Train, input 'clip': the text encoder FluxClipModel is not"):
-        core.host.check_clip(clip, "Train")
-    with pytest.raises(core.errors.ReVersionError, match="Train, input 'clip': the checkpoint has no text encoder"):
-        core.host.check_clip(None, "Train")

@@ -6,14 +6,15 @@ import pytest
 
 from lab.harness.comfyui import ROOT
 
-# Each room of the core with those it may import from; errors, prompt_grid, prompt_syntax and version stand beside them.
+# Each room of the core with those it may import from; errors, families, prompt_grid, prompt_syntax
+# and version stand beside them.
 BELOW = {
     "method": {"errors"},
-    "store": {"errors", "method"},
+    "store": {"errors", "families", "method"},
     "exemplars": {"errors", "method", "prompt_syntax", "store"},
     "report": {"errors", "method", "prompt_syntax"},
-    "host": {"errors", "method", "store"},
-    "training": {"errors", "exemplars", "host", "method", "report", "store", "version"},
+    "host": {"errors", "families", "method", "store"},
+    "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},
 }
 HOST_PACKAGES = {"comfy", "folder_paths", "comfy_api", "server", "nodes", "execution"}
 # Nodes are declared with comfy_api; the host's models, folders and server are each asked for in one place.

@@ -1,0 +1,227 @@
+"""The model families that a relation can be learned with, a row each, and those that are refused.
+
+Pure data: classes of the host are named, not imported, since an older host lacks some of them. What the code can find
+out from the loaded models themselves (tokens, conditioning, sampling, latents) is not written down here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+# Of the token embeddings that a relation's vectors stand among: encoder key of the host -> numbers of a vector.
+WIDTHS = {
+    "clip_l": 768,
+    "clip_g": 1280,
+    "clip_h": 1024,
+    "t5xxl": 4096,
+    "pile_t5xl": 2048,
+    "gemma2_2b": 2304,
+    "qwen3_06b": 1024,
+    "qwen3_4b": 2560,
+    "qwen3_8b": 4096,
+    "qwen25_7b": 3584,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    name: for artists; configs: the host's classes of `comfy.supported_models`; clips: the host's classes of the text
+    encoders, without a final underscore; encoders: keys of WIDTHS; all_encoders: whether each of them must be there;
+    native: side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of
+    the side; conds: constant conditioning in training; alpha: of the focal law, so that the mean noise is about the
+    paper's; architecture: for `modelspec.architecture`; embedding: whether the host's own `embedding:NAME` works;
+    proved: learned and judged, else experimental; note: what the artist should know.
+    """
+
+    name: str
+    configs: tuple[str, ...]
+    clips: tuple[str, ...]
+    encoders: tuple[str, ...]
+    architecture: str
+    native: int = 1024
+    native_of_v: int = 0
+    multiple: int = 16
+    all_encoders: bool = True
+    conds: dict[str, float] = field(default_factory=dict)
+    alpha: float = 0.0
+    embedding: bool = True
+    proved: bool = False
+    note: str = ""
+
+
+_DISTILLED = "distilled checkpoints, made for a few steps, learn less well than the ones that they were made from"
+
+FAMILIES = (
+    Family(
+        "SD 1.x",
+        ("SD15",),
+        ("SD1ClipModel",),
+        ("clip_l",),
+        "stable-diffusion-v1/textual-inversion",
+        native=512,
+        multiple=8,
+        alpha=0.5,
+        proved=True,
+    ),
+    Family(
+        "SD 2.x",
+        ("SD20",),
+        ("SD2ClipModel",),
+        ("clip_h",),
+        "stable-diffusion-v2-768-v/textual-inversion",
+        native=512,
+        native_of_v=768,
+        multiple=8,
+        alpha=0.5,
+        proved=True,
+    ),
+    Family(
+        "SDXL",
+        ("SDXL",),
+        ("SDXLClipModel",),
+        ("clip_g", "clip_l"),
+        "stable-diffusion-xl-v1-base/textual-inversion",
+        multiple=8,
+        alpha=0.5,
+        proved=True,
+    ),
+    Family(
+        "SD 3.x",
+        ("SD3",),
+        ("SD3ClipModel",),
+        ("clip_g", "clip_l", "t5xxl"),
+        "stable-diffusion-v3/textual-inversion",
+        all_encoders=False,
+    ),
+    Family(
+        "Flux.1",
+        ("Flux", "FluxSchnell"),
+        ("FluxClipModel",),
+        ("clip_l", "t5xxl"),
+        "flux-1-dev/textual-inversion",
+        # Flux dev was distilled with guidance; 1 is what its fine-tuners train at (black-forest-labs/flux, issue 79).
+        conds={"guidance": 1.0},
+        note=_DISTILLED,
+    ),
+    Family("Chroma", ("Chroma",), ("PixArtTEModel", "PixArtT5XXL"), ("t5xxl",), "chroma/textual-inversion"),
+    Family(
+        "Z-Image",
+        ("ZImage",),
+        ("ZImageTEModel",),
+        ("qwen3_4b",),
+        "z-image/textual-inversion",
+        embedding=False,
+        note=_DISTILLED,
+    ),
+    Family("Anima", ("Anima",), ("AnimaTEModel",), ("qwen3_06b",), "anima/textual-inversion", embedding=False),
+    Family(
+        "Flux.2 Klein",
+        ("Flux2",),
+        ("Flux2TEModel",),
+        ("qwen3_4b", "qwen3_8b"),
+        "flux-2-klein/textual-inversion",
+        all_encoders=False,
+        embedding=False,
+        note=_DISTILLED,
+    ),
+    Family(
+        "Qwen-Image",
+        ("QwenImage",),
+        ("QwenImageTEModel",),
+        ("qwen25_7b",),
+        "qwen-image/textual-inversion",
+        native=1328,
+        embedding=False,
+    ),
+    Family(
+        "AuraFlow",
+        ("AuraFlow",),
+        ("AuraT5Model",),
+        ("pile_t5xl",),
+        "auraflow-v1/textual-inversion",
+        embedding=False,
+    ),
+    Family(
+        "PixArt",
+        ("PixArtAlpha", "PixArtSigma"),
+        ("PixArtTEModel", "PixArtT5XXL"),
+        ("t5xxl",),
+        "pixart-sigma/textual-inversion",
+        alpha=0.5,
+    ),
+    Family("Lumina 2", ("Lumina2",), ("LuminaTEModel",), ("gemma2_2b",), "lumina-2/textual-inversion", embedding=False),
+)
+
+_EDITS = "it makes a picture from another picture"
+_VIDEO = "it makes video"
+_PIXELS = "it works on pixels without a VAE"
+_SOUND = "it makes sound"
+_NO_CLIP = "it is not steered by a text encoder's words alone"
+# Class of the host's configuration -> why a relation cannot be learned with it.
+REFUSED = {
+    "SDXLRefiner": "it only refines pictures that another model began",
+    "SD21UnclipL": _NO_CLIP,
+    "SD21UnclipH": _NO_CLIP,
+    "SD15_instructpix2pix": _EDITS,
+    "SDXL_instructpix2pix": _EDITS,
+    "SD_X4Upscaler": _EDITS,
+    "LotusD": _EDITS,
+    "Stable_Cascade_B": "it only refines what stage C began",
+    "SVD_img2vid": _VIDEO,
+    "SV3D_u": _VIDEO,
+    "SV3D_p": _VIDEO,
+    "Stable_Zero123": _NO_CLIP,
+    "FluxInpaint": _EDITS,
+    "HiDream": "its four text encoders do not fit a graphics card together with it",
+    "ChromaRadiance": _PIXELS,
+    "ZImagePixelSpace": _PIXELS,
+    "HiDreamO1": _PIXELS,
+    "StableAudio": _SOUND,
+    "StableAudio3": _SOUND,
+    "ACEStep": _SOUND,
+    "ACEStep15": _SOUND,
+    "GenmoMochi": _VIDEO,
+    "LTXV": _VIDEO,
+    "LTXAV": _VIDEO,
+    "HunyuanVideo": _VIDEO,
+    "HunyuanVideo15": _VIDEO,
+    "CosmosT2V": _VIDEO,
+    "CosmosI2V": _VIDEO,
+    "Kandinsky5": _VIDEO,
+}
+_REFUSED_PREFIXES = {"WAN": _VIDEO, "Hunyuan3D": "it makes shapes", "CogVideo": _VIDEO, "Cosmos": _VIDEO}
+
+NAMES = tuple(family.name for family in FAMILIES)
+ONE_OF_THEM = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"
+
+
+def named(name: str) -> Family | None:
+    """The family of this name."""
+    return next((family for family in FAMILIES if family.name == name), None)
+
+
+def of_config(name: str) -> Family | None:
+    """The family whose models have this class of the host's configuration."""
+    return next((family for family in FAMILIES if name in family.configs), None)
+
+
+def of_encoders(keys: Iterable[str]) -> tuple[Family, ...]:
+    """The families that have a relation with vectors for just these text encoders."""
+    keys = set(keys)
+    return tuple(
+        family
+        for family in FAMILIES
+        if keys == set(family.encoders) or (not family.all_encoders and keys and keys < set(family.encoders))
+    )
+
+
+def of_clip(class_name: str, keys: Iterable[str]) -> tuple[Family, ...]:
+    """The families whose text encoders have this class of the host and these keys."""
+    return tuple(family for family in of_encoders(keys) if class_name.rstrip("_") in family.clips)
+
+
+def reason_against(config: str) -> str:
+    """Why a relation cannot be learned with a model of this class of the host, empty where nothing is known."""
+    by_prefix = (why for prefix, why in _REFUSED_PREFIXES.items() if config.startswith(prefix))
+    return REFUSED.get(config, "") or next(by_prefix, "")

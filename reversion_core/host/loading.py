@@ -1,0 +1,53 @@
+"""The host's models, loaded so that every weight stays where it is during a training."""
+
+import comfy.model_management
+import torch
+
+from ..errors import ReVersionError
+
+
+def load_for_training(model, clip, node: str):
+    """MODEL and CLIP that are really loaded, each wholly on its device: to encode, train and preview with.
+
+    Under dynamic VRAM weights come and go between forward and backward pass; the host then has an ordinary twin of a
+    model, which is made once. LoRAs and other patches go with it. Raises a ReVersionError where a model cannot be
+    loaded as a whole: the host would compute in buffers that are used again, which spoils gradients silently.
+    """
+    model = _unmoved(model, node, "model")
+    patcher = _unmoved(clip.patcher, node, "clip")
+    if patcher is not clip.patcher:
+        clip = clip.clone()
+        clip.patcher, clip.cond_stage_model = patcher, patcher.model
+    comfy.model_management.load_models_gpu([model, clip.patcher], force_full_load=True)
+    check_residency(model.model.diffusion_model, model.load_device, node, "model")
+    check_residency(clip.cond_stage_model, clip.patcher.load_device, node, "clip")
+    return model, clip
+
+
+def _unmoved(patcher, node, input_name):
+    """The patcher itself, or the host's twin of one whose weights it moves about."""
+    if not (hasattr(patcher, "is_dynamic") and patcher.is_dynamic()):
+        return patcher
+    try:
+        return patcher.get_non_dynamic_delegate()
+    except RuntimeError as error:
+        raise ReVersionError(
+            node,
+            input_name,
+            "ComfyUI's dynamic VRAM moves its weights about and its loader cannot load it otherwise",
+            "load it with one of ComfyUI's own loaders or start ComfyUI with --disable-dynamic-vram",
+        ) from error
+
+
+def check_residency(module: torch.nn.Module, device: torch.device, node: str, input_name: str):
+    """Raises a ReVersionError unless every weight of the module lies on the device."""
+    weights = [*module.parameters(), *module.buffers()]
+    elsewhere = [weight for weight in weights if weight.device.type != torch.device(device).type]
+    if elsewhere:
+        sizes = (sum(w.numel() * w.element_size() for w in some) / 1e9 for some in (elsewhere, weights))
+        raise ReVersionError(
+            node,
+            input_name,
+            "{:.1f} of its {:.1f} GB do not fit in the graphics card's memory".format(*sizes),
+            "close other programs, load it in fp8, or use a smaller checkpoint",
+        )

@@ -1,0 +1,81 @@
+"""What other nodes have plugged into MODEL and CLIP: used in training as the host's sampler uses it, or refused."""
+
+import logging
+
+import comfy.patcher_extension
+import torch
+
+from ..errors import ReVersionError
+
+# Module of a patch's function -> the node: they change at random, from pass to pass, what the network computes.
+_AT_RANDOM = {"comfy_extras.nodes_hypertile": "HyperTile", "comfy_extras.nodes_tomesd": "Tome Patch Model"}
+_COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
+
+
+def check_plugged(model, clip, node: str):
+    """Refuse what would make the learned relation wrong. Raises a ReVersionError that names the node to take out."""
+    options = model.model_options.get("transformer_options", {})
+    for function in _functions(options.get("patches", {})):
+        if name := _AT_RANDOM.get(getattr(function, "__module__", "")):
+            raise ReVersionError(
+                node,
+                "model",
+                f"{name} computes something else at random each time, so that no gradient is right",
+                "plug the model in without it; pictures may still be made with it",
+            )
+    for key, patch in model.object_patches.items():
+        if hasattr(patch, "_orig_mod"):  # torch.compile's OptimizedModule
+            raise ReVersionError(
+                node, "model", f"'{key}' was compiled by another node", "plug the model in before it is compiled"
+            )
+    network = model.model.diffusion_model
+    if quantised := next((p for p in network.modules() if type(p).__module__.startswith("nunchaku")), None):
+        raise ReVersionError(
+            node,
+            "model",
+            f"nunchaku's {type(quantised).__name__} has no backward pass",
+            "load an fp8 or GGUF checkpoint instead",
+        )
+    if clip.patcher.forced_hooks is not None:
+        raise ReVersionError(
+            node, "clip", "it has hooks, which change it in the course of sampling", "plug in the CLIP without them"
+        )
+
+
+def _functions(patches):
+    """Every function in the host's nested patches."""
+    if isinstance(patches, dict):
+        patches = patches.values()
+    elif not isinstance(patches, (list, tuple)):
+        return [patches]
+    return [function for inner in patches for function in _functions(inner)]
+
+
+def transformer_options(model, attention) -> dict:
+    """The options that the host's sampler hands to the network, but for the noise levels; attention: to use instead of
+    the host's choice."""
+    options = comfy.patcher_extension.copy_nested_dicts(model.model_options.get("transformer_options", {}))
+    for name in ("wrappers", "callbacks"):
+        held = {kind: dict(by_key) for kind, by_key in getattr(model, name).items()}
+        if any([by_key.pop(_COMPILE_KEY, None) for by_key in held.values()]):
+            logging.info("ReVersion: the model is trained uncompiled, which gives the same numbers")
+        options[name] = comfy.patcher_extension.merge_nested_dicts(options.get(name, {}), held)
+    options["optimized_attention_override"] = attention
+    options["cond_or_uncond"] = [0]
+    return options
+
+
+def is_patched(model) -> bool:
+    """Whether other nodes act on the network: then samples go through it one at a time, since what they do may depend
+    on the noise level, which is one number in the host's sampler."""
+    options = model.model_options.get("transformer_options", {})
+    held = (*model.wrappers.values(), *options.get("wrappers", {}).values())
+    acting = [options.get("patches"), options.get("patches_replace"), model.model_options.get("model_function_wrapper")]
+    return any(acting) or any(by_key.keys() - {_COMPILE_KEY} for by_key in held)
+
+
+def apply_model(model, x_t: torch.Tensor, sigma: torch.Tensor, conds: dict) -> torch.Tensor:
+    """Denoised latents from the host's model, through the function that a node may have put around it."""
+    if (wrapper := model.model_options.get("model_function_wrapper")) is not None:
+        return wrapper(model.model.apply_model, {"input": x_t, "timestep": sigma, "c": conds, "cond_or_uncond": [0]})
+    return model.model.apply_model(x_t, sigma, **conds)

@@ -1,0 +1,162 @@
+"""Every family that a relation can be learned with, on a small member with the host's own classes."""
+
+import families
+import pytest
+import torch
+from safetensors.torch import save_file
+from training import digest
+
+CAPTIONS = ["cat {} stone", "a small red dog {} table"]
+
+
+def members(*left_out):
+    return [name for name in families.MEMBERS if name not in left_out]
+
+
+@pytest.fixture(scope="module")
+def built(reversion, embeddings):
+    """Name -> the member. The last one alone is kept, since they are many."""
+    last = {}
+
+    def get(name):
+        if not families.exists(name):
+            pytest.skip(f"ComfyUI has {name} since {families.MEMBERS[name].since}")
+        if name not in last:
+            last.clear()
+            last[name] = families.build(name, embeddings)
+        return last[name]
+
+    return get
+
+
+def draws(given, count=1):
+    generator = torch.Generator().manual_seed(3)
+    x0, noise = torch.randn(2, count, *given.latents, generator=generator)
+    return x0, noise
+
+
+def relation_of(core, clip, vectors=1):
+    generator = torch.Generator().manual_seed(0)
+    rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
+    return {
+        key: row + 0.1 * row.norm() * torch.randn(vectors, row.shape[1], generator=generator) / row.shape[1] ** 0.5
+        for key, row in rows.items()
+    }
+
+
+def weighted_error(model, given, relation, captions=(0,)):
+    """A linear function of the error, in double precision: its gradient is as large as can be."""
+    x0, noise = draws(given, len(captions))
+    timesteps = torch.tensor([int(0.6 * model.timesteps) - 7 * i for i in range(len(captions))])
+    error = model.prediction_error(x0, noise, timesteps, model.encode(list(captions), relation))
+    weights = torch.randn(error.shape, generator=torch.Generator().manual_seed(9))
+    return (error.double() * weights.double()).sum()
+
+
+def gradient(core, given, relation, recompute):
+    tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
+    model, clip = core.host.load_for_training(given.model, given.clip, "test")
+    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent:
+        live = {key: rows.clone().requires_grad_() for key, rows in relation.items()}
+        with lent.recording():
+            weighted_error(lent, given, live).backward()
+        slopes = {}
+        with torch.no_grad():
+            for key, rows in live.items():
+                direction = rows.grad / rows.grad.norm()
+                step = 0.004 * float(rows.norm())
+                above, below = (
+                    float(weighted_error(lent, given, {**live, key: rows + sign * step * direction}))
+                    for sign in (1, -1)
+                )
+                slopes[key] = (above - below) / (2 * step)
+    return {key: rows.grad for key, rows in live.items()}, slopes
+
+
+@pytest.mark.parametrize("name", members("SD 2.x", "SDXL"))
+def test_the_gradient_of_every_encoder_agrees_with_finite_differences_recomputed_or_not(core, built, name):
+    given = built(name)
+    before = digest(given.model.model, given.clip.cond_stage_model)
+    relation = relation_of(core, given.clip)
+    plain, slopes = gradient(core, given, relation, recompute=False)
+    again, _ = gradient(core, given, relation, recompute=True)
+    for key, found in plain.items():
+        assert float(found.norm()) == pytest.approx(slopes[key], rel=0.03), key
+        assert float((again[key] - found).norm() / found.norm()) < 1e-4, key
+    assert digest(given.model.model, given.clip.cond_stage_model) == before
+
+
+@pytest.mark.parametrize("name", members())
+def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
+    given = built(name)
+    relation = relation_of(core, given.clip, vectors=2)
+    tokens = core.host.caption_tokens(given.clip, CAPTIONS, 2)
+    with core.host.borrowing(given.model, given.clip, tokens) as lent, torch.no_grad():
+        ours = lent.encode([0, 1], relation)
+    applied = core.host.with_relation(given.clip, "<R>", relation)
+    for features, caption in zip(ours, CAPTIONS, strict=True):
+        with torch.inference_mode():
+            native = applied.encode_from_tokens(applied.tokenize(caption.replace("{}", "<R>")), return_dict=True)
+            word = given.clip.encode_from_tokens(given.clip.tokenize(caption.replace("{}", "and")), return_dict=True)
+        torch.testing.assert_close(features["cross_attn"], native["cond"], rtol=1e-4, atol=1e-5)
+        assert features.keys() - {"cross_attn"} >= native.keys() - {"cond"}
+        assert word["cond"].shape[1:] != native["cond"].shape[1:] or not torch.equal(word["cond"], native["cond"])
+
+
+@pytest.mark.parametrize("name", members())
+def test_a_vector_equal_to_a_word_is_that_word(core, built, name):
+    """Which needs the space before the word, the scale of the table, and the template as it was."""
+    given = built(name)
+    rows = {key: core.host.word_rows(given.clip, key, ["above"]) for key in core.host.encoder_keys(given.clip)}
+    applied = core.host.with_relation(given.clip, "<R>", rows)
+    with torch.inference_mode():
+        ours = applied.encode_from_tokens(applied.tokenize("cat <R> stone"), return_dict=True)
+        word = given.clip.encode_from_tokens(given.clip.tokenize("cat above stone"), return_dict=True)
+        other = given.clip.encode_from_tokens(given.clip.tokenize("cat inside stone"), return_dict=True)
+    difference = (ours["cond"] - word["cond"]).norm() / (other["cond"] - word["cond"]).norm()
+    assert difference < 0.05
+
+
+@pytest.mark.parametrize("name", members())
+def test_the_placeholder_is_the_host_s_embedding_where_that_works(core, built, name, embeddings):
+    given = built(name)
+    family = core.families.of_config(families.MEMBERS[name].kind)
+    if not family.embedding:
+        pytest.skip(f"the host's embedding: does not work in {name}")
+    vectors = relation_of(core, given.clip, vectors=2)
+    save_file(vectors, embeddings / "member.safetensors")
+    applied = core.host.with_relation(given.clip, "<R>", vectors)
+    with torch.inference_mode():
+        for text in ("cat {} stone, on a (red:1.2) table", "{}", "a ({}:1.3) b"):
+            ours = applied.encode_from_tokens(applied.tokenize(text.format("<R>")), return_dict=True)
+            host = given.clip.encode_from_tokens(
+                given.clip.tokenize(text.format("embedding:member").replace("(e", "( e").replace("r:1.3", "r :1.3")),
+                return_dict=True,
+            )
+            assert torch.equal(ours["cond"], host["cond"]), text
+
+
+@pytest.mark.parametrize("name", members("SDXL"))
+def test_samples_go_through_the_network_together_only_where_that_changes_nothing(core, built, name):
+    given = built(name)
+    tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
+    relation = relation_of(core, given.clip)
+    with core.host.borrowing(given.model, given.clip, tokens) as lent, torch.no_grad():
+        features = lent.encode([0, 1, 0], relation)
+        x0, noise = draws(given, 3)
+        timesteps = torch.tensor([lent.timesteps // 2, 5, lent.timesteps - 1])
+        together = lent.prediction_error(x0, noise, timesteps, features)
+        singles = [
+            lent.prediction_error(x0[i : i + 1], noise[i : i + 1], timesteps[i : i + 1], features[i : i + 1])
+            for i in range(3)
+        ]
+    torch.testing.assert_close(together, torch.cat(singles), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", members())
+def test_the_table_of_families_says_what_the_host_has(core, built, name):
+    given = built(name)
+    family, native = core.host.family_of(given.model, "ReVersion Train")
+    assert name.startswith(family) and native == core.families.named(family).native
+    assert core.host.check_pair(given.model, given.clip, "ReVersion Train") == (family, native)
+    assert core.families.named(family) in core.families.of_encoders(core.host.encoder_keys(given.clip))
