@@ -41,7 +41,7 @@ def _checked(size, fit, node):
     check_choice(fit, FITS, node, "fit")
     if not 0 <= size <= LARGEST_SIZE:
         raise ReVersionError(node, "size", f"{size} is no size", f"choose 0, or 8 to {LARGEST_SIZE} pixels")
-    return max(size // 8 * 8, 8) if size else 0
+    return max(int(size) // 8 * 8, 8) if size else 0
 
 
 def _said(exemplars, heading, node, input_name):

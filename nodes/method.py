@@ -9,6 +9,7 @@ from ..reversion_core.method.prior import PRIORS
 from ..reversion_core.method.steering import Steering
 from ..reversion_core.method.words import PREPOSITIONS, basis_words, split_words
 from ..reversion_core.report import charts
+from .numbers import check_numbers
 from .sockets import FocalSocket, SteeringSocket, as_image, share_input
 
 CATEGORY = "ReVersion/learn"
@@ -93,6 +94,7 @@ class ReVersionSteering(io.ComfyNode):
     @classmethod
     def execute(cls, weight, temperature, positives, basis, extra_negatives, prior=FROM_PRESET, swap=0.0):
         check_choice(prior, (FROM_PRESET, *PRIORS), cls.NAME, "prior")
+        check_numbers(cls, weight=weight, temperature=temperature, positives=positives, swap=swap)
         words = basis_words(basis)
         if len(words) < positives:
             raise ReVersionError(
@@ -150,6 +152,7 @@ class ReVersionFocalSampling(io.ComfyNode):
     @classmethod
     def execute(cls, alpha, lowest_timestep, highest_timestep, law="focal"):
         check_choice(law, LAWS, cls.NAME, "law")
+        check_numbers(cls, alpha=alpha, lowest_timestep=lowest_timestep, highest_timestep=highest_timestep)
         if lowest_timestep > highest_timestep:
             raise ReVersionError(
                 cls.NAME,

@@ -6,6 +6,7 @@ from ..reversion_core import prompt_grid as prompt_grids
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompt_grid import OBJECT, SUBJECT
 from . import places
+from .numbers import check_numbers
 from .progress import show_text
 
 OWN_LISTS = "my own lists"
@@ -97,6 +98,7 @@ class ReVersionPrompts(io.ComfyNode):
 
     @classmethod
     def execute(cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation=""):
+        check_numbers(cls, limit=limit, order_seed=order_seed)
         lists = {"subjects": prompt_grids.lines_of(subjects), "objects": prompt_grids.lines_of(objects)}
         check_choice(preset, (OWN_LISTS, *prompt_grids.prompt_lists()), cls.NAME, "preset")
         if list_file != NO_FILE:

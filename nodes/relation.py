@@ -10,6 +10,7 @@ from ..reversion_core.method.words import PLACEHOLDER
 from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
+from .numbers import check_numbers
 from .progress import show_text
 from .sockets import RelationSocket
 
@@ -169,6 +170,7 @@ class ReVersionApplyRelation(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, relation, placeholder, strength):
+        check_numbers(cls, strength=strength)
         host.check_clip(clip, cls.NAME)
         placeholder = placeholder.strip()
         if not re.fullmatch(r"<[A-Za-z0-9_-]+>", placeholder):

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..reversion_core import host
+from .numbers import check_numbers
 from .sockets import share_input
 
 CATEGORY = "ReVersion/use"
@@ -37,6 +38,7 @@ class ReVersionFocalScheduler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, steps, alpha, denoise):
+        check_numbers(cls, steps=steps, alpha=alpha, denoise=denoise)
         return io.NodeOutput(host.focal_sigmas(host.focal_sampling(model, cls.NAME), steps, alpha, denoise))
 
 
@@ -75,6 +77,7 @@ class ReVersionFocalGuider(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, relation, plain, negative, cfg, strength, alpha):
+        check_numbers(cls, cfg=cfg, strength=strength, alpha=alpha)
         host.focal_sampling(model, cls.NAME)
         guider = host.FocalGuider(model)
         guider.set_conds(relation, plain, negative)

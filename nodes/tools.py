@@ -15,6 +15,7 @@ from ..reversion_core.report import charts, inspection, scoring
 from ..reversion_core.store import relation as relation_files
 from ..reversion_core.store.files import write_whole
 from . import places
+from .numbers import check_numbers
 from .progress import show_text
 from .sockets import RelationSocket, as_image
 
@@ -55,6 +56,7 @@ class ReVersionInspect(io.ComfyNode):
 
     @classmethod
     def execute(cls, relation, clip, words, entities):
+        check_numbers(cls, words=words)
         host.check_clip(clip, cls.NAME)
         host.check_fits(relation, clip, cls.NAME)
         lines, pictures = [], []

@@ -11,6 +11,7 @@ from ..reversion_core.training.loop import TITLES
 from ..reversion_core.training.optimizers import OPTIMIZERS
 from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
+from .numbers import check_numbers
 from .progress import TrainingProgress
 from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
@@ -217,6 +218,8 @@ class ReVersionTrain(io.ComfyNode):
         optimizer=FROM_PRESET,
     ):
         check_choice(memory, MEMORY, cls.NAME, "memory")
+        check_numbers(cls, steps=steps, batch_size=batch_size, accumulation=accumulation, learning_rate=learning_rate)
+        check_numbers(cls, vectors=vectors, training_seed=training_seed, previews=previews, autosave=autosave)
         settings = from_preset(
             preset,
             cls.NAME,

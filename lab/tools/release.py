@@ -11,6 +11,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+VERSION = "reversion_core/version.py"
+
 
 def missing(folder: str | Path) -> list[str]:
     """One sentence for everything that the checkout in `folder` still lacks for a release."""
@@ -27,6 +29,8 @@ def missing(folder: str | Path) -> list[str]:
         if not value
     ]
     version = project["project"]["version"]
+    if f'"{version}"' not in (folder / VERSION).read_text(encoding="utf-8"):
+        found.append(f"{VERSION}: the version is not that of pyproject.toml, {version}")
     changes = (folder / "CHANGELOG.md").read_text(encoding="utf-8")
     if not re.search(rf"^## {re.escape(version)}\s*\n+- ", changes, re.MULTILINE):
         found.append(f"CHANGELOG.md: there is no entry for version {version}")

@@ -16,8 +16,9 @@ FILLED = {"Repository": "https://example.org/pack", "PublisherId": "someone", "I
 
 @pytest.fixture
 def checkout(tmp_path):
-    for name in ("pyproject.toml", "CHANGELOG.md"):
-        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "reversion_core").mkdir()
+    for name in ("pyproject.toml", "CHANGELOG.md", release.VERSION):
+        shutil.copy(ROOT / name, tmp_path / name)
     text = (tmp_path / "pyproject.toml").read_text()
     for name, value in FILLED.items():
         text = text.replace(f'{name} = ""', f'{name} = "{value}"')
@@ -39,9 +40,17 @@ def test_an_empty_field_is_named(checkout, name):
 
 def test_a_version_without_a_changelog_entry_is_named(checkout):
     path = checkout / "pyproject.toml"
-    path.write_text(path.read_text().replace('version = "', 'version = "9'))
+    version = re.search(r'version = "(.*)"', path.read_text())[1]
+    for name in ("pyproject.toml", release.VERSION):
+        (checkout / name).write_text((checkout / name).read_text().replace(version, "9.9.9"))
     (line,) = release.missing(checkout)
     assert "CHANGELOG.md" in line
+
+
+def test_two_versions_are_named(checkout):
+    (checkout / release.VERSION).write_text('VERSION = "9.9.9"\n')
+    (line,) = release.missing(checkout)
+    assert release.VERSION in line
 
 
 def test_every_relative_link_in_a_shipped_text_leads_to_a_shipped_file():
