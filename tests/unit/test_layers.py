@@ -6,8 +6,8 @@ import pytest
 
 from lab.harness.comfyui import ROOT
 
-# Each room of the core with those it may import from; errors, families, prompt_grid, prompt_syntax
-# and version stand beside them.
+# Each room of the core with those it may import from; errors, families, prompt_grid, prompt_hints,
+# prompt_syntax and version stand beside them.
 BELOW = {
     "method": {"errors"},
     "store": {"errors", "families", "method"},
