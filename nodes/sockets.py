@@ -3,11 +3,14 @@
 import numpy as np
 import torch
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 ExemplarsSocket = io.Custom("REVERSION_EXEMPLARS")
 SteeringSocket = io.Custom("REVERSION_STEERING")
 FocalSocket = io.Custom("REVERSION_FOCAL")
 RelationSocket = io.Custom("REVERSION_RELATION")
+
+NOTHING = ExecutionBlocker(None)  # an output that has nothing: what it is connected to does not run
 
 
 def share_input(name, default, tooltip, step=0.05):

@@ -13,7 +13,7 @@ from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHED
 from . import places
 from .numbers import check_numbers
 from .progress import TrainingProgress
-from .sockets import ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
+from .sockets import NOTHING, ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
 MEMORY = ("auto", "low")
@@ -256,5 +256,5 @@ class ReVersionTrain(io.ComfyNode):
         learned = run.learn_relation(model, clip, vae, inputs, options, progress, cls.NAME)
         report = as_image(charts.training_report(learned.history, TITLES))
         loss_map = {"loss": [record["loss"] for record in learned.history]}
-        samples = as_images(learned.previews) if learned.previews else None
+        samples = as_images(learned.previews) if learned.previews else NOTHING
         return io.NodeOutput(learned.relation, loss_map, report, samples, ui=progress.finish(learned))

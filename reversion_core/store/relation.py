@@ -14,7 +14,7 @@ from .. import families
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER
 from . import foreign
-from .files import write_whole
+from .files import remove_old_partials, write_whole
 from .reading import Unreadable
 
 FORMAT_VERSION = "1"
@@ -100,6 +100,7 @@ def save(relation, path):
         torch.save(content, file)
         data = file.getvalue()
     write_whole(path, data)
+    remove_old_partials(Path(path).parent)
 
 
 def load(path, node="ReVersion Load Relation", input_name="relation"):

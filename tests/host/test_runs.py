@@ -192,3 +192,14 @@ def test_the_file_says_what_it_was_made_with_and_went_on_from(core, loaded, draw
     made_with = json.loads(learn(core, loaded, drawn, tmp_path, steps=2).relation.metadata["reversion.made_with"])
     assert made_with["torch"] == torch.__version__ and made_with["pack"] == core.run.VERSION
     assert made_with["resumed_from"][0]["step"] == 1 and made_with["resumed_from"][0]["pack"] == core.run.VERSION
+
+
+def test_a_preview_that_fails_ends_nothing(core, loaded, drawn, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(core.host, "sample", fail)
+    told = []
+    learned = learn(core, loaded, drawn, tmp_path, keep={"previews": 1, "prompt": "cat <R> stone", "tell": told.append})
+    assert len(learned.history) == 2 and learned.previews == []
+    assert sum("the preview of step" in text and "no picture" in text for text in told) == 2

@@ -16,11 +16,12 @@ BELOW = {
     "host": {"errors", "families", "method", "store"},
     "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},
 }
-HOST_PACKAGES = {"comfy", "folder_paths", "comfy_api", "server", "nodes", "execution"}
+HOST_PACKAGES = {"comfy", "comfy_execution", "folder_paths", "comfy_api", "server", "nodes", "execution"}
 # Nodes are declared with comfy_api; the host's models, folders and server are each asked for in one place.
 HOST_USERS = {
     "comfy": ("reversion_core/host/", "nodes/progress.py"),
     "server": ("nodes/progress.py",),
+    "comfy_execution": ("nodes/sockets.py",),
     "folder_paths": ("nodes/places.py",),
     "comfy_api": ("nodes/",),
 }
