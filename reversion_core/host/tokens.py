@@ -35,6 +35,8 @@ class _TokenizerWithRelations:
         self._given = given
 
     def __getattr__(self, name):
+        if name == "_tokenizer":  # of a copy that is not filled yet
+            raise AttributeError(name)
         return getattr(self._tokenizer, name)
 
     def __call__(self, text, **kwargs):
@@ -49,6 +51,8 @@ class _TokenizerWithRelations:
         start = self._owner.tokens_start
         empty = self._tokenizer("")["input_ids"]
         ids, end = empty[:start], empty[start:] if self._owner.tokenizer_adds_end_token else []
+        if not kwargs.get("add_special_tokens", True):
+            ids, end = [], []
         for i, piece in enumerate(pieces):
             if piece in self._given:
                 ids.extend(self._given[piece])
