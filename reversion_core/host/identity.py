@@ -138,7 +138,7 @@ def _is_of_host(forward, module):
 
 
 def _others(value, left_out):
-    return {name: part for name, part in vars(value).items() if name not in left_out}
+    return {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in left_out}
 
 
 def _attached(patcher):

@@ -133,7 +133,9 @@ def test_strength_has_no_effect_between_equal_prompts(core, loaded, conditioning
     torch.testing.assert_close(*results, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "cfg"), [("eps", CFG), ("eps", 0.5), ("eps", 0.0), ("zsnr", CFG), ("flow", CFG)])
+@pytest.mark.parametrize(
+    ("kind", "cfg"), [("eps", CFG), ("eps", 1.0), ("eps", 0.5), ("eps", 0.0), ("zsnr", CFG), ("flow", CFG)]
+)
 def test_guidance_is_the_equation(core, loaded, conditionings, kind, cfg):
     model = of_kind(loaded.model, kind)
     relation, plain, negative = conditionings
