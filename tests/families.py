@@ -93,6 +93,22 @@ _FLUX_TEXT = {
 }
 _T5_TEXT = {"text": ("pixart_t5", "pixart_te()", "PixArtTokenizer"), "sizes": {"t5xxl_model_config": T5}}
 MEMBERS = {
+    "SD 1.x": Member(
+        "SD15",
+        {
+            **UNET,
+            "num_res_blocks": [1, 1],
+            "channel_mult": [1, 2],
+            "transformer_depth": [1, 1],
+            "transformer_depth_output": [1, 1, 1, 1],
+            "num_heads": 4,
+            "use_linear_in_transformer": False,
+            "context_dim": 768,
+            "adm_in_channels": None,
+        },
+        (4, 8, 8),
+        sizes=CLIPS,
+    ),
     "SD 2.x": Member("SD20", {**UNET, "context_dim": 1024, "adm_in_channels": None}, (4, 8, 8), sizes=CLIPS),
     "SDXL": Member(
         "SDXL",
@@ -338,15 +354,18 @@ def _tokenizer_data():
         return {"spiece_model": torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)}
 
 
-def build(name, embeddings, vae=None):
-    """MODEL and CLIP of a family, as the host's loader leaves them: their weights are inference tensors."""
+def build(name, embeddings, vae=None, dtype=torch.float32, compute=None):
+    """MODEL and CLIP of a family, as the host's loader leaves them: their weights are inference tensors.
+
+    dtype: of the network's weights; compute: what the host casts them to, None for nothing.
+    """
     import comfy.model_patcher
     import comfy.sd
     import comfy.supported_models
 
     member = MEMBERS[name]
     config = getattr(comfy.supported_models, member.kind)(dict(_known(member.network)))
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, compute)
     generator = torch.Generator().manual_seed(1)
     cpu = torch.device("cpu")
     with torch.inference_mode():
@@ -363,5 +382,6 @@ def build(name, embeddings, vae=None):
         for buffer in base.diffusion_model.buffers():
             if buffer.is_floating_point() and not buffer.isfinite().all():
                 buffer.zero_()
+        base.diffusion_model.to(dtype)
     model = comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
     return SimpleNamespace(model=model, clip=clip, vae=vae, latents=member.latents)

@@ -7,7 +7,8 @@ def posterior(vae, pixels):
     """Mean and standard deviation of the first stage's posterior for n pictures, each [h, w, 3] in 0..1.
 
     The host's own `encode` does the work (device, dtype, tiling); a hook reads the moments it computes on the way.
-    A first stage without a posterior (TAESD) has standard deviation 0. float32 [n, c, h / 8, w / 8] each.
+    A first stage without a posterior (TAESD) has standard deviation 0. float32 [n, c, h / 8, w / 8] each; others have
+    other factors, and those of video models [n, c, 1, ...].
     """
     moments = []
     regularization = getattr(vae.first_stage_model, "regularization", None)
@@ -29,7 +30,9 @@ def posterior(vae, pixels):
 
 
 def scaled_posterior(model, vae, pixels):
-    """`posterior` in the scale that the model is trained in."""
+    """`posterior` in the scale that the model is trained in, by the latent format that a node may have set."""
     mean, std = posterior(vae, pixels)
-    scaled = model.model.process_latent_in(mean)
-    return scaled, model.model.process_latent_in(mean + std) - scaled
+    changed = model.object_patches.get("latent_format")
+    into = model.model.process_latent_in if changed is None else changed.process_in
+    scaled = into(mean)
+    return scaled, into(mean + std) - scaled

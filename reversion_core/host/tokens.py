@@ -94,6 +94,9 @@ def with_relation(clip, placeholder, vectors):
             continue
         if torch.is_tensor(given) and (scale := embedding_scale(encoder.embedding)) != 1.0:
             given = given * scale
+        if torch.is_tensor(given) and not encoder.is_clip:
+            # In the host's longer form: some tokenizers compare every token with a number.
+            given = [{"type": "embedding", "data": row} for row in given]
         changed, known = copy.copy(tokenizer), tokenizer.tokenizer
         earlier = known._given if isinstance(known, _TokenizerWithRelations) else {}
         if earlier:

@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_vector(core, lo
         if learner:
             good[learner.step] = learner.vectors["clip_l"]
 
-    with pytest.raises(core.errors.ReVersionError, match="step 3 is not a finite number .*relation of step 2 is kept"):
+    with pytest.raises(core.errors.ReVersionError, match="is not a finite number .*relation of step 2 is kept"):
         learn(core, loaded, drawn, tmp_path, remember, steps=5)
     assert torch.equal(kept_in(core, tmp_path).vectors["clip_l"], good[2])
 
@@ -106,7 +106,7 @@ def test_same_inputs_give_the_same_bits_and_a_finished_run_is_not_repeated(core,
 
     seen = []
     again = learn(core, loaded, drawn, tmp_path / "a", lambda learner, previews: seen.append(learner))
-    assert seen == [None]
+    assert not seen
     assert torch.equal(first.relation.vectors["clip_l"], again.relation.vectors["clip_l"])
     assert again.history == first.history
 

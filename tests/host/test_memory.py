@@ -53,9 +53,8 @@ def test_out_of_memory_learns_the_same_with_less(
 ):
     plain = learn(core, loaded, drawn, tmp_path / "plain", **BATCH)
     limited(refuses)
-    told = []
-    thrifty = learn(core, loaded, drawn, tmp_path / "thrifty", keep={"tell": told.append}, **BATCH)
-    warnings = [text for text in told if "out of memory" in text]
+    thrifty = learn(core, loaded, drawn, tmp_path / "thrifty", **BATCH)
+    warnings = [text for text in thrifty.messages if "out of memory" in text]
     assert len(warnings) == len(said) and all(text in line for text, line in zip(said, warnings, strict=True))
     assert torch.allclose(vectors(thrifty), vectors(plain), rtol=1e-3, atol=1e-5)
 
@@ -63,10 +62,9 @@ def test_out_of_memory_learns_the_same_with_less(
 def test_low_memory_begins_where_the_others_end(core, loaded, drawn, tmp_path, limited, watched):
     plain = learn(core, loaded, drawn, tmp_path / "plain", **BATCH)
     limited(lambda pictures, recomputed: pictures > 1 or not recomputed)
-    keep, told = {"low_memory": True}, []
-    thrifty = learn(core, loaded, drawn, tmp_path / "thrifty", keep={**keep, "tell": told.append}, **BATCH)
+    thrifty = learn(core, loaded, drawn, tmp_path / "thrifty", keep={"low_memory": True}, **BATCH)
     assert torch.allclose(vectors(thrifty), vectors(plain), rtol=1e-3, atol=1e-5)
-    assert not any("out of memory" in text for text in told)
+    assert not any("out of memory" in text for text in thrifty.messages)
 
 
 def test_too_little_memory_is_an_error_that_says_what_to_do(core, loaded, drawn, tmp_path, limited, watched):

@@ -1,0 +1,87 @@
+"""Models that the host moves about, as ComfyUI 0.16 and later does on graphics cards."""
+
+import copy
+
+import families
+import pytest
+import torch
+
+
+@pytest.fixture
+def moving(reversion, embeddings):
+    """A small SD 1.x whose MODEL and CLIP have the host's dynamic patchers, by their outward behaviour in 0.33."""
+    import comfy.model_patcher
+
+    class Dynamic(comfy.model_patcher.ModelPatcher):
+        reads = 0
+        twin = None
+
+        def is_dynamic(self):
+            return True
+
+        def get_non_dynamic_delegate(self):
+            if self.twin is None:
+                Dynamic.reads += 1
+                with torch.inference_mode():
+                    self.twin = copy.deepcopy(self.model), {}, {}
+            model, backup, object_backup = self.twin
+            delegate = comfy.model_patcher.ModelPatcher(model, self.load_device, self.offload_device)
+            delegate.patches = {key: list(patches) for key, patches in self.patches.items()}
+            delegate.patches_uuid = self.patches_uuid
+            delegate.backup, delegate.object_patches_backup = backup, object_backup
+            return delegate
+
+        def patch_model(self, *args, **kwargs):
+            raise AssertionError("the moving form was loaded")
+
+    given = families.build("SD 1.x", embeddings)
+    given.model = Dynamic(given.model.model, given.model.load_device, given.model.offload_device)
+    given.clip.patcher = Dynamic(given.clip.cond_stage_model, given.clip.patcher.load_device, torch.device("cpu"))
+    given.kind = Dynamic
+    return given
+
+
+def features(core, model, clip):
+    tokens = core.host.caption_tokens(clip, ["cat {} stone"], 1)
+    with core.host.borrowing(model, clip, tokens) as lent, torch.no_grad():
+        return lent.encode([0], {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})[0]["cross_attn"]
+
+
+def test_what_is_loaded_is_what_encodes_and_trains(core, moving):
+    key = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+    plain = features(core, *core.host.load_for_training(moving.model, moving.clip, "test"))
+    weight = moving.clip.cond_stage_model.state_dict()[key]
+    moving.clip.patcher.add_patches({key: (torch.full_like(weight, 0.01),)})
+
+    model, clip = core.host.load_for_training(moving.model, moving.clip, "test")
+    assert model.model is not moving.model.model and clip.cond_stage_model is not moving.clip.cond_stage_model
+    assert clip.cond_stage_model is clip.patcher.model
+    changed = clip.cond_stage_model.state_dict()[key] - weight
+    torch.testing.assert_close(changed, torch.full_like(weight, 0.01), rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(features(core, model, clip), plain)
+
+
+def test_a_checkpoint_is_not_read_again_at_each_training(core, moving):
+    for _ in range(3):
+        core.host.load_for_training(moving.model, moving.clip, "test")
+    assert moving.kind.reads == 2  # MODEL and CLIP, once each
+
+
+def test_a_model_that_cannot_be_held_still_is_refused(core, moving, monkeypatch):
+    def cannot(self):
+        raise RuntimeError("Cannot create non-dynamic delegate: cached_patcher_init is not initialized.")
+
+    monkeypatch.setattr(moving.kind, "get_non_dynamic_delegate", cannot)
+    with pytest.raises(core.errors.ReVersionError, match=r"input 'model': ComfyUI's dynamic VRAM .* own loaders"):
+        core.host.load_for_training(moving.model, moving.clip, "ReVersion Train")
+
+
+def test_a_model_that_is_loaded_in_part_is_refused(core, embeddings):
+    from reversion_pack.reversion_core.host import loading
+
+    given = families.build("SD 1.x", embeddings)
+    network = given.model.model.diffusion_model
+    loading.check_residency(network, torch.device("cpu"), "ReVersion Train", "model")
+    network.out[2].to("meta")
+    with pytest.raises(core.errors.ReVersionError, match=r"input 'model': 0\.0 of its 0\.\d GB do not fit .*; close"):
+        loading.check_residency(network, torch.device("cpu"), "ReVersion Train", "model")

@@ -1,0 +1,40 @@
+"""Half precision, at the size where it matters: 512 x 512 pixels, as the host computes on graphics cards."""
+
+import families
+import pytest
+import torch
+from test_step import short_training
+
+SIDE = 64  # of the latents
+
+
+def gradient(core, given, drawn, dtype, scaled=True):
+    """R's gradient in one update: encoder key -> float32 [1, d]. dtype: None for what the host loaded."""
+    inputs = short_training(core, drawn, accumulation=1)
+    tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
+    model, clip = core.host.load_for_training(given.model, given.clip, "test")
+    mean = torch.randn(8, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with core.host.borrowing(model, clip, tokens, dtype) as lent:
+        data = core.prepare.training_data(clip, inputs, mean, torch.zeros_like(mean))
+        start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
+        learner = core.loop.Learner(lent, data, inputs, start)
+        if not scaled:
+            learner.scale = core.step.LossScale(used=False)
+        (batch,) = core.step.draw_update(data, inputs, learner.cdf, [], learner.generator)
+        core.step.accumulate_gradient(lent, data, inputs, learner.relation, [batch], scale=learner.scale.value)
+    return {key: rows.grad for key, rows in learner.relation.items()}
+
+
+def error(found, exact):
+    return {key: float((found[key] - exact[key]).norm() / exact[key].norm()) for key in exact}
+
+
+@pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL"])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
+def test_the_gradient_in_half_precision_is_that_of_full(core, drawn, embeddings, name, dtype, within):
+    given = families.build(name, embeddings, dtype=dtype)
+    exact = gradient(core, given, drawn, torch.float32)
+    assert all(found < within for found in error(gradient(core, given, drawn, None), exact).values())
+    if dtype == torch.float16:  # which the loss scaling is for
+        unscaled = error(gradient(core, given, drawn, None, scaled=False), exact)
+        assert any(found > within for found in unscaled.values())
