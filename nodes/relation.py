@@ -11,6 +11,7 @@ from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
 from .progress import show_text
+from .schema import named
 from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"
@@ -25,7 +26,7 @@ class ReVersionSaveRelation(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ReVersionSaveRelation",
-            display_name=cls.NAME,
+            **named(cls.NAME, "embedding", "save textual inversion"),
             category=CATEGORY,
             description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME "
             "in any prompt of this and other programs.",
@@ -93,7 +94,7 @@ class ReVersionLoadRelation(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ReVersionLoadRelation",
-            display_name=cls.NAME,
+            **named(cls.NAME, "textual inversion", "load embedding"),
             category=CATEGORY,
             description="Loads a relation, or any textual-inversion embedding, from the embeddings folder.",
             hidden=[io.Hidden.unique_id],
