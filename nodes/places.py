@@ -23,7 +23,7 @@ def confined(root, name, node, input_name):
     parts = name.replace("\\", "/").rstrip("/").split("/")
     legal = not {":", "\0"} & set(name) and all(part.strip(" .") for part in parts)
     if not legal or not _fits_on_disk(parts):
-        problem = f"{name[:60]!r} is not inside the host's '{Path(root).name}' folder"
+        problem = f"{name[:60]!r} is not inside ComfyUI's {Path(root).name} folder"
         raise ReVersionError(node, input_name, problem, "choose a name without '..'")
     return Path(root, *parts)
 
@@ -98,7 +98,7 @@ def exemplar_folder(name, node):
     path = confined(folder_paths.get_input_directory(), name, node, "folder")
     if not os.path.isdir(path):
         raise ReVersionError(
-            node, "folder", f"there is no folder {name!r} in the host's input folder", "make it and put pictures there"
+            node, "folder", f"there is no folder {name!r} in ComfyUI's input folder", "make it and put pictures there"
         )
     return path
 

@@ -8,9 +8,13 @@ from ..reversion_core.prompt_grid import OBJECT, SUBJECT
 from . import places
 from .numbers import check_numbers
 from .progress import show_text
+from .schema import advanced, named
 
 OWN_LISTS = "my own lists"
 NO_FILE = "none"
+ALL = -1
+MOST_IN_METADATA = 1000  # prompts that each picture of a run carries
+ADVANCED = ("order_seed", "list_file", "list_relation")
 
 
 class ReVersionPrompts(io.ComfyNode):
@@ -18,13 +22,13 @@ class ReVersionPrompts(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        schema = io.Schema(
             node_id="ReVersionPrompts",
-            display_name=cls.NAME,
+            **named(cls.NAME, "prompt grid", "prompt list", "prompt matrix"),
             category="ReVersion/use",
-            description="Writes every subject with every object into a template. Everything after this node runs once "
-            "for each prompt.",
-            hidden=[io.Hidden.unique_id],
+            description="Writes every subject with every object into a template: a grid of prompts, one a run or all "
+            "in one run.",
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 io.String.Input(
                     "template",
@@ -68,6 +72,16 @@ class ReVersionPrompts(io.ComfyNode):
                     optional=True,
                     tooltip="Which relation of the list file. Empty: the one chosen in preset, or the only one.",
                 ),
+                io.Int.Input(
+                    "pick",
+                    default=ALL,
+                    min=ALL,
+                    max=prompt_grids.MOST_PROMPTS,
+                    optional=True,
+                    tooltip="0 or more: one prompt a run, this one, and every run counts it up: with the run count set "
+                    "to the number of prompts each picture is saved as soon as it is drawn. After a cancel it goes on "
+                    "where it was. -1: all prompts in one run, which saves its pictures at the end.",
+                ),
             ],
             outputs=[
                 io.String.Output(
@@ -81,6 +95,7 @@ class ReVersionPrompts(io.ComfyNode):
                 ),
             ],
         )
+        return advanced(schema, ADVANCED)
 
     @classmethod
     def validate_inputs(cls, list_file=NO_FILE):
@@ -97,8 +112,10 @@ class ReVersionPrompts(io.ComfyNode):
         return str(places.states_of([places.list_file(list_file, cls.NAME)]))
 
     @classmethod
-    def execute(cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation=""):
-        check_numbers(cls, limit=limit, order_seed=order_seed)
+    def execute(
+        cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation="", pick=ALL
+    ):
+        check_numbers(cls, limit=limit, order_seed=order_seed, pick=pick)
         lists = {"subjects": prompt_grids.lines_of(subjects), "objects": prompt_grids.lines_of(objects)}
         check_choice(preset, (OWN_LISTS, *prompt_grids.prompt_lists()), cls.NAME, "preset")
         if list_file != NO_FILE:
@@ -118,8 +135,23 @@ class ReVersionPrompts(io.ComfyNode):
             written = prompt_grids.grid(template, lists["subjects"], lists["objects"], limit, order_seed)
         except ValueError as error:
             raise ReVersionError(cls.NAME, "limit", str(error), "shorten the lists or set a limit") from error
-        said = [f"{len(written)} prompts", *prompt_grids.oddities(template, lists["subjects"], lists["objects"])]
-        return io.NodeOutput(written, prompt_grids.file_names(written), ui=show_text(cls, "\n".join(said)))
+        names, said = prompt_grids.file_names(written), f"{len(written)} prompts in one run"
+        if pick != ALL:
+            if pick >= len(written):
+                problem = f"all {len(written)} prompts are done"
+                raise ReVersionError(cls.NAME, "pick", problem, "write 0 to begin anew, or -1 for all in one run")
+            said = f"Prompt {pick + 1} of {len(written)}: {written[pick]}"
+            written, names = [written[pick]], [names[pick]]
+        cls._into_pictures(dict(zip(names, written, strict=True)))
+        said = [said, *prompt_grids.oddities(template, lists["subjects"], lists["objects"])]
+        return io.NodeOutput(written, names, ui=show_text(cls, "\n".join(said)))
+
+    @classmethod
+    def _into_pictures(cls, prompts):
+        """Have Save Image write the prompts, by the names of their files, into the metadata of this run's pictures."""
+        metadata = None if cls.hidden is None else cls.hidden.extra_pnginfo
+        if metadata is not None and len(prompts) <= MOST_IN_METADATA:
+            metadata["reversion_prompts"] = prompts
 
     @classmethod
     def _lists_of_file(cls, name, relation):

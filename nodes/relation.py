@@ -12,6 +12,7 @@ from ..reversion_core.store import relation as relation_files
 from . import places
 from .numbers import check_numbers
 from .progress import show_text
+from .schema import named
 from .sockets import RelationSocket
 
 CATEGORY = "ReVersion/use"
@@ -26,7 +27,7 @@ class ReVersionSaveRelation(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ReVersionSaveRelation",
-            display_name=cls.NAME,
+            **named(cls.NAME, "embedding", "save textual inversion"),
             category=CATEGORY,
             description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME "
             "in any prompt of this and other programs.",
@@ -94,7 +95,7 @@ class ReVersionLoadRelation(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ReVersionLoadRelation",
-            display_name=cls.NAME,
+            **named(cls.NAME, "textual inversion", "load embedding"),
             category=CATEGORY,
             description="Loads a relation, or any textual-inversion embedding, from the embeddings folder.",
             hidden=[io.Hidden.unique_id],

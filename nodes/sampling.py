@@ -28,7 +28,7 @@ class ReVersionFocalScheduler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model that will sample: its noise levels are used."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps in all."),
-                share_input("alpha", 0.0, "0: the host's 'normal' schedule. 1: the most steps at high noise."),
+                share_input("alpha", 0.0, "0: ComfyUI's 'normal' schedule. 1: the most steps at high noise."),
                 share_input(
                     "denoise", 1.0, "Under 1 for image to image: how much of the picture is made anew.", step=0.01
                 ),

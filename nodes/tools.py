@@ -59,35 +59,38 @@ class ReVersionInspect(io.ComfyNode):
         check_numbers(cls, words=words)
         host.check_clip(clip, cls.NAME)
         host.check_fits(relation, clip, cls.NAME)
-        lines, pictures = [], []
+        parts, pictures = [], []
         for key, vectors in relation.vectors.items():
-            lines += cls._nearest_words(clip, key, vectors, words)
-            pictures.append(as_image(cls._among_words(clip, key, vectors, split_words(entities))))
-        report = "\n".join(lines)
+            encoder = f" in {key}" if len(relation.vectors) > 1 else ""
+            parts += cls._nearest_words(clip, key, vectors, words, encoder)
+            pictures.append(as_image(cls._among_words(clip, key, vectors, split_words(entities), encoder)))
+        report = "\n\n".join(parts)
         return io.NodeOutput(report, torch.cat(pictures), ui=show_text(cls, report))
 
     @classmethod
-    def _nearest_words(cls, clip, key, vectors, count):
+    def _nearest_words(cls, clip, key, vectors, count, encoder):
+        """A text for each vector; encoder: words that say which text encoder, where there are several."""
         norm = float(host.vocabulary_norm(clip, key))
         names = host.vocabulary(clip, key)
-        cosines, numbers = inspection.nearest(vectors, host.token_table(clip, key), count)
+        # Twice as many, because a word may stand in the vocabulary a second time, as the beginning of others.
+        cosines, numbers = inspection.nearest(vectors, host.token_table(clip, key), 2 * count)
         for i, vector in enumerate(vectors):
-            size = float(vector.norm())
-            yield f"{key}, vector {i + 1}: norm {size:.3f}, {size / norm:.1f} times a word's; nearest words:"
-            yield from (
-                f"  {cosine:.3f}  {names.get(number, number)}"
-                for cosine, number in zip(cosines[i].tolist(), numbers[i].tolist(), strict=True)
-            )
+            near = {}
+            for cosine, number in zip(cosines[i].tolist(), numbers[i].tolist(), strict=True):
+                near.setdefault(str(names.get(number, number)).removesuffix("</w>"), cosine)
+            which = f"Vector {i + 1} of R" if len(vectors) > 1 else "R"
+            heading = f"{which}{encoder} is {float(vector.norm()) / norm:.1f} times as long as a word; nearest words:"
+            yield "\n".join([heading, *(f"{near[word]:.3f}  {word}" for word in list(near)[:count])])
 
     @classmethod
-    def _among_words(cls, clip, key, vectors, entities):
+    def _among_words(cls, clip, key, vectors, entities, encoder):
         groups = {"prepositions": PREPOSITIONS, "entities": tuple(entities), "initial word": (INITIAL_WORD,)}
         rows = {name: host.word_rows(clip, key, members).cpu() for name, members in groups.items() if members}
         centre, directions = inspection.plane(torch.cat(list(rows.values())))
         rows["R"] = vectors
         groups["R"] = ("R",) if len(vectors) == 1 else tuple(f"R{i + 1}" for i in range(len(vectors)))
         placed = {name: (groups[name], inspection.on_plane(part, centre, directions)) for name, part in rows.items()}
-        return charts.scatter_chart(f"{key}: R among words", placed)
+        return charts.scatter_chart(f"R among words{encoder}", placed)
 
 
 class ReVersionScore(io.ComfyNode):

@@ -13,10 +13,15 @@ from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHED
 from . import places
 from .numbers import check_numbers
 from .progress import TrainingProgress
+from .schema import advanced, named
 from .sockets import NOTHING, ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
 FROM_PRESET = "preset"
 MEMORY = ("auto", "low")
+ADVANCED = (
+    *("batch_size", "accumulation", "learning_rate", "schedule", "initial_word", "vectors", "norm", "precision"),
+    *("autosave", "resume", "optimizer"),
+)
 
 
 def _amount(preset):
@@ -136,9 +141,9 @@ class ReVersionTrain(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        schema = io.Schema(
             node_id="ReVersionTrain",
-            display_name=cls.NAME,
+            **named(cls.NAME, "embedding training", "textual inversion", "train embedding"),
             category="ReVersion/learn",
             description="Learns the relation that the exemplars share as one word, <R>. The model is not changed.",
             hidden=[io.Hidden.unique_id],
@@ -189,6 +194,7 @@ class ReVersionTrain(io.ComfyNode):
                 ),
             ],
         )
+        return advanced(schema, ADVANCED)
 
     @classmethod
     def execute(

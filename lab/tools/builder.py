@@ -1,6 +1,7 @@
 """A workflow in the making: nodes with the sockets and widgets that a running host describes, laid out for reading."""
 
 import re
+import textwrap
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,14 +18,22 @@ MODEL = {
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTE = {"input": {"required": {"text": ["STRING", {"multiline": True}]}}, "output": [], "output_name": []}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
-TITLE, GAP, WIDTH = 30, 50, 340
+TITLE, GAP, WIDTH = 30, 40, 340
+LETTER = 6.2  # pixels, the mean width of a note's letters
+WINDOW = (1780, 930)  # pixels of a screen of 1920 x 1080 that the page leaves to a graph
+SMALLEST_SCALE = 0.6  # at which the page's texts can still be read
 # Pixels below the widgets for what a node shows when it has run.
 ROOM = {
-    "LoadImage": 320,
-    "PreviewAny": 200,
-    "PreviewImage": 320,
-    "ReVersionTrain": 340,
-    "SaveImage": 320,
+    "LoadImage": 260,
+    "PreviewImage": 300,
+    "ReVersionExemplars": 120,
+    "ReVersionInspect": 220,
+    "ReVersionLoadExemplars": 100,
+    "ReVersionLoadRelation": 80,
+    "ReVersionPrompts": 80,
+    "ReVersionSaveRelation": 80,
+    "ReVersionTrain": 420,
+    "SaveImage": 300,
 }
 
 
@@ -86,18 +95,20 @@ class Node:
         widgets = self.widgets()
         sockets = sum(name not in widgets for name, _ in self.sockets())
         rows = 24 * max(sockets, len(self.info["output"])) + 26 * (len(self.widget_values()) - len(widgets))
-        return 20 + rows + sum(100 if o.get("multiline") else 26 for o in widgets.values()) + self.room
+        shown = [options for options in widgets.values() if not options.get("advanced")]
+        more = 30 * (len(shown) < len(widgets))  # for the button that shows the others
+        return 20 + rows + sum(100 if o.get("multiline") else 26 for o in shown) + more + self.room
 
 
 Output = tuple[Node, int]  # a node and the number of its output
 
 
 class Workflow:
-    """A workflow in the making: groups from left to right, in each a note above columns of nodes."""
+    """A workflow in the making: rows of groups from left to right, in each a note above columns of nodes."""
 
     def __init__(self, info: dict[str, dict], version: str):
         """info: the host's object_info; version: the host's."""
-        self.info, self.nodes, self.groups = info, [], []
+        self.info, self.nodes, self.rows = info, [], [[]]
         project = (comfyui.ROOT / "pyproject.toml").read_text(encoding="utf-8")
         name, own_version = (re.search(f'^{key} = "(.+)"', project, re.M)[1] for key in ("name", "version"))
         self.core, self.pack = {"cnr_id": "comfy-core", "ver": version}, {"cnr_id": name, "ver": own_version}
@@ -106,11 +117,15 @@ class Workflow:
         """Begin a group; what is added next goes into its first column."""
         text = Node(len(self.nodes) + 1, "MarkdownNote", NOTE, title, {"text": note})
         self.nodes.append(text)
-        self.groups.append((text, [[]]))
+        self.rows[-1].append((text, [[]]))
+
+    def row(self) -> None:
+        """Begin another row of groups, below the others."""
+        self.rows.append([])
 
     def column(self) -> None:
         """Begin another column of the last group."""
-        self.groups[-1][1].append([])
+        self.rows[-1][-1][1].append([])
 
     def add(self, kind: str, title: str | None = None, room: int | None = None, **given: Any) -> Node:
         """Add a node to the last column. given: widget values, and nodes, of which the first output of the right type
@@ -126,7 +141,7 @@ class Workflow:
                 value = value[value.info["output"].index(types[name])]
             (node.sources if isinstance(value, tuple) else node.values)[name] = value
         self.nodes.append(node)
-        self.groups[-1][1][-1].append(node)
+        self.rows[-1][-1][1][-1].append(node)
         return node
 
     def prompt(self) -> graphs.Graph:
@@ -167,30 +182,40 @@ class Workflow:
 
     def _lay_out(self) -> list[dict]:
         """Give each node its box; returns the groups' frames."""
-        frames, x = [], 0
-        deepest = max(note_height(note, len(columns)) for note, columns in self.groups)
-        for number, (note, columns) in enumerate(self.groups, 1):
-            width = len(columns) * (WIDTH + GAP) - GAP
-            note.box = (x, 0, width, deepest)
-            bottom = deepest
-            for i, column in enumerate(columns):
-                y = deepest + GAP + TITLE
-                for node in column:
-                    node.box = (x + i * (WIDTH + GAP), y, WIDTH, node.height())
-                    bottom = max(bottom, y + node.height())
-                    y += node.height() + GAP + TITLE
-            frames.append(
-                {
-                    "id": number,
-                    "title": note.title,
-                    "bounding": [x - 20, -TITLE - 50, width + 40, bottom + TITLE + 70],
-                    "color": "#3f789e",
-                    "font_size": 24,
-                    "flags": {},
-                }
-            )
-            x += width + 2 * GAP
+        frames, top = [], 0
+        for row in self.rows:
+            x, lowest = 0, top
+            for note, columns in row:
+                bottom = self._place(note, columns, x, top)
+                width = note.box[2]
+                frames.append(
+                    {
+                        "id": len(frames) + 1,
+                        "title": note.title,
+                        "bounding": [x - 20, top - TITLE - 50, width + 40, bottom - top + TITLE + 70],
+                        "color": "#3f789e",
+                        "font_size": 24,
+                        "flags": {},
+                    }
+                )
+                x += width + 2 * GAP
+                lowest = max(lowest, bottom)
+            top = lowest + TITLE + 70 + GAP
         return frames
+
+    @staticmethod
+    def _place(note: Node, columns: list[list[Node]], x: int, top: int) -> int:
+        """Give the nodes of a group their boxes; returns where the lowest of them ends."""
+        width = len(columns) * (WIDTH + GAP) - GAP
+        note.box = (x, top, width, note_height(note, width))
+        bottom = first = top + note.box[3]
+        for i, column in enumerate(columns):
+            y = first + GAP + TITLE
+            for node in column:
+                node.box = (x + i * (WIDTH + GAP), y, WIDTH, node.height())
+                bottom = max(bottom, y + node.height())
+                y += node.height() + GAP + TITLE
+        return bottom
 
     def _saved_node(self, node: Node, links: list[list], order: int) -> dict[str, Any]:
         widgets, own = node.widgets(), node.info.get("python_module", "").startswith("custom_nodes.")
@@ -231,18 +256,20 @@ class Workflow:
 
 
 def view(frames: list[dict]) -> dict[str, Any]:
-    """Scale and offset at which the page opens the workflow: all of it, on a large screen."""
+    """Scale and offset at which the page opens the workflow: all of it, where that can still be read."""
     right = max(x + width for x, _, width, _ in (frame["bounding"] for frame in frames))
     bottom = max(y + height for _, y, _, height in (frame["bounding"] for frame in frames))
-    scale = round(min(0.8, 1700 / right, 850 / bottom), 3)
-    return {"scale": scale, "offset": [round(100 / scale), round(120 / scale) + 80]}
+    left, top, *_ = frames[0]["bounding"]
+    fitting = min(WINDOW[0] / (right - left), WINDOW[1] / (bottom - top))
+    scale = round(max(SMALLEST_SCALE, min(0.8, fitting)), 3)
+    return {"scale": scale, "offset": [round(90 / scale) - left, round(130 / scale) - top]}
 
 
-def note_height(note: Node, columns: int) -> int:
-    """Pixels that the text of a note needs over so many columns."""
-    letters_a_line = columns * (WIDTH + GAP) // 7
-    lines = sum(1 + len(line) // letters_a_line for line in note.values["text"].splitlines())
-    return 40 + 18 * lines
+def note_height(note: Node, width: int) -> int:
+    """Pixels that the text of a note needs in a width."""
+    letters_a_line = int((width - 40) / LETTER)
+    paragraphs = [len(textwrap.wrap(text, letters_a_line)) for text in note.values["text"].split("\n\n")]
+    return 56 + sum(18 * lines + 8 for lines in paragraphs)
 
 
 def execution_order(nodes: list[Node], links: list[list]) -> list[int]:

@@ -45,9 +45,8 @@ def with_tables(page: str, schema) -> str:
 
 
 def locale(schema) -> dict:
-    """The names and tooltips of a node, in the form of the host's nodeDefs.json."""
+    """The texts of a node, in the form of the host's nodeDefs.json; its name is the schema's."""
     return {
-        "display_name": schema.display_name,
         "description": schema.description,
         "inputs": {port.id: {"name": shown(port), "tooltip": port.tooltip} for port in schema.inputs},
         "outputs": {str(i): {"name": shown(port), "tooltip": port.tooltip} for i, port in enumerate(schema.outputs)},

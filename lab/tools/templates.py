@@ -6,29 +6,33 @@ from typing import Any
 from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
 
 NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
-IMAGES = tuple(f"exemplar-{i}.png" for i in (1, 2, 3, 4))
+EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
 CHART_HEIGHT = 640  # the room for a report, which is twice as high as wide
 
 MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
-LEARN_NOTE = """\
-Learns `<R>`; the checkpoint stays as it is. The bar and the curves move from the first step.
+LEARN_NOTE = r"""
+Learns \<R>; the checkpoint stays as it is. The bar and the curves move from the first step.
 
-**Cancel whenever you like:** what was learned is kept, and the same training goes on when you queue it again. Queued a
-second time unchanged, nothing is learned twice.
+**Cancel whenever you like:** what was learned is kept, and the next Run goes on from there. Run again unchanged, and
+nothing is learned twice.
 
-**To change:** `preset` *fast* for a first look. More `steps` if `<R>` is too weak, fewer if it copies your pictures."""
-SAVE_NOTE = """\
-Saves `<R>` in the `embeddings` folder, for the other workflows and for `embedding:NAME` in any prompt.
+**To change:** preset *fast* for a first look. More steps if \<R> is too weak, fewer if it copies your pictures.
+""".strip()
+SAVE_NOTE = r"""
+Saves \<R> in the embeddings folder, for the other templates and for embedding:NAME in any prompt.
 
-**To change:** `name`, for each relation another. Another relation of that name is replaced only with `overwrite` on."""
-PROMPT_NOTE = """\
-Write `<R>` where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
+**To change:** the name, for each relation another. Where another relation has it, the next free name is taken.
+""".strip()
+PROMPT_NOTE = r"""
+Write \<R> where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
 
-**To change:** the prompt. If the relation overwhelms the rest, lower `strength` to 0.8."""
-PICTURE_NOTE = """\
+**To change:** the prompt. If the relation overwhelms the rest, lower strength to 0.8.
+""".strip()
+PICTURE_NOTE = """
 An ordinary KSampler.
 
-**To change:** `seed` for another picture. 512 x 512 suits Stable Diffusion 1.x best."""
+**To change:** the seed for another picture. 512 x 512 suits Stable Diffusion 1.x best.
+""".strip()
 
 
 def learn_a_relation(workflow: Workflow) -> None:
@@ -37,32 +41,37 @@ def learn_a_relation(workflow: Workflow) -> None:
         "4  Look at the training",
         "**Report:** the loss jumps about, that is normal. The similarity to prepositions should not fall to "
         "nothing.\n\n"
-        "**Previews:** the first caption drawn with `<R>`, every 100 steps, from the same noise. Do they come to "
+        r"**Previews:** the first caption drawn with \<R>, every 100 steps, from the same noise. Do they come to "
         "show the relation?",
     )
     workflow.add("PreviewImage", "Report", room=CHART_HEIGHT, images=train[2])
-    workflow.add("PreviewImage", "Previews", images=train[3])
+    workflow.column()
+    workflow.add("PreviewImage", "Previews", room=CHART_HEIGHT, images=train[3])
     workflow.group(
         "5  Keep it",
-        f"{SAVE_NOTE}\n\n**Words near `<R>`:** good are words such as *on* or *inside*. If they are things of your "
-        "pictures, the look of the pictures leaked in: plug ReVersion Steering into the trainer and name them there.",
+        SAVE_NOTE + "\n\n"
+        r"**Words near \<R>:** good are words such as *on* or *inside*. If they are things of your pictures, the look "
+        "of the pictures leaked in: connect ReVersion Steering to ReVersion Train and name them there.",
     )
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
-    inspect = workflow.add("ReVersionInspect", relation=train, clip=checkpoint)
     workflow.column()
-    workflow.add("PreviewAny", "Words near <R>", source=inspect[0])
+    inspect = workflow.add("ReVersionInspect", "Words near <R>", relation=train, clip=checkpoint)
+    workflow.column()
     workflow.add("PreviewImage", "Where <R> lies", images=inspect)
 
 
 def use_a_relation(workflow: Workflow) -> None:
     checkpoint, clip = relation_groups(workflow)
     positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach")
+    workflow.row()
     picture_group(workflow, checkpoint, positive, negative)
 
 
 def learn_and_use(workflow: Workflow) -> None:
     checkpoint, train = learning_groups(workflow)
-    workflow.group("4  Keep and apply it", f"{SAVE_NOTE}\n\nReVersion Apply Relation teaches the CLIP the word `<R>`.")
+    workflow.group(
+        "4  Keep and apply it", SAVE_NOTE + "\n\n" + r"ReVersion Apply Relation teaches the CLIP the word \<R>."
+    )
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
     clip = workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=train)
     positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=5)
@@ -73,18 +82,23 @@ def prompt_grid(workflow: Workflow) -> None:
     checkpoint, clip = relation_groups(workflow)
     workflow.group(
         "3  Prompts",
-        "Writes every subject with every object: here 2 x 2 prompts. Everything to the right runs once for each, "
-        "in one queue.\n\n**To change:** the lists, a word or a phrase a line, and the template. `preset` puts "
-        "in the 100 pairs of a benchmark relation; `limit` takes only the first.",
+        "Writes every subject with every object: here 2 x 2 prompts. Each Run draws one of them, the one that pick "
+        "says, and counts pick up. **Set the number beside Run to 4** and run: each picture is saved as soon as it is "
+        "drawn, and after a cancel the next Run goes on where it was.\n\n"
+        "**To change:** the lists, a word or a phrase a line, and the template. Preset puts in the 100 pairs of a "
+        "benchmark relation. Pick 0 begins anew; pick -1 draws all in one run, which saves its pictures at the end.",
     )
-    grid = workflow.add("ReVersionPrompts", subjects="cat\nhamburger", objects="stone\ncanvas")
+    grid = workflow.add(
+        "ReVersionPrompts", "Template, subjects and objects", subjects="cat\nhamburger", objects="stone\ncanvas", pick=0
+    )
     workflow.column()
     positive = workflow.add("CLIPTextEncode", "Prompt", clip=clip, text=grid)
     negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
+    workflow.row()
     workflow.group(
         "4  Pictures",
         "All pictures have the same seed, so that they can be compared. Each is saved under the name of its prompt.\n\n"
-        "**To change:** `seed`, then queue again for another picture of each.",
+        "**To change:** the seed, then pick 0 and run again for another picture of each.",
     )
     draw(workflow, checkpoint, positive, negative, filename_prefix=grid[1])
 
@@ -93,16 +107,17 @@ def focal_sampling(workflow: Workflow) -> None:
     checkpoint, clip = relation_groups(workflow)
     workflow.group(
         "3  Prompts",
-        "The same prompt twice: with `<R>`, and with a plain word in its place. Their difference is what the relation "
-        "adds.\n\n**To change:** both prompts, alike but for `<R>`.",
+        "The same prompt twice: with \\<R>, and with a plain word in its place. Their difference is what the relation "
+        "adds.\n\n**To change:** both prompts, alike but for \\<R>.",
     )
     relation = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text="hamburger <R> canvas, on the beach")
     plain = workflow.add("CLIPTextEncode", "Plain prompt", clip=checkpoint, text="hamburger and canvas, on the beach")
     negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
+    workflow.row()
     workflow.group(
         "4  The same for both",
         "One noise, one sampler, one size: only the guidance and the schedule differ.\n\n"
-        "**To change:** `noise_seed` for another pair of pictures.",
+        "**To change:** noise_seed for another pair of pictures.",
     )
     shared = {
         "noise": workflow.add("RandomNoise", noise_seed=1),
@@ -111,7 +126,7 @@ def focal_sampling(workflow: Workflow) -> None:
     }
     workflow.group(
         "5  Ordinary",
-        "Ordinary guidance on the prompt with `<R>` and ComfyUI's *normal* schedule: what KSampler does.",
+        "Ordinary guidance on the prompt with \\<R> and ComfyUI's *normal* schedule: what KSampler does.",
     )
     ordinary = {
         "guider": workflow.add("CFGGuider", model=checkpoint, positive=relation, negative=negative, cfg=7.5),
@@ -122,8 +137,8 @@ def focal_sampling(workflow: Workflow) -> None:
     workflow.group(
         "6  Relation-focal",
         "The relation guides with a strength of its own, most at high noise, where a picture decides how things "
-        "stand to each other; more of the steps go there too.\n\n**To change:** raise `strength` if the relation "
-        "is too weak, lower it if the picture breaks. `alpha` 0 in both and `strength` equal to `cfg` gives the "
+        "stand to each other; more of the steps go there too.\n\n**To change:** raise strength if the relation "
+        "is too weak, lower it if the picture breaks. Alpha 0 in both and strength equal to cfg gives the "
         "ordinary picture.",
     )
     guider = {"relation": relation, "plain": plain, "negative": negative, "cfg": 7.5, "strength": 10.0}
@@ -139,29 +154,27 @@ def exemplars_from_images(workflow: Workflow) -> None:
     checkpoint = model_group(workflow)
     workflow.group(
         "2  Pictures",
-        "Choose 4 to 10 pictures that share the relation and little else. For more than four, add a Load Image "
-        "and a Batch Images for each.\n\nBatch Images crops every picture to the shape of the first.",
+        "Choose 4 to 10 pictures that share the relation and little else; ComfyUI's example picture only keeps their "
+        "places. For more than four, connect another Load Image to the free socket of ReVersion Exemplars.",
     )
-    loaded = []
-    for i, name in enumerate(IMAGES):
-        if i == 2:
+    pictures = {}
+    for i in range(4):
+        if i:
             workflow.column()
-        loaded.append(workflow.add("LoadImage", f"Picture {i + 1}", image=name))
+        name = f"picture_{i + 1}" if i else "images"
+        pictures[name] = workflow.add("LoadImage", f"Picture {i + 1}", image=EXAMPLE)
+    workflow.row()
     workflow.group(
         "3  Captions",
-        "A line for each picture, in their order. Name both things; `{}` stands for the relation.\n\n"
+        "A line for each picture, in their order. Name both things; {} stands for the relation.\n\n"
         "**To change:** every line. Another picture needs another line.",
     )
-    batch = loaded[0]
-    for other in loaded[1:]:
-        batch = workflow.add("ImageBatch", image1=batch, image2=other)
     captions = "cat {} stone\nhamburger {} canvas\nflower {} wall\ndog {} wood"
-    exemplars = workflow.add("ReVersionExemplars", images=batch, captions=captions)
-    workflow.column()
-    workflow.add("PreviewImage", "Exemplars", images=batch)
+    exemplars = workflow.add("ReVersionExemplars", "Captions, a line a picture", captions=captions, **pictures)
     train = train_group(workflow, checkpoint, exemplars, number=4)
     workflow.group("5  Keep it", SAVE_NOTE)
     workflow.add("ReVersionSaveRelation", relation=train, name=f"{NAME}-from-images")
+    workflow.column()
     workflow.add("PreviewImage", "Report", room=CHART_HEIGHT, images=train[2])
 
 
@@ -175,15 +188,17 @@ def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
     checkpoint = model_group(workflow)
     workflow.group(
         "2  Exemplars",
-        f"Make a folder `{NAME}` in ComfyUI's `input` folder and put 4 to 10 pictures in it that share the "
-        "relation and little else. Beside each, a text file of the same name says what is on it: `cat {} stone`, "
-        "with `{}` for the relation. Press R to see a new folder.\n\n"
-        "**To change:** `folder`. The report lists what was found.",
+        f"Make a folder *{NAME}* in ComfyUI's input folder and put 4 to 10 pictures in it that share the relation and "
+        "little else. Beside each, a text file of the same name says what is on it: *cat {} stone*, with {} for the "
+        "relation. Press R to see a new folder.\n\n"
+        "**To change:** the folder. The report lists what was found.",
     )
     exemplars = workflow.add("ReVersionLoadExemplars", folder=NAME)
-    workflow.add("PreviewAny", "What was found", source=exemplars[2])
     workflow.column()
     workflow.add("PreviewImage", "Exemplars", images=exemplars)
+    workflow.column()
+    workflow.add("PreviewAny", "What was found", room=200, source=exemplars[2])
+    workflow.row()
     return checkpoint, train_group(workflow, checkpoint, exemplars, **settings)
 
 
@@ -198,9 +213,10 @@ def relation_groups(workflow: Workflow) -> tuple[Node, Node]:
     checkpoint = model_group(workflow)
     workflow.group(
         "2  Relation",
-        "Choose a relation that you saved (learn one with the first workflow), or any embedding. ReVersion Apply "
-        "Relation teaches the CLIP the word `<R>`.\n\n**To change:** `relation`. For two relations, chain a second "
-        "Apply with `<S>`.",
+        "Choose a relation that you saved (learn one with the first template), or any embedding. ReVersion Apply "
+        r"Relation teaches the CLIP the word \<R>."
+        "\n\n"
+        r"**To change:** the relation. For two relations, chain a second Apply with \<S>.",
     )
     relation = workflow.add("ReVersionLoadRelation", relation=f"{NAME}.safetensors")
     return checkpoint, workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=relation)

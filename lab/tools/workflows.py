@@ -5,6 +5,7 @@ runs each on the miniature, at 64 x 64 and in words that it knows, and makes its
 """
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -18,12 +19,12 @@ from PIL import Image
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature.exemplars import write_exemplars
 from lab.tools.builder import Workflow
-from lab.tools.templates import IMAGES, NAME, WORKFLOWS
+from lab.tools.templates import EXAMPLE, NAME, WORKFLOWS
 
 FOLDER = comfyui.ROOT / "workflows"
 
 # What the miniature needs to draw well, for the pictures only.
-MINIATURE_INPUTS = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64}
+MINIATURE_INPUTS = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64, "pick": -1}
 MINIATURE_WORDS = {
     "balanced": "fast",
     ", on the beach": "",
@@ -38,8 +39,9 @@ CARD = 512  # pixels, the side of a template's picture
 def write_inputs(folder: Path) -> list[str]:
     """Put drawn exemplars where the workflows look for them, in the host's input folder; returns their captions."""
     write_exemplars(folder / NAME, "above")
-    for i, name in enumerate(IMAGES):
-        shutil.copy(folder / NAME / f"{i}.png", folder / name)
+    for i in range(4):
+        shutil.copy(folder / NAME / f"{i}.png", folder / f"picture-{i + 1}.png")
+    shutil.copy(comfyui.path() / "input" / EXAMPLE, folder / EXAMPLE)
     captions = json.loads((folder / NAME / "text.json").read_text())
     return [lines[0] for lines in captions.values()]
 
@@ -52,11 +54,15 @@ def as_text(workflow: dict[str, Any]) -> str:
 
 def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph:
     """The prompt with what the miniature needs to draw well, changed in place."""
-    values = MINIATURE_INPUTS | {"captions": "\n".join(captions[: len(IMAGES)])}
+    pictures = (f"picture-{i}.png" for i in itertools.count(1))
     for node in prompt.values():
+        if node["class_type"] == "ReVersionExemplars":
+            node["inputs"]["captions"] = "\n".join(captions[:4])
         for name, value in node["inputs"].items():
-            if name in values:
-                value = values[name]
+            if name in MINIATURE_INPUTS:
+                value = MINIATURE_INPUTS[name]
+            elif value == EXAMPLE:
+                value = next(pictures)
             elif isinstance(value, str):
                 for word, known in MINIATURE_WORDS.items():
                     value = value.replace(word, known)

@@ -71,7 +71,7 @@ def test_exemplars(host_server, captions, pictures, sentence, request):
 def test_folders_outside_the_input_folder(host_server, exemplars, folder):
     message = refusal(host_server, graphs.learn(folder))
     assert "ReVersion Load Exemplars, input 'folder':" in message
-    assert "is not inside the host's 'input' folder; choose a name without '..'" in message
+    assert "is not inside ComfyUI's input folder; choose a name without '..'" in message
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_missing_relation_and_one_outside_the_folder(host_server, embeddings):
     with pytest.raises(PromptError, match=r"Load Relation, input 'relation': there is no file 'lost\.safetensors'"):
         host_server.run(applying("lost.safetensors"))
     for name in ("../../outside.safetensors", "/etc/passwd", "C:\\r.bin"):
-        with pytest.raises(PromptError, match="is not inside the host's 'embeddings' folder"):
+        with pytest.raises(PromptError, match="is not inside ComfyUI's embeddings folder"):
             host_server.run(applying(name))
 
 
