@@ -1,10 +1,12 @@
 """What a node shows while it runs, and the cancel button: the only place in nodes/ that asks the host's server."""
 
+import logging
 import time
 
 import comfy.model_management
 import comfy.utils
 from comfy_api.latest import ui
+from comfy_execution.utils import get_executing_context
 
 from ..reversion_core.report import charts
 
@@ -22,6 +24,16 @@ def show_text(node, text):
 
         PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
     return ui.PreviewText(text)
+
+
+def tell_running_node(text):
+    """Show a text on the node that runs now, whoever made it, and say it in the log."""
+    logging.warning("ReVersion: %s", text)
+    context = get_executing_context()
+    if context is not None:
+        from server import PromptServer  # there is one where a graph runs
+
+        PromptServer.instance.send_progress_text(text, context.node_id)
 
 
 class TrainingProgress:

@@ -11,7 +11,7 @@ from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
 from .numbers import check_numbers
-from .progress import show_text
+from .progress import show_text, tell_running_node
 from .schema import named
 from .sockets import RelationSocket
 
@@ -186,4 +186,4 @@ class ReVersionApplyRelation(io.ComfyNode):
             raise ReVersionError(cls.NAME, "placeholder", problem, "choose another word, such as <S>")
         host.check_fits(relation, clip, cls.NAME)
         vectors = host.at_strength(relation, clip, strength)
-        return io.NodeOutput(host.with_relation(clip, placeholder, vectors))
+        return io.NodeOutput(host.with_hints(host.with_relation(clip, placeholder, vectors), tell_running_node))

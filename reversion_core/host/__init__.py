@@ -11,6 +11,7 @@ from .encoders import (
     word_rows,
 )
 from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
+from .hints import with_hints
 from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import load_for_training
@@ -52,6 +53,7 @@ __all__ = [
     "token_table",
     "vocabulary",
     "vocabulary_norm",
+    "with_hints",
     "with_relation",
     "word_rows",
 ]

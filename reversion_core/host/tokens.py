@@ -106,10 +106,15 @@ def with_relation(clip, placeholder, vectors):
     return clone
 
 
-def placeholders(clip):
+def placeholders(clip) -> set[str]:
     """The words that stand for relations in a CLIP's prompts."""
-    known = (tokenizer.tokenizer for tokenizer in tokenizers(clip).values())
-    return {word for t in known if isinstance(t, _TokenizerWithRelations) for word in t._given}
+    return placeholders_of(clip.tokenizer)
+
+
+def placeholders_of(tokenizer) -> set[str]:
+    """The same of a CLIP's tokenizer."""
+    held = (value.tokenizer for value in vars(tokenizer).values() if isinstance(value, comfy.sd1_clip.SDTokenizer))
+    return {word for t in held if isinstance(t, _TokenizerWithRelations) for word in t._given}
 
 
 def at_strength(relation, clip, strength):

@@ -13,7 +13,7 @@ BELOW = {
     "store": {"errors", "families", "method"},
     "exemplars": {"errors", "method", "prompt_syntax", "store"},
     "report": {"errors", "method", "prompt_syntax"},
-    "host": {"errors", "families", "method", "store"},
+    "host": {"errors", "families", "method", "prompt_hints", "store"},
     "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},
 }
 HOST_PACKAGES = {"comfy", "comfy_execution", "folder_paths", "comfy_api", "server", "nodes", "execution"}
@@ -21,7 +21,7 @@ HOST_PACKAGES = {"comfy", "comfy_execution", "folder_paths", "comfy_api", "serve
 HOST_USERS = {
     "comfy": ("reversion_core/host/", "nodes/progress.py"),
     "server": ("nodes/progress.py",),
-    "comfy_execution": ("nodes/sockets.py",),
+    "comfy_execution": ("nodes/sockets.py", "nodes/progress.py"),
     "folder_paths": ("nodes/places.py",),
     "comfy_api": ("nodes/",),
 }
