@@ -193,6 +193,7 @@ _STAND_INS: dict[str, Callable] = {
     "comfy.hooks.HookGroup": lambda group: group.hooks,
     "comfy.hooks.HookKeyframeGroup": lambda group: group.keyframes,
     "comfy.hooks.HookKeyframe": lambda frame: [frame.strength, frame.start_percent, frame.guarantee_steps],
+    "comfy.weight_adapter.base.WeightAdapterBase": lambda adapter: _others(adapter, {"loaded_keys"}),
     "comfy.sd1_clip.SDTokenizer": lambda tokenizer: _others(tokenizer, _NOT_OF_TOKENIZER),
     "comfy.weight_adapter.bypass.BypassInjectionManager": lambda manager: manager.hooks,
     "comfy.weight_adapter.bypass.BypassForwardHook": _injected,

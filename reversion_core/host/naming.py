@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import torch
 
-DEPTH, COUNT = 40, 100_000  # of values within values: more is not the state of one thing
+DEPTH, COUNT = 40, 1_000_000  # of values within values: more is not the state of one thing
 SAMPLED = 64
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 _OF_EVERY_CLASS = {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__"}
@@ -76,7 +76,9 @@ class Naming:
 
     def names(self, values: Mapping[str, object]) -> dict[str, str]:
         """Name -> text of its value, "none" for an empty one."""
-        for _ in range(2):  # which cells are assigned is known after the first time only
+        self._start()
+        texts = {name: self._part(name, value) for name, value in values.items()}
+        if self._assigned:  # by functions that may have been met after others that read what they assign
             self._start()
             texts = {name: self._part(name, value) for name, value in values.items()}
         return texts
