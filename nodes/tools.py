@@ -59,7 +59,8 @@ class ReVersionInspect(io.ComfyNode):
         check_numbers(cls, words=words)
         host.check_clip(clip, cls.NAME)
         host.check_fits(relation, clip, cls.NAME)
-        parts, pictures = [], []
+        verdict = relation.detail("verdict").get("text")
+        parts, pictures = [str(verdict)] if verdict else [], []
         for key, vectors in relation.vectors.items():
             encoder = f" in {key}" if len(relation.vectors) > 1 else ""
             parts += cls._nearest_words(clip, key, vectors, words, encoder)

@@ -1,7 +1,6 @@
 """Relations among the host's own tokens: in prompts, and in the captions of exemplars."""
 
 import copy
-import json
 import re
 
 import comfy.sd1_clip
@@ -124,7 +123,7 @@ def at_strength(relation, clip, strength):
     """
     if strength == 1:
         return relation.vectors
-    word = json.loads(relation.metadata.get("reversion.settings", "{}")).get("initial_word", INITIAL_WORD)
+    word = relation.detail("settings").get("initial_word", INITIAL_WORD)
     return {
         key: slerp(word_rows(clip, key, [word]).to(vectors), vectors, strength)
         for key, vectors in relation.vectors.items()

@@ -52,6 +52,14 @@ class Relation:
         # SD 1.x is the only family with CLIP-L alone but SD 3.x, whose files name it.
         return possible[0].name if possible and (len(possible) == 1 or possible[0].proved) else "unknown"
 
+    def detail(self, name: str) -> dict:
+        """What the metadata say under `reversion.NAME`, {} where they say nothing that can be read."""
+        try:
+            found = json.loads(self.metadata.get(f"reversion.{name}", "{}"))
+        except (TypeError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     @property
     def count(self):
         return max(len(v) for v in self.vectors.values())

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -229,8 +228,8 @@ class _Training:
 
     def result_of(self, learned, history):
         """The result of an equal run that was finished: its previews, or one drawn now where they were not kept."""
-        if verdict := json.loads(learned.metadata.get("reversion.verdict", "{}")):
-            self.tell(verdict["text"])
+        if verdict := learned.detail("verdict").get("text"):
+            self.tell(verdict)
         self.previews = self.folder.previews(self.stops, self.options.prompt)
         if self.stops and not self.previews:
             self._preview(learned.vectors, self.stops[-1])

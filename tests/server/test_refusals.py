@@ -145,6 +145,11 @@ def test_missing_relation_and_one_outside_the_folder(host_server, embeddings):
             host_server.run(applying(name))
 
 
+def test_a_prompt_without_its_placeholder_is_said_and_drawn(host_server, embeddings):
+    assert "applied" in host_server.run(applying("plain.safetensors", "<S>"))
+    assert "<R> is read as letters: this CLIP knows <S>" in host_server.log.read_text()
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path

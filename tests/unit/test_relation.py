@@ -128,3 +128,9 @@ def test_a_file_that_cannot_be_read_is_another_relation(tmp_path):
     assert not relation.same_numbers(made, tmp_path / "r.safetensors")
     relation.save(made, tmp_path / "r.safetensors")
     assert relation.same_numbers(made, tmp_path / "r.safetensors")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "[" * 100_000, "NaN"])
+def test_details_of_other_programs_break_nothing(text):
+    made = relation.Relation({"clip_l": torch.ones(1, 768)}, {"reversion.verdict": text})
+    assert made.detail("verdict") == {} == made.detail("nothing")
