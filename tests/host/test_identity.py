@@ -1,12 +1,10 @@
 """The name of MODEL, CLIP and VAE under which a run is kept: with the host's own nodes, loaded and not."""
 
 import importlib
-import inspect
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -271,60 +269,6 @@ def test_fp8_weights_are_another_identity(core, loaded, checkpoint):
     before, found = named(core, loaded), core.host.identity(model, loaded.clip, loaded.vae)
     assert found.unnamed == () and found.parts["compute dtype"].startswith("torch.float8_e4m3fn in ")
     assert found.parts["model weights"] != before.parts["model weights"]
-
-
-def counting(count=0):
-    def patch(x):
-        nonlocal count
-        count += 1
-        return x
-
-    return patch
-
-
-UNNAMEABLE = {
-    "a lock": lambda: threading.Lock().acquire,
-    "a closure over a lock": lambda: (lambda lock: lambda x: lock)(threading.Lock()),
-    "a generator": lambda: iter(x for x in ()).__next__,
-    "a count of calls": counting,
-    "a tensor without numbers": lambda: SimpleNamespace(x=torch.zeros(3, device="meta")),
-}
-
-
-@pytest.mark.parametrize("kind", UNNAMEABLE)
-def test_what_cannot_be_seen_is_told(core, loaded, kind):
-    model = loaded.model.clone()
-    model.set_model_attn1_patch(UNNAMEABLE[kind]())
-    (told,) = core.host.identity(model, loaded.clip, loaded.vae).unnamed
-    assert told.startswith("model options: ") and "0x" not in told
-
-
-class Stored(torch.Tensor):
-    """As GGUF's: a subclass over the stored bytes that reports another shape."""
-
-    @property
-    def shape(self):
-        return torch.Size((2, 8))
-
-
-def test_quantised_weights_are_known_by_their_stored_numbers(core):
-    from comfy.quant_ops import QuantizedTensor
-    from reversion_pack.reversion_core.host import naming
-
-    def digests(values):
-        stored = torch.tensor(values, dtype=torch.uint8)
-        kinds = [stored.clone().as_subclass(Stored), stored.view(torch.float8_e4m3fn)]
-        if hasattr(QuantizedTensor, "__tensor_flatten__"):
-            if "layout_params" in inspect.signature(QuantizedTensor).parameters:
-                scale = {"scale": torch.tensor(0.5), "orig_dtype": torch.bfloat16}
-                kinds.append(QuantizedTensor(stored.view(torch.float8_e4m3fn), "TensorCoreFP8Layout", scale))
-            else:
-                big = torch.tensor(values).float().reshape(1, 4)
-                kinds.append(QuantizedTensor.from_float(big, "TensorCoreFP8Layout"))
-        return [naming.tensor_digest(kind, sampled) for kind in kinds for sampled in (False, True)]
-
-    first, same, other = digests([1, 2, 3, 4]), digests([1, 2, 3, 4]), digests([1, 2, 3, 5])
-    assert first == same and not {*first} & {*other}
 
 
 def test_provenance_says_what_a_relation_was_learned_with(core, loaded):

@@ -1,0 +1,62 @@
+"""What the identity of a model does with values that hide their state, and with weights stored in other ways."""
+
+import inspect
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+
+def counting(count=0):
+    def patch(x):
+        nonlocal count
+        count += 1
+        return x
+
+    return patch
+
+
+UNNAMEABLE = {
+    "a lock": lambda: threading.Lock().acquire,
+    "a closure over a lock": lambda: (lambda lock: lambda x: lock)(threading.Lock()),
+    "a generator": lambda: iter(x for x in ()).__next__,
+    "a count of calls": counting,
+    "a tensor without numbers": lambda: SimpleNamespace(x=torch.zeros(3, device="meta")),
+}
+
+
+@pytest.mark.parametrize("kind", UNNAMEABLE)
+def test_what_cannot_be_seen_is_told(core, loaded, kind):
+    model = loaded.model.clone()
+    model.set_model_attn1_patch(UNNAMEABLE[kind]())
+    (told,) = core.host.identity(model, loaded.clip, loaded.vae).unnamed
+    assert told.startswith("model options: ") and "0x" not in told
+
+
+class Stored(torch.Tensor):
+    """As GGUF's: a subclass over the stored bytes that reports another shape."""
+
+    @property
+    def shape(self):
+        return torch.Size((2, 8))
+
+
+def test_quantised_weights_are_known_by_their_stored_numbers(core):
+    from comfy.quant_ops import QuantizedTensor
+    from reversion_pack.reversion_core.host import naming
+
+    def digests(values):
+        stored = torch.tensor(values, dtype=torch.uint8)
+        kinds = [stored.clone().as_subclass(Stored), stored.view(torch.float8_e4m3fn)]
+        if hasattr(QuantizedTensor, "__tensor_flatten__"):
+            if "layout_params" in inspect.signature(QuantizedTensor).parameters:
+                scale = {"scale": torch.tensor(0.5), "orig_dtype": torch.bfloat16}
+                kinds.append(QuantizedTensor(stored.view(torch.float8_e4m3fn), "TensorCoreFP8Layout", scale))
+            else:
+                big = torch.tensor(values).float().reshape(1, 4)
+                kinds.append(QuantizedTensor.from_float(big, "TensorCoreFP8Layout"))
+        return [naming.tensor_digest(kind, sampled) for kind in kinds for sampled in (False, True)]
+
+    first, same, other = digests([1, 2, 3, 4]), digests([1, 2, 3, 4]), digests([1, 2, 3, 5])
+    assert first == same and not {*first} & {*other}
