@@ -1,6 +1,5 @@
 """The one place that touches comfy: the host's loaded model, lent to the method."""
 
-from .borrowing import fingerprint
 from .encoders import (
     encoder_keys,
     learning_rate_unit,
@@ -34,7 +33,6 @@ __all__ = [
     "empty_cache",
     "encoder_keys",
     "family_of",
-    "fingerprint",
     "focal_sampling",
     "focal_sigmas",
     "identity",

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable
 
 import torch
@@ -72,16 +71,3 @@ def _adapter_before(module):
     hook = getattr(vars(module).get("forward"), "__self__", None)
     adapter = getattr(hook, "adapter", None)
     return adapter if isinstance(getattr(adapter, "weights", None), (tuple, list)) else None
-
-
-def fingerprint(*modules):
-    """Hash of the weights a run depends on: shapes and 64 evenly spaced values of every tensor, as hex."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
-            if "text_projection" in name and not name.startswith("clip_g"):
-                continue  # only clip_g's is used; the host leaves the others as the memory was, anew at every load
-            flat = tensor.detach().flatten()
-            picked = flat[:: max(len(flat) // 64, 1)][:64].float().cpu()
-            digest.update(f"{name} {tuple(tensor.shape)}".encode() + picked.numpy().tobytes())
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """From the host's sockets to what a training needs: checks before any work, then tensors."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,26 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
     tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
     size = inputs.exemplars.training_size(native)
     return Checked(family, size - size % families.named(family).multiple, tokens)
+
+
+def digest(tokens) -> str:
+    """Hash of captions' tokens, as hex: an embedding that a caption names may change in its file."""
+    found = hashlib.sha256()
+
+    def add(value):
+        if torch.is_tensor(value):
+            found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            for key in sorted(value):
+                add((key, value[key]))
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                add(part)
+        else:
+            found.update(repr(value).encode() + b";")
+
+    add(tokens)
+    return found.hexdigest()
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:

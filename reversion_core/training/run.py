@@ -17,7 +17,7 @@ from ..store import relation, runs
 from ..version import VERSION
 from .inputs import TrainingInputs
 from .loop import Learner
-from .prepare import check, training_data
+from .prepare import check, digest, training_data
 from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
@@ -61,7 +61,8 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     """
     checked = check(model, clip, vae, inputs, node)
     named = host.identity(model, clip, vae)
-    parts = inputs.key_parts(checked.size) | {"memory": "low" if options.low_memory else "auto"} | named.parts
+    parts = inputs.key_parts(checked.size) | {"caption tokens": digest(checked.tokens)} | named.parts
+    parts["memory"] = "low" if options.low_memory else "auto"
     folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     if (finished := folder.finished()) is not None:

@@ -203,3 +203,13 @@ def test_a_preview_that_fails_ends_nothing(core, loaded, drawn, tmp_path, monkey
     learned = learn(core, loaded, drawn, tmp_path, keep={"previews": 1, "prompt": "cat <R> stone", "tell": told.append})
     assert len(learned.history) == 2 and learned.previews == []
     assert sum("the preview of step" in text and "no picture" in text for text in told) == 2
+
+
+def test_an_embedding_in_a_caption_that_changed_is_another_run(core, loaded, drawn, tmp_path, embeddings):
+    captions = tuple((f"embedding:ofcaption {caption}",) for (caption,) in drawn.captions)
+    exemplars = dataclasses.replace(drawn, captions=captions)
+    for run, value in enumerate((0.01, 0.02)):
+        vectors = {"clip_l": torch.full((1, 768), value)}
+        core.relation.save(core.relation.Relation(vectors), embeddings / "ofcaption.safetensors")
+        learn(core, loaded, exemplars, tmp_path, steps=1, batch_size=1)
+        assert len(list(tmp_path.glob("runs/*"))) == run + 1
