@@ -27,11 +27,11 @@ class Family:
     """One family.
 
     name: for artists; configs: the host's classes of `comfy.supported_models`; clips: the host's classes of the text
-    encoders, without a final underscore; encoders: keys of WIDTHS; all_encoders: whether each of them must be there;
-    native: side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of
-    the side; conds: constant conditioning in training; alpha: of the focal law, so that the mean noise is about the
-    paper's; architecture: for `modelspec.architecture`; embedding: whether the host's own `embedding:NAME` works;
-    proved: learned and judged, else experimental; note: what the artist should know.
+    encoders, without a final underscore; encoders: keys of WIDTHS; architecture: for `modelspec.architecture`; native:
+    side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of the side;
+    all_encoders: whether each of them must be there; conds: constant conditioning in training; alpha: of the focal
+    law, so that the mean noise is about the paper's; cfg: guidance of previews; embedding: whether the host's own
+    `embedding:NAME` works; proved: learned and judged, else experimental; note: what the artist should know.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Family:
     all_encoders: bool = True
     conds: dict[str, float] = field(default_factory=dict)
     alpha: float = 0.0
+    cfg: float = 5.0
     embedding: bool = True
     proved: bool = False
     note: str = ""
@@ -102,6 +103,7 @@ FAMILIES = (
         "flux-1-dev/textual-inversion",
         # Flux dev was distilled with guidance; 1 is what its fine-tuners train at (black-forest-labs/flux, issue 79).
         conds={"guidance": 1.0},
+        cfg=1.0,
         note=_DISTILLED,
     ),
     Family("Chroma", ("Chroma",), ("PixArtTEModel", "PixArtT5XXL"), ("t5xxl",), "chroma/textual-inversion"),
@@ -111,6 +113,7 @@ FAMILIES = (
         ("ZImageTEModel",),
         ("qwen3_4b",),
         "z-image/textual-inversion",
+        cfg=1.0,
         embedding=False,
         note=_DISTILLED,
     ),
@@ -122,6 +125,7 @@ FAMILIES = (
         ("qwen3_4b", "qwen3_8b"),
         "flux-2-klein/textual-inversion",
         all_encoders=False,
+        cfg=1.0,
         embedding=False,
         note=_DISTILLED,
     ),

@@ -101,7 +101,7 @@ MEMBERS = {
             "channel_mult": [1, 2],
             "transformer_depth": [1, 1],
             "transformer_depth_output": [1, 1, 1, 1],
-            "num_heads": 4,
+            "num_heads": 1,
             "use_linear_in_transformer": False,
             "context_dim": 768,
             "adm_in_channels": None,
@@ -377,6 +377,9 @@ def build(name, embeddings, vae=None, dtype=torch.float32, compute=None):
             tokenizer_data=_tokenizer_data() if "gemma2_2b_model_config" in member.sizes else {},
             model_options={"dtype": torch.float32, **member.sizes},
         )
+        for part in list(clip.cond_stage_model.modules()):
+            if hasattr(part, "visual"):  # Qwen2.5-VL's eyes, which have one size
+                part.visual = torch.nn.Identity()
         for module in (base.diffusion_model, clip.cond_stage_model):
             randomise(module, generator)
         for buffer in base.diffusion_model.buffers():

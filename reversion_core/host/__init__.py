@@ -14,20 +14,24 @@ from .hints import with_hints
 from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import load_for_training
-from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told, tell_memory
+from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
 from .model import HostModel, borrowing
+from .plan import MemoryPlan, memory_plan, tell_memory
 from .preview import sample
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
+from .selfcheck import check_gradients
 from .tokens import at_strength, caption_tokens, placeholders, with_relation
 
 __all__ = [
     "FocalGuider",
     "HostModel",
+    "MemoryPlan",
     "at_strength",
     "borrowing",
     "caption_tokens",
     "check_clip",
     "check_fits",
+    "check_gradients",
     "check_pair",
     "discrete_sampling",
     "empty_cache",
@@ -38,6 +42,7 @@ __all__ = [
     "identity",
     "is_interruption",
     "is_out_of_memory",
+    "memory_plan",
     "learning_rate_unit",
     "load_for_training",
     "out_of_memory_told",

@@ -1,13 +1,8 @@
-"""The memory of a training step: what it needs, and how it needs less."""
+"""Running out of memory, as every device says it."""
 
 import contextlib
-import logging
 
 import comfy.model_management
-import torch
-
-from .borrowing import borrowed
-from .gradients import training_mode
 
 _CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 _SAID = ("out of memory", "not enough memory", "can't allocate memory")
@@ -44,60 +39,3 @@ def out_of_memory_told(make_error):
         if is_out_of_memory(error):
             raise make_error() from error
         raise
-
-
-class _MetaAttention(torch.autograd.Function):
-    """Keeps what the fused attention kernels keep."""
-
-    @staticmethod
-    def forward(ctx, q, k, v):
-        ctx.save_for_backward(q, k, v, output := torch.empty_like(q))
-        return output
-
-
-def kept_by_unet(base_model, shape, wanted=None):
-    """Bytes that autograd keeps of one picture, latents [c, h, w], for the backward pass through the UNet.
-
-    wanted: the dtype to compute in, None for the host's. The forward pass runs on torch's meta device, which knows
-    sizes and computes nothing.
-    """
-    unet, sizes = base_model.diffusion_model, {}
-    config = base_model.model_config.unet_config
-    dtype = wanted or base_model.manual_cast_dtype or base_model.get_dtype()
-
-    def empty(*size, **kwargs):
-        return torch.empty(1, *size, dtype=dtype, device="meta", **kwargs)
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        sizes[storage._cdata] = storage.nbytes()
-        return tensor
-
-    def weight_of_size(tensor):
-        return torch.empty_like(tensor, device="meta", dtype=wanted if tensor.is_floating_point() else None)
-
-    with training_mode(), borrowed([(unet, weight_of_size)]):
-        weights = {weight.untyped_storage()._cdata for weight in (*unet.parameters(), *unet.buffers())}
-        context = empty(77, config["context_dim"], requires_grad=True)
-        y = empty(config["adm_in_channels"]) if config.get("adm_in_channels") else None
-        options = {"optimized_attention_override": lambda _, q, k, v, *args, **kwargs: _MetaAttention.apply(q, k, v)}
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            unet(empty(*shape), torch.empty(1, device="meta"), context=context, y=y, transformer_options=options)
-    return sum(size for storage, size in sizes.items() if storage not in weights)
-
-
-def tell_memory(model, shape, pictures, dtype):
-    """Log what a training step needs beside the loaded models, and what is free. Never ends a run."""
-    try:
-        needed = pictures * kept_by_unet(model.model, shape, dtype)
-        free = comfy.model_management.get_free_memory(model.load_device)
-    except Exception as error:  # an estimate that a patched or new network does not let us make
-        logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
-        return
-    logging.info(
-        "ReVersion: %d pictures at once need about %.1f GB beside the models; %.1f GB are free%s",
-        pictures,
-        needed / 1e9,
-        free / 1e9,
-        "" if needed < free else ", so fewer at once will be tried",
-    )

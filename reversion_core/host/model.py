@@ -29,7 +29,7 @@ class HostModel:
 
     def __init__(self, model, clip, tokens):
         """tokens: of the captions, from `caption_tokens`."""
-        self._model = model
+        self.patcher = model
         self._clip = clip
         self._tokens = tokens
         self._device = model.load_device
@@ -51,7 +51,7 @@ class HostModel:
     @property
     def computes_in_fp16(self) -> bool:
         """Whether the network computes in float16, in which small gradients are 0."""
-        base = self._model.model
+        base = self.patcher.model
         return (base.manual_cast_dtype or base.diffusion_model.dtype) == torch.float16
 
     @contextlib.contextmanager
@@ -64,7 +64,7 @@ class HostModel:
         with contextlib.ExitStack() as entered:
             if self._patched:
                 entered.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
-            if not (self._batched and is_unet(self._model.model.diffusion_model)):
+            if not (self._batched and is_unet(self.patcher.model.diffusion_model)):
                 entered.enter_context(Differentiable())
             yield
 
@@ -129,13 +129,21 @@ class HostModel:
         factor = self._sampling.calculate_denoised(sigma, torch.ones_like(x0), torch.zeros_like(x0))
         return ((denoised - x0) / factor).float()
 
+    def example_conditions(self, shape: tuple[int, ...]) -> dict:
+        """What the network is given beside one picture's latents, of the first caption: name -> as the host has it."""
+        vectors = max(token[1] for token in _markers(self._tokens[0])) + 1
+        zeros = {key: torch.zeros(vectors, e.embedding.weight.shape[-1]) for key, e in self._encoders.items()}
+        with torch.no_grad():
+            conds = self._conds(torch.zeros(1, *shape, device=self._device), self.encode([0], zeros)[0])
+        return {name: cond.cond for name, cond in conds.items()}
+
     def _denoised(self, x_t, sigma, conds):
         options = {**self._options, "sigmas": sigma}
-        return plugged.apply_model(self._model, x_t, sigma, {**conds, "transformer_options": options})
+        return plugged.apply_model(self.patcher, x_t, sigma, {**conds, "transformer_options": options})
 
     def _conds(self, x_t, features):
         """The host's conditioning objects for one sample, as its sampler prepares them."""
-        base = self._model.model
+        base = self.patcher.model
         about = {name: value for name, value in features.items() if name != "cross_attn"}
         conds = comfy.sampler_helpers.convert_cond([[features["cross_attn"], {**about, **self._constant}]])
         conds = comfy.samplers.encode_model_conds(base.extra_conds, conds, x_t, self._device, "positive")
@@ -156,6 +164,10 @@ def _alike(conds, others):
 def _live(token, relation):
     """A token id, or vector i of an encoder's R where `caption_tokens` left the marker (key, i)."""
     return relation[token[0]][token[1]] if isinstance(token, tuple) else token
+
+
+def _markers(tokens):
+    return [token for windows in tokens.values() for w in windows for token in w if isinstance(token, tuple)]
 
 
 @contextlib.contextmanager

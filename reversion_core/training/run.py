@@ -169,9 +169,10 @@ class _Training:
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
-        host.tell_memory(self.model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
+        host.tell_memory(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
+        host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
         if self.options.low_memory:

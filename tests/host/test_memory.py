@@ -3,6 +3,7 @@
 import gc
 import tracemalloc
 
+import families
 import numpy as np
 import pytest
 import torch
@@ -110,11 +111,65 @@ def test_recomputed_blocks_give_the_same_gradient_and_keep_less(core, loaded, dr
     assert not any("forward" in vars(part) for part in loaded.model.model.diffusion_model.modules())
 
 
-def test_the_need_is_known_beforehand(core, loaded, drawn):
-    from reversion_pack.reversion_core.host.memory import kept_by_unet
+def kept_by(core, given, recompute):
+    """(bytes that autograd really keeps of one picture, what was planned) of a small member of a family."""
+    tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
+    model, clip = core.host.load_for_training(given.model, given.clip, "test")
+    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent, lent.recording():
+        plan, kept = core.host.memory_plan(lent, given.latents), {}
+        weights = {p.untyped_storage()._cdata for p in model.model.diffusion_model.parameters()}
 
-    _, kept, pictures = step(core, loaded, drawn, recompute=False)
-    assert pictures * kept_by_unet(loaded.model.model, (4, 8, 8)) == pytest.approx(kept, rel=0.2)
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                kept[storage._cdata] = storage.nbytes()
+            return tensor
+
+        rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
+        with torch.no_grad():
+            features = lent.encode([0], rows)
+        for value in features[0].values():
+            if torch.is_tensor(value) and value.is_floating_point():
+                value.requires_grad_()
+        latents = torch.zeros(1, *given.latents)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            error = lent.prediction_error(latents, latents, torch.tensor([500]), features)
+        assert error.requires_grad
+    return sum(kept.values()), plan
+
+
+@pytest.mark.parametrize("name", ["SD 1.x", "SDXL", "SD 3.x with CLIP-L", "Flux.1", "Chroma", "Z-Image", "Qwen-Image"])
+def test_the_need_is_known_beforehand(core, embeddings, name):
+    given = families.build(name, embeddings)
+    kept, plan = kept_by(core, given, recompute=False)
+    assert plan.kept == pytest.approx(kept, rel=0.2)
+    kept_less, _ = kept_by(core, given, recompute=True)
+    assert kept_less < plan.recomputed < plan.kept
+    assert plan.pictures == plan.free // plan.kept and plan.pictures_recomputed > plan.pictures > 0
+
+
+def test_an_estimate_that_fails_does_not_end_a_run(core, loaded, drawn, tmp_path, monkeypatch):
+    def fails(self, shape):
+        raise RuntimeError("a patch that cannot do without numbers")
+
+    monkeypatch.setattr(core.host.HostModel, "example_conditions", fails)
+    assert learn(core, loaded, drawn, tmp_path, steps=1).history
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.00 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:113] . DefaultCPUAllocator: can't allocate memory"), True),
+        (getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: out of memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+        (KeyError("sigmas"), False),
+    ],
+)
+def test_running_out_of_memory_is_known_on_every_device(core, error, expected):
+    assert core.host.is_out_of_memory(error) == expected
 
 
 def test_many_exemplars_cost_their_latents_only(core, loaded, tmp_path):

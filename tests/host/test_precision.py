@@ -3,18 +3,37 @@
 import families
 import pytest
 import torch
+import torch.nn.functional as F
 from test_step import short_training
 
 SIDE = 64  # of the latents
 
 
+class AccumulatesInFloat32(torch.overrides.TorchFunctionMode):
+    """Products of half precision numbers summed in float32 and rounded once, as graphics cards do.
+
+    A CPU has no quick kernels for float16. Gradients are rounded where they leave an operation, as there.
+    """
+
+    OPERATIONS = (F.linear, F.conv2d, torch.conv2d, F.scaled_dot_product_attention)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func not in self.OPERATIONS or args[0].dtype == torch.float32:
+            return func(*args, **(kwargs or {}))
+        return func(*map(_float, args), **{k: _float(v) for k, v in (kwargs or {}).items()}).to(args[0].dtype)
+
+
+def _float(value):
+    return value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+
+
 def gradient(core, given, drawn, dtype, scaled=True):
     """R's gradient in one update: encoder key -> float32 [1, d]. dtype: None for what the host loaded."""
-    inputs = short_training(core, drawn, accumulation=1)
+    inputs = short_training(core, drawn, accumulation=1, prior="none")  # of the pictures alone
     tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
     mean = torch.randn(8, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    with core.host.borrowing(model, clip, tokens, dtype) as lent:
+    with core.host.borrowing(model, clip, tokens, dtype) as lent, AccumulatesInFloat32():
         data = core.prepare.training_data(clip, inputs, mean, torch.zeros_like(mean))
         start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         learner = core.loop.Learner(lent, data, inputs, start)
@@ -33,8 +52,12 @@ def error(found, exact):
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
 def test_the_gradient_in_half_precision_is_that_of_full(core, drawn, embeddings, name, dtype, within):
     given = families.build(name, embeddings, dtype=dtype)
+    with torch.inference_mode():
+        for weight_name, weight in given.model.model.diffusion_model.named_parameters():
+            if weight_name.endswith("attn2.to_v.weight"):  # a word changes a real model's prediction little
+                weight.mul_(0.02)
     exact = gradient(core, given, drawn, torch.float32)
     assert all(found < within for found in error(gradient(core, given, drawn, None), exact).values())
-    if dtype == torch.float16:  # which the loss scaling is for
+    if dtype == torch.float16 and name == "SD 1.x":  # which the loss scaling is for
         unscaled = error(gradient(core, given, drawn, None, scaled=False), exact)
-        assert any(found > within for found in unscaled.values())
+        assert max(unscaled.values()) > 5 * within

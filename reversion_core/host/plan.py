@@ -1,0 +1,133 @@
+"""How much memory a training step will take, found without taking it."""
+
+import logging
+from dataclasses import dataclass
+
+import comfy.model_management
+import torch
+
+from .borrowing import borrowed
+from .gradients import Differentiable, training_mode
+from .model import HostModel
+from .recompute import blocks_of, recomputing
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that autograd keeps of one picture, and how many pictures at once fit in what is free beside the models.
+
+    recomputed: with gradient checkpointing, the inputs of all blocks and the inside of the largest.
+    """
+
+    kept: int
+    recomputed: int
+    free: int
+
+    @property
+    def pictures(self) -> int:
+        return self.free // max(self.kept, 1)
+
+    @property
+    def pictures_recomputed(self) -> int:
+        return self.free // max(self.recomputed, 1)
+
+
+class _MetaAttention(torch.autograd.Function):
+    """Keeps what the fused attention kernels keep."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, heads_apart):
+        output = torch.empty_like(q)
+        if heads_apart:
+            output = output.transpose(1, 2).flatten(2)
+        ctx.save_for_backward(q, k, v, output)
+        return output
+
+
+def _attention(_, q, k, v, *args, skip_reshape=False, skip_output_reshape=False, **kwargs):
+    return _MetaAttention.apply(q, k, v, skip_reshape and not skip_output_reshape)
+
+
+def memory_plan(model: HostModel, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> MemoryPlan:
+    """The plan for latents [c, h, w] or [c, 1, h, w]; dtype: the one to compute in, None for the host's.
+
+    The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside `borrowing`.
+    """
+    patcher = model.patcher
+    conditions = {name: _sized(value) for name, value in model.example_conditions(shape).items()}
+    management = comfy.model_management
+    free = management.get_free_memory(patcher.load_device) - management.extra_reserved_memory()
+    kept, largest = _kept(patcher.model, shape, conditions, dtype, recompute=False)
+    between, _ = _kept(patcher.model, shape, conditions, dtype, recompute=True)
+    return MemoryPlan(kept, between + largest, max(int(free), 0))
+
+
+def _kept(base, shape, conditions, dtype, recompute):
+    """(bytes kept by the whole network, bytes kept by its largest block) of one picture."""
+    network, sizes, largest = base.diffusion_model, {}, [0]
+    compute = dtype or base.manual_cast_dtype or base.get_dtype()
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage._cdata] = storage.nbytes()
+        return tensor
+
+    def of_size(weight):
+        plain = type(weight) in (torch.Tensor, torch.nn.Parameter)
+        wanted = (dtype if weight.is_floating_point() else None) or weight.dtype
+        held = torch.empty(tuple(weight.shape), dtype=wanted if plain else compute, device="meta")
+        if plain:  # of others autograd keeps the dequantised copy
+            weights.add(held.untyped_storage()._cdata)
+        return held
+
+    def total():
+        return sum(size for storage, size in sizes.items() if storage not in weights)
+
+    def before(block, _):
+        before.total = total()
+
+    def after(block, _, __):
+        largest[0] = max(largest[0], total() - before.total)
+
+    weights, blocks = set(), blocks_of(network)
+    hooks = [h for b in blocks for h in (b.register_forward_pre_hook(before), b.register_forward_hook(after))]
+    options = {"optimized_attention_override": _attention, "cond_or_uncond": [0]}
+    x, sigma = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
+    try:
+        with (
+            training_mode(),
+            borrowed([(network, of_size), (base.model_sampling, of_size)]),
+            recomputing(blocks if recompute else []),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            Differentiable(),
+        ):
+            base._apply_model(x, sigma, transformer_options=options, **conditions)
+            return total(), largest[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _sized(value):
+    """A tensor of the same size without numbers, which takes a gradient where it can; other values as they are."""
+    if torch.is_tensor(value):
+        return torch.empty_like(value, device="meta").requires_grad_(value.is_floating_point())
+    return [_sized(inner) for inner in value] if isinstance(value, list) else value
+
+
+def tell_memory(model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None):
+    """Log what a training step needs beside the loaded models, and what is free. Never ends a run."""
+    try:
+        plan = memory_plan(model, shape, dtype)
+    except Exception as error:  # an estimate, which a patched or new network may not let us make
+        logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
+        return
+    logging.info(
+        "ReVersion: %d pictures at once need about %.1f GB beside the models, %.1f GB with gradient checkpointing; "
+        "%.1f GB are free%s",
+        pictures,
+        pictures * plan.kept / 1e9,
+        pictures * plan.recomputed / 1e9,
+        plan.free / 1e9,
+        "" if pictures <= plan.pictures else ", so fewer at once will be tried",
+    )

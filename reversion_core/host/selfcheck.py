@@ -1,0 +1,60 @@
+"""Are the gradients right that this host gives? Asked once, before a training that would teach nothing otherwise."""
+
+import torch
+
+from ..errors import ReVersionError
+from .memory import is_out_of_memory
+from .model import HostModel
+
+_SIDE = 32  # of the latents that are probed
+_STEPS = (0.1, 0.08)  # in units of the size of R
+_AGREE = 0.9  # cosine of the two estimates, under which rounding hides what is asked
+_WITHIN = (0.5, 2.0)  # of the true slope; gradients that a kernel spoils are far outside
+
+
+def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: torch.Tensor, node: str):
+    """Compare R's gradient with finite differences, an encoder at a time; call it inside `borrowing`.
+
+    relation: encoder key -> float32 [k, d]; x0: the latents of one picture, [1, ...]. Raises a ReVersionError where
+    they disagree. What is compared is the projection of the error on its own change: a slope that is as large as can
+    be. It is estimated twice, with rounding errors that have nothing to do with each other.
+    """
+    x0 = x0[..., :_SIDE, :_SIDE]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(x0.shape, generator=generator)
+    timesteps = torch.tensor([model.timesteps * 3 // 4])
+    for key, vectors in relation.items():
+        direction = torch.randn(vectors.shape, generator=generator)
+        direction = direction * (vectors.norm() / direction.norm())
+
+        def error(step, key=key, vectors=vectors, direction=direction):
+            moved = {**relation, key: vectors + step * direction}
+            return model.prediction_error(x0, noise, timesteps, model.encode([0], moved)).cpu().double()
+
+        with torch.no_grad():
+            change, other = ((error(step) - error(-step)) / (2 * step) for step in _STEPS)
+        agreement = float((change * other).sum() / (change.norm() * other.norm()))
+        if not agreement > _AGREE:  # also where the encoder has no influence at all
+            continue
+        weights = change / change.abs().max()
+        live = torch.zeros((), requires_grad=True)
+        try:
+            with model.recording():
+                (error(live) * weights).sum().backward()
+        except RuntimeError as problem:
+            if is_out_of_memory(problem):
+                raise
+            raise _wrong(node, key, str(problem).splitlines()[0][:120]) from problem
+        slope = 0.0 if live.grad is None else float(live.grad)
+        share = slope / float((other * weights).sum())
+        if not _WITHIN[0] < share < _WITHIN[1]:
+            raise _wrong(node, key, f"it is {share:.2g} of what it should be")
+
+
+def _wrong(node, key, said):
+    return ReVersionError(
+        node,
+        "model",
+        f"this version of ComfyUI gives no right gradient through {key} ({said})",
+        "take out nodes that change the model, or use another version of ComfyUI or of ReVersion",
+    )

@@ -1,0 +1,56 @@
+"""A host that gives wrong gradients is told of before a training that would teach nothing."""
+
+import families
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def given(reversion, embeddings):
+    return families.build("SD 1.x", embeddings)
+
+
+def check(core, given, spoil=None):
+    tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
+    model, clip = core.host.load_for_training(given.model, given.clip, "test")
+    network = model.model.diffusion_model
+    hook = network.register_forward_pre_hook(spoil, with_kwargs=True) if spoil else None
+    try:
+        with core.host.borrowing(model, clip, tokens) as lent:
+            rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
+            x0 = torch.randn(1, *given.latents, generator=torch.Generator().manual_seed(1))
+            core.host.check_gradients(lent, rows, x0, "ReVersion Train")
+    finally:
+        if hook:
+            hook.remove()
+
+
+def detached(_, args, kwargs):
+    return args, {**kwargs, "context": kwargs["context"].detach()}
+
+
+def turned(_, args, kwargs):
+    """A backward pass that is none of this forward pass."""
+    context = kwargs["context"]
+    return args, {**kwargs, "context": context.detach() * 2 - context}
+
+
+def without_autograd(_, args, kwargs):
+    context = kwargs["context"]
+    return args, {**kwargs, "context": torch.add(context, 0, out=torch.empty_like(context))}
+
+
+@pytest.mark.parametrize("name", ["SD 1.x", "SD 3.x with CLIP-L", "Chroma"])
+def test_right_gradients_pass(core, embeddings, name):
+    check(core, families.build(name, embeddings))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(detached, "does not require grad"), (turned, "-1 of what"), (without_autograd, "automatic differentiation")],
+)
+def test_wrong_gradients_are_refused(core, given, spoil, said):
+    with pytest.raises(
+        core.errors.ReVersionError, match=f"input 'model': .* no right gradient through clip_l .*{said}"
+    ):
+        check(core, given, spoil)
