@@ -1,5 +1,6 @@
 """What a node shows while it runs, and the cancel button: the only place in nodes/ that asks the host's server."""
 
+import html
 import logging
 import time
 
@@ -17,12 +18,12 @@ CARD_SIDE = 1200  # pixels; the host shrinks a larger card
 def show_text(node, text):
     """Show text on a node under way, whose schema asks for the hidden unique_id; returns the ui output for the history.
 
-    The page itself shows the text outputs of its own preview nodes only.
+    The page itself shows the text outputs of its own preview nodes only, and takes a text for HTML.
     """
     if node.hidden is not None and node.hidden.unique_id is not None:
         from server import PromptServer  # there is one where a graph runs
 
-        PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
+        PromptServer.instance.send_progress_text(html.escape(text, quote=False), node.hidden.unique_id)
     return ui.PreviewText(text)
 
 

@@ -65,7 +65,7 @@ class ReVersionInspect(io.ComfyNode):
             encoder = f" in {key}" if len(relation.vectors) > 1 else ""
             parts += cls._nearest_words(clip, key, vectors, words, encoder)
             pictures.append(as_image(cls._among_words(clip, key, vectors, split_words(entities), encoder)))
-        report = "\n\n".join(parts)
+        report = "\n".join(parts)
         return io.NodeOutput(report, torch.cat(pictures), ui=show_text(cls, report))
 
     @classmethod
@@ -80,8 +80,8 @@ class ReVersionInspect(io.ComfyNode):
             for cosine, number in zip(cosines[i].tolist(), numbers[i].tolist(), strict=True):
                 near.setdefault(str(names.get(number, number)).removesuffix("</w>"), cosine)
             which = f"Vector {i + 1} of R" if len(vectors) > 1 else "R"
-            heading = f"{which}{encoder} is {float(vector.norm()) / norm:.1f} times as long as a word; nearest words:"
-            yield "\n".join([heading, *(f"{near[word]:.3f}  {word}" for word in list(near)[:count])])
+            length = f"{which}{encoder} is {float(vector.norm()) / norm:.1f} times as long as a word"
+            yield f"{length}. Nearest words: {', '.join(f'{word} {near[word]:.3f}' for word in list(near)[:count])}"
 
     @classmethod
     def _among_words(cls, clip, key, vectors, entities, encoder):

@@ -19,21 +19,21 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTE = {"input": {"required": {"text": ["STRING", {"multiline": True}]}}, "output": [], "output_name": []}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 TITLE, GAP, WIDTH = 30, 40, 340
-LETTER = 6.2  # pixels, the mean width of a note's letters
+LETTER = 5.2  # pixels, the mean width of a note's letters
 WINDOW = (1780, 930)  # pixels of a screen of 1920 x 1080 that the page leaves to a graph
 SMALLEST_SCALE = 0.6  # at which the page's texts can still be read
 # Pixels below the widgets for what a node shows when it has run.
 ROOM = {
-    "LoadImage": 260,
-    "PreviewImage": 300,
+    "LoadImage": 300,
+    "PreviewImage": 360,
     "ReVersionExemplars": 120,
-    "ReVersionInspect": 220,
+    "ReVersionInspect": 120,
     "ReVersionLoadExemplars": 100,
     "ReVersionLoadRelation": 80,
     "ReVersionPrompts": 80,
     "ReVersionSaveRelation": 80,
-    "ReVersionTrain": 420,
-    "SaveImage": 300,
+    "ReVersionTrain": 380,
+    "SaveImage": 360,
 }
 
 
@@ -52,6 +52,7 @@ class Node:
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, "Output"] = field(default_factory=dict)
     room: int = 0
+    width: int = WIDTH
     box: tuple[int, ...] = ()
 
     def __getitem__(self, output: int) -> "Output":
@@ -127,12 +128,13 @@ class Workflow:
         """Begin another column of the last group."""
         self.rows[-1][-1][1].append([])
 
-    def add(self, kind: str, title: str | None = None, room: int | None = None, **given: Any) -> Node:
+    def add(self, kind: str, title: str | None = None, room: int | None = None, columns: int = 1, **given: Any) -> Node:
         """Add a node to the last column. given: widget values, and nodes, of which the first output of the right type
-        is linked; room: as in `Node`, by default that of its class. Raises ValueError for an input that it lacks.
+        is linked; room: as in `Node`, by default that of its class; columns: its width.
+        Raises ValueError for an input that it lacks.
         """
         room = ROOM.get(kind, 0) if room is None else room
-        node = Node(len(self.nodes) + 1, kind, self.info[kind], title, room=room)
+        node = Node(len(self.nodes) + 1, kind, self.info[kind], title, room=room, width=wide(columns))
         types = {name: socket for name, socket, _ in node.inputs()}
         if unknown := given.keys() - types.keys():
             raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
@@ -206,15 +208,17 @@ class Workflow:
     @staticmethod
     def _place(note: Node, columns: list[list[Node]], x: int, top: int) -> int:
         """Give the nodes of a group their boxes; returns where the lowest of them ends."""
-        width = len(columns) * (WIDTH + GAP) - GAP
+        widths = [max((node.width for node in column), default=WIDTH) for column in columns]
+        width = sum(widths) + GAP * (len(columns) - 1)
         note.box = (x, top, width, note_height(note, width))
         bottom = first = top + note.box[3]
-        for i, column in enumerate(columns):
+        for column, column_width in zip(columns, widths, strict=True):
             y = first + GAP + TITLE
             for node in column:
-                node.box = (x + i * (WIDTH + GAP), y, WIDTH, node.height())
+                node.box = (x, y, node.width, node.height())
                 bottom = max(bottom, y + node.height())
                 y += node.height() + GAP + TITLE
+            x += column_width + GAP
         return bottom
 
     def _saved_node(self, node: Node, links: list[list], order: int) -> dict[str, Any]:
@@ -255,6 +259,11 @@ class Workflow:
         }
 
 
+def wide(columns: int) -> int:
+    """Pixels that so many columns take."""
+    return columns * (WIDTH + GAP) - GAP
+
+
 def view(frames: list[dict]) -> dict[str, Any]:
     """Scale and offset at which the page opens the workflow: all of it, where that can still be read."""
     right = max(x + width for x, _, width, _ in (frame["bounding"] for frame in frames))
@@ -269,7 +278,7 @@ def note_height(note: Node, width: int) -> int:
     """Pixels that the text of a note needs in a width."""
     letters_a_line = int((width - 40) / LETTER)
     paragraphs = [len(textwrap.wrap(text, letters_a_line)) for text in note.values["text"].split("\n\n")]
-    return 56 + sum(18 * lines + 8 for lines in paragraphs)
+    return 36 + sum(15 * lines + 8 for lines in paragraphs)
 
 
 def execution_order(nodes: list[Node], links: list[list]) -> list[int]:

@@ -7,7 +7,7 @@ from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
 
 NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
 EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
-CHART_HEIGHT = 640  # the room for a report, which is twice as high as wide
+REPORT = {"columns": 2, "room": 400}  # twice as wide as high
 
 MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
 LEARN_NOTE = r"""
@@ -44,9 +44,9 @@ def learn_a_relation(workflow: Workflow) -> None:
         r"**Previews:** the first caption drawn with \<R>, every 100 steps, from the same noise. Do they come to "
         "show the relation?",
     )
-    workflow.add("PreviewImage", "Report", room=CHART_HEIGHT, images=train[2])
+    workflow.add("PreviewImage", "Report", **REPORT, images=train[2])
     workflow.column()
-    workflow.add("PreviewImage", "Previews", room=CHART_HEIGHT, images=train[3])
+    workflow.add("PreviewImage", "Previews", images=train[3])
     workflow.group(
         "5  Keep it",
         SAVE_NOTE + "\n\n"
@@ -175,7 +175,7 @@ def exemplars_from_images(workflow: Workflow) -> None:
     workflow.group("5  Keep it", SAVE_NOTE)
     workflow.add("ReVersionSaveRelation", relation=train, name=f"{NAME}-from-images")
     workflow.column()
-    workflow.add("PreviewImage", "Report", room=CHART_HEIGHT, images=train[2])
+    workflow.add("PreviewImage", "Report", **REPORT, images=train[2])
 
 
 def model_group(workflow: Workflow) -> Node:

@@ -102,7 +102,7 @@ class _Training:
             while self.learner is None or self.learner.step < steps:
                 if not self._learn_on(latents, on_progress):
                     self._use_less_memory()
-                elif self.stops:
+                elif self.stops and self.learner.step in self.stops:
                     self._preview(self.learner.vectors, self.learner.step)
                     if self.learner.step < steps:
                         with self._memory_told():
@@ -128,11 +128,13 @@ class _Training:
     def _learn_on(self, latents, on_progress):
         """Update up to the next preview or the last step; False where the memory did not suffice."""
         settings, options = self.inputs.settings, self.options
-        dtype = PRECISIONS[settings.precision]
+        dtype, recompute = PRECISIONS[settings.precision], self.recompute
         try:
-            with host.borrowing(self.model, self.clip, self.checked.tokens, dtype, self.recompute) as model:
+            with host.borrowing(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
                 if self.learner is None:
                     self._start(model, latents)
+                    if self.recompute and not recompute:
+                        return True  # anew, with gradient checkpointing
                 learner, learner.model = self.learner, model
                 stop = next((step for step in self.stops if step > learner.step), settings.steps)
                 for step in range(learner.step + 1, stop + 1):
@@ -169,7 +171,7 @@ class _Training:
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
-        host.tell_memory(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
+        plan = host.tell_memory(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
@@ -177,9 +179,19 @@ class _Training:
         self.start = learner.vectors
         if self.options.low_memory:
             learner.samples_per_pass = 1
+        elif plan is not None and plan.pictures < settings.batch_size:
+            self._begin_with_less(learner, plan)
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"starts anew; since the latest run these changed: {changed}")
         self.learner = learner
+
+    def _begin_with_less(self, learner, plan):
+        """Begin with as many pictures at once as fit, by gradient checkpointing where not even one does."""
+        self.recompute = plan.pictures == 0
+        fitting = plan.pictures_recomputed if self.recompute else plan.pictures
+        learner.samples_per_pass = min(max(fitting, 1), self.inputs.settings.batch_size)
+        how = " and gradient checkpointing" if self.recompute else ""
+        self.tell(f"{plan.free / 1e9:.1f} GB are free: begins with {learner.samples_per_pass} pictures at once{how}")
 
     def _resume(self, learner):
         """Go on from the furthest state whose updates are those of this run; False where there is none."""

@@ -26,10 +26,33 @@ WIDGETS = """() => Object.fromEntries(app.graph.nodes.map(
 MISSING = """() => app.graph.nodes
     .filter(node => !LiteGraph.registered_node_types[node.type] || node.has_errors).map(node => node.type)"""
 TOO_SMALL = "() => app.graph.nodes.filter(node => node.size[1] < node.computeSize()[1]).map(node => node.type)"
+CANVAS_BOXES = """() => app.graph.nodes.map(node => [
+    node.pos[0], node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT, node.pos[0] + node.size[0], node.pos[1] + node.size[1]])"""
 BOXES = """() => [...document.querySelectorAll('[data-node-id]')].map(element => {
     const box = element.getBoundingClientRect()
     return [box.left, box.top, box.right, box.bottom]
 })"""
+# The lowest contrast of the letters in each note (WCAG 2.1), with the colours that the page draws them in.
+CONTRASTS = """() => {
+    const channels = text => text.match(/[\\d.]+/g).map(Number)
+    const luminance = colour => channels(colour).slice(0, 3).map(c => c / 255)
+        .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0)
+    const behind = element => {
+        for (; element; element = element.parentElement) {
+            const colour = getComputedStyle(element).backgroundColor
+            if ((channels(colour)[3] ?? 1) > 0.5) return colour
+        }
+    }
+    const contrast = element => {
+        const [a, b] = [luminance(getComputedStyle(element).color), luminance(behind(element) ?? '#000')]
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)
+    }
+    const notes = [...document.querySelectorAll('.comfy-markdown, .comfy-markdown-content')]
+    return notes.filter(note => note.textContent.trim()).map(note => Math.min(...[note, ...note.querySelectorAll('*')]
+        .filter(element => [...element.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
+        .map(contrast)))
+}"""
 CARD_WIDTH = "name => document.querySelector(`[role=dialog] img[alt='${name}']`)?.naturalWidth >= 512"
 TEXTS = "type => app.graph.nodes.find(node => node.type === type).widgets.map(widget => String(widget.value)).join()"
 SELECT_TRAIN = "() => app.canvas.selectNode(app.graph.nodes.find(node => node.type === 'ReVersionTrain'))"
@@ -111,7 +134,7 @@ def test_texts_show_on_their_nodes(page, host_server):
     name = f"text-{page.rendering}"
     run(page, host_server, {**QUICK, "name": name, "ckpt_name": server.CHECKPOINT, "words": 3})
     page.wait_for_function(f"({TEXTS})('ReVersionSaveRelation').includes('embedding:{name}')")
-    page.wait_for_function(f"({TEXTS})('ReVersionInspect').includes('nearest words:')")
+    page.wait_for_function(f"({TEXTS})('ReVersionInspect').includes('Nearest words: ')")
 
 
 def test_the_templates_show_up(page):

@@ -193,3 +193,21 @@ def test_nothing_piles_up_over_the_updates(core, loaded, drawn, tmp_path):
 
     learn(core, loaded, drawn, tmp_path, count, steps=12)
     assert objects[-1] - objects[3] < 5 * (len(objects) - 4)
+
+
+@pytest.mark.parametrize(
+    ("fitting", "with_checkpointing", "said"), [(2, 4, "2 pictures at once"), (0, 3, "checkpointing")]
+)
+def test_a_run_begins_with_as_many_pictures_as_fit(
+    core, loaded, drawn, tmp_path, limited, watched, monkeypatch, fitting, with_checkpointing, said
+):
+    from reversion_pack.reversion_core.host import plan
+
+    size = 1000
+    free = fitting * size + size // 2
+    given = plan.MemoryPlan(size, free // with_checkpointing if not fitting else 1, free)
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: given)
+    most = fitting or with_checkpointing
+    limited(lambda pictures, recomputed: pictures > most or (not fitting and not recomputed and pictures > 1))
+    learned = learn(core, loaded, drawn, tmp_path, **BATCH)
+    assert said in learned.messages[0] and not any("out of memory" in text for text in learned.messages)
