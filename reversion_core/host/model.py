@@ -175,8 +175,9 @@ def borrowing(model, clip, tokens, dtype=None, recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
     dtype: to compute in, by temporary copies of the weights; None computes in those that the host chose. Text features
-    and losses are float32 in any case. recompute: trade time for memory in the diffusion model, see `recomputing`;
-    text encoders other than CLIP are always recomputed, since autograd would keep a cast copy of every weight.
+    and losses are float32 in any case. recompute: trade time for memory in the diffusion model, see `recomputing`.
+    Networks whose weights are cast at each use, and text encoders other than CLIP, are recomputed in any case, since
+    autograd would keep the cast copy of every weight.
     """
     network, text, found = model.model.diffusion_model, clip.cond_stage_model, encoders(clip)
     large = [encoder for encoder in found.values() if not encoder.is_clip]
@@ -194,10 +195,21 @@ def borrowing(model, clip, tokens, dtype=None, recompute=False):
         _computing_in(model.model, dtype),
         _encoding_in(found.values(), dtype),
         ready_for_backward(text, *([] if is_unet(network) else [network])),
-        recomputing(blocks_of(network) if recompute else []),
+        recomputing(blocks_of(network) if recompute or _keeps_casts(model.model, dtype) else []),
         recomputing([block for encoder in large for block in blocks_of(encoder.module.transformer)], sequential=True),
     ):
         yield HostModel(model, clip, tokens)
+
+
+def _keeps_casts(base_model, dtype):
+    """Whether autograd would keep a cast copy of every weight: of 8 bits or fewer, or of a large network's."""
+    network = base_model.diffusion_model
+    if any(type(w) not in (torch.Tensor, torch.nn.Parameter) for w in network.parameters()):
+        return True
+    if dtype is not None:
+        return False
+    small = any(w.is_floating_point() and w.element_size() == 1 for w in network.parameters())
+    return small or (base_model.manual_cast_dtype is not None and not is_unet(network))
 
 
 @contextlib.contextmanager

@@ -22,8 +22,9 @@ def moving(reversion, embeddings):
         def get_non_dynamic_delegate(self):
             if self.twin is None:
                 Dynamic.reads += 1
+                config = getattr(self.model, "model_config", None)
                 with torch.inference_mode():
-                    self.twin = copy.deepcopy(self.model), {}, {}
+                    self.twin = copy.deepcopy(self.model, {id(config): config}), {}, {}
             model, backup, object_backup = self.twin
             delegate = comfy.model_patcher.ModelPatcher(model, self.load_device, self.offload_device)
             delegate.patches = {key: list(patches) for key, patches in self.patches.items()}

@@ -1,16 +1,17 @@
 """Every family that a relation can be learned with, on a small member with the host's own classes."""
 
 import families
+import members
 import pytest
 import torch
 from safetensors.torch import save_file
-from training import digest
+from training import digest, learn
 
 CAPTIONS = ["cat {} stone", "a small red dog {} table"]
 
 
-def members(*left_out):
-    return [name for name in families.MEMBERS if name not in left_out]
+def names(*left_out):
+    return [name for name in members.MEMBERS if name not in left_out]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def built(reversion, embeddings):
 
     def get(name):
         if not families.exists(name):
-            pytest.skip(f"ComfyUI has {name} since {families.MEMBERS[name].since}")
+            pytest.skip(f"ComfyUI has {name} since {members.MEMBERS[name].since}")
         if name not in last:
             last.clear()
             last[name] = families.build(name, embeddings)
@@ -73,7 +74,7 @@ def gradient(core, given, relation, recompute):
     return {key: rows.grad for key, rows in live.items()}, slopes
 
 
-@pytest.mark.parametrize("name", members("SD 2.x", "SDXL"))
+@pytest.mark.parametrize("name", names("SD 2.x", "SDXL"))
 def test_the_gradient_of_every_encoder_agrees_with_finite_differences_recomputed_or_not(core, built, name):
     given = built(name)
     before = digest(given.model.model, given.clip.cond_stage_model)
@@ -86,7 +87,7 @@ def test_the_gradient_of_every_encoder_agrees_with_finite_differences_recomputed
     assert digest(given.model.model, given.clip.cond_stage_model) == before
 
 
-@pytest.mark.parametrize("name", members())
+@pytest.mark.parametrize("name", names())
 def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
     given = built(name)
     relation = relation_of(core, given.clip, vectors=2)
@@ -103,7 +104,7 @@ def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
         assert word["cond"].shape[1:] != native["cond"].shape[1:] or not torch.equal(word["cond"], native["cond"])
 
 
-@pytest.mark.parametrize("name", members())
+@pytest.mark.parametrize("name", names())
 def test_a_vector_equal_to_a_word_is_that_word(core, built, name):
     """Which needs the space before the word, the scale of the table, and the template as it was."""
     given = built(name)
@@ -117,10 +118,10 @@ def test_a_vector_equal_to_a_word_is_that_word(core, built, name):
     assert difference < 0.05
 
 
-@pytest.mark.parametrize("name", members())
+@pytest.mark.parametrize("name", names())
 def test_the_placeholder_is_the_host_s_embedding_where_that_works(core, built, name, embeddings):
     given = built(name)
-    family = core.families.of_config(families.MEMBERS[name].kind)
+    family = core.families.of_config(members.MEMBERS[name].kind)
     if not family.embedding:
         pytest.skip(f"the host's embedding: does not work in {name}")
     vectors = relation_of(core, given.clip, vectors=2)
@@ -136,7 +137,7 @@ def test_the_placeholder_is_the_host_s_embedding_where_that_works(core, built, n
             assert torch.equal(ours["cond"], host["cond"]), text
 
 
-@pytest.mark.parametrize("name", members("SDXL"))
+@pytest.mark.parametrize("name", names("SDXL"))
 def test_samples_go_through_the_network_together_only_where_that_changes_nothing(core, built, name):
     given = built(name)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
@@ -153,10 +154,64 @@ def test_samples_go_through_the_network_together_only_where_that_changes_nothing
     torch.testing.assert_close(together, torch.cat(singles), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", members())
+@pytest.mark.parametrize("name", names())
 def test_the_table_of_families_says_what_the_host_has(core, built, name):
     given = built(name)
     family, native = core.host.family_of(given.model, "ReVersion Train")
     assert name.startswith(family) and native == core.families.named(family).native
     assert core.host.check_pair(given.model, given.clip, "ReVersion Train") == (family, native)
     assert core.families.named(family) in core.families.of_encoders(core.host.encoder_keys(given.clip))
+
+
+def test_learning_rates_are_in_units_of_the_start_word(core, embeddings):
+    """The steps of an optimizer are absolute, and T5's table has larger numbers than CLIP's."""
+    given = families.build("Flux.1", embeddings)
+    size = float(core.host.word_rows(given.clip, "t5xxl", ["and"]).square().mean().sqrt())
+    rates = {key: core.host.learning_rate_unit(given.clip, key, "and") for key in core.host.encoder_keys(given.clip)}
+    assert rates["clip_l"] == 1.0 and rates["t5xxl"] == pytest.approx(size / (0.4 / 768**0.5), rel=0.01)
+
+
+def test_a_word_that_a_vocabulary_lacks_is_the_mean_of_its_tokens(core, embeddings):
+    given = families.build("Chroma", embeddings)
+    tokens = core.host.token_ids(given.clip, "t5xxl", "atop")
+    table = core.host.token_table(given.clip, "t5xxl")
+    assert len(tokens) > 1
+    torch.testing.assert_close(core.host.word_rows(given.clip, "t5xxl", ["atop"])[0], table[tokens].mean(0))
+
+
+@pytest.fixture(scope="module")
+def taesd(reversion):
+    """A first stage of 16 channels with random weights."""
+    import comfy.sd
+    import comfy.taesd.taesd
+
+    network = comfy.taesd.taesd.TAESD(latent_channels=16)
+    with torch.inference_mode():
+        families.randomise(network, torch.Generator().manual_seed(0))
+        return comfy.sd.VAE(sd=network.state_dict())
+
+
+@pytest.mark.parametrize("name", ["SD 3.x with CLIP-L", "Flux.1", "Chroma"])
+def test_a_whole_training(core, embeddings, drawn, taesd, tmp_path, name):
+    given = families.build(name, embeddings, taesd)
+    before = digest(given.model.model, given.clip.cond_stage_model)
+    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    learned = learn(core, given, drawn, tmp_path, keep=keep, learning_rate=0.05)
+    assert digest(given.model.model, given.clip.cond_stage_model) == before
+    assert name.startswith(learned.relation.family) and learned.previews[0].shape == (64, 64, 3)
+    for key, vectors in learned.relation.vectors.items():
+        assert float((vectors - core.host.word_rows(given.clip, key, ["and"])).norm()) > 0.01
+    again = learn(core, given, drawn, tmp_path / "again", keep={"low_memory": True}, learning_rate=0.05)
+    for key, vectors in learned.relation.vectors.items():
+        torch.testing.assert_close(again.relation.vectors[key], vectors, rtol=1e-2, atol=1e-3 * float(vectors.norm()))
+
+
+def test_the_file_names_its_family(core, embeddings, tmp_path):
+    given = families.build("SD 3.x with CLIP-L", embeddings)
+    about = core.relation.metadata_for("carved", "SD 3.x", "2026-01-01", "<R>", {"base_family": "SD 3.x"})
+    core.relation.save(core.relation.Relation(relation_of(core, given.clip), about), tmp_path / "r.safetensors")
+    loaded = core.relation.load(tmp_path / "r.safetensors")
+    assert loaded.family == "SD 3.x" and loaded.metadata["modelspec.architecture"].startswith("stable-diffusion-v3")
+    core.host.check_fits(loaded, given.clip, "ReVersion Apply Relation")
+    assert core.relation.Relation(loaded.vectors).family == "SD 1.x"
+    assert core.relation.Relation({"t5xxl": torch.ones(1, 4096)}).family == "unknown"

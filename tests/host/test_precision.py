@@ -49,15 +49,14 @@ def error(found, exact):
 
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL"])
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
-def test_the_gradient_in_half_precision_is_that_of_full(core, drawn, embeddings, name, dtype, within):
-    given = families.build(name, embeddings, dtype=dtype)
+def test_the_gradient_in_half_precision_is_that_of_full(core, drawn, embeddings, name):
+    given = families.build(name, embeddings, dtype=torch.float16)
     with torch.inference_mode():
         for weight_name, weight in given.model.model.diffusion_model.named_parameters():
             if weight_name.endswith("attn2.to_v.weight"):  # a word changes a real model's prediction little
-                weight.mul_(0.02)
+                weight.mul_(0.01)
     exact = gradient(core, given, drawn, torch.float32)
-    assert all(found < within for found in error(gradient(core, given, drawn, None), exact).values())
-    if dtype == torch.float16 and name == "SD 1.x":  # which the loss scaling is for
-        unscaled = error(gradient(core, given, drawn, None, scaled=False), exact)
-        assert max(unscaled.values()) > 5 * within
+    assert max(error(gradient(core, given, drawn, None), exact).values()) < 0.01
+    assert max(error(gradient(core, given, drawn, torch.bfloat16), exact).values()) < 0.05
+    if name == "SD 1.x":  # what the scaling of the loss is for
+        assert max(error(gradient(core, given, drawn, None, scaled=False), exact).values()) > 0.02
