@@ -177,9 +177,8 @@ def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):
 @pytest.mark.parametrize("words", ["textual inversion", "embedding", "embedding training", "train", "prompt grid"])
 def test_the_search_finds_the_nodes(page, words):
     page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
-    page.get_by_role("dialog").locator("input").first.fill(words)
+    page.get_by_placeholder("Search Nodes").first.fill(words)
     page.get_by_role("option").filter(has_text="ReVersion").first.wait_for()
-    page.keyboard.press("Escape")
     page.keyboard.press("Escape")
 
 
