@@ -61,9 +61,7 @@ TEXTS = "type => app.graph.nodes.find(node => node.type === type).widgets.map(wi
 TRAIN = "app.graph.nodes.find(node => node.type === 'ReVersionTrain')"
 SELECT_TRAIN = f"() => app.canvas.selectNode({TRAIN})"
 SHOWN_ON_TRAIN = f"() => {TRAIN}.widgets.filter(widget => {TRAIN}.isWidgetVisible(widget)).length"
-OLD_VUE_NODES = (
-    "() => !Object.keys(LiteGraph.registered_node_types.ReVersionTrain.nodeData).includes('search_aliases')"
-)
+OLD_VUE_NODES = "() => !Object.keys(LiteGraph.registered_node_types.ReVersionTrain.nodeData).includes('search_aliases')"
 
 
 def opened(page, name):
