@@ -54,7 +54,6 @@ def learn_a_relation(workflow: Workflow) -> None:
         "of the pictures leaked in: connect ReVersion Steering to ReVersion Train and name them there.",
     )
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
-    workflow.column()
     inspect = workflow.add("ReVersionInspect", "Words near <R>", relation=train, clip=checkpoint)
     workflow.column()
     workflow.add("PreviewImage", "Where <R> lies", images=inspect)

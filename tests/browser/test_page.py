@@ -14,6 +14,7 @@ SAVED = sorted((comfyui.ROOT / "tests" / "saved").glob("*/*.json"))  # workflows
 SCREENSHOTS = comfyui.ROOT / "build" / "browser"
 # For the time it takes; what is run is otherwise the workflow as it opened.
 QUICK = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "accumulation": 1, "previews": 0, "overwrite": True}
+QUICK["size"] = 64  # of the exemplars, where a template shows ComfyUI's large example picture
 
 LOAD = "workflow => app.loadGraphData(workflow)"
 SET_WIDGETS = """values => {
@@ -25,6 +26,8 @@ WIDGETS = """() => Object.fromEntries(app.graph.nodes.map(
     node => [node.id, Object.fromEntries((node.widgets ?? []).map(widget => [widget.name, widget.value]))]))"""
 MISSING = """() => app.graph.nodes
     .filter(node => !LiteGraph.registered_node_types[node.type] || node.has_errors).map(node => node.type)"""
+DEPRECATED = """() => app.graph.nodes
+    .filter(node => LiteGraph.registered_node_types[node.type].nodeData?.deprecated).map(node => node.type)"""
 TOO_SMALL = "() => app.graph.nodes.filter(node => node.size[1] < node.computeSize()[1]).map(node => node.type)"
 CANVAS_BOXES = """() => app.graph.nodes.map(node => [
     node.pos[0], node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT, node.pos[0] + node.size[0], node.pos[1] + node.size[1]])"""
@@ -55,7 +58,10 @@ CONTRASTS = """() => {
 }"""
 CARD_WIDTH = "name => document.querySelector(`[role=dialog] img[alt='${name}']`)?.naturalWidth >= 512"
 TEXTS = "type => app.graph.nodes.find(node => node.type === type).widgets.map(widget => String(widget.value)).join()"
-SELECT_TRAIN = "() => app.canvas.selectNode(app.graph.nodes.find(node => node.type === 'ReVersionTrain'))"
+TRAIN = "app.graph.nodes.find(node => node.type === 'ReVersionTrain')"
+SELECT_TRAIN = f"() => app.canvas.selectNode({TRAIN})"
+SHOWN_ON_TRAIN = f"() => {TRAIN}.widgets.filter(widget => {TRAIN}.isWidgetVisible(widget)).length"
+OLD_VUE_NODES = "() => !Object.keys(LiteGraph.registered_node_types.ReVersionTrain.nodeData).includes('search_aliases')"
 
 
 def opened(page, name):
@@ -84,6 +90,13 @@ def run(page, host_server, widgets):
     return entry
 
 
+def assert_apart(page):
+    """No node lies on another, with what it shows."""
+    boxes = page.evaluate(BOXES if page.rendering == "vue" else CANVAS_BOXES)
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
 def pictures(host_server, entry):
     for output in entry["outputs"].values():
         for image in output.get("images", []):
@@ -96,9 +109,11 @@ def test_a_workflow_opens_whole_and_runs(page, host_server, name):
     assert kept(again) == kept(saved)
     drawn = len(saved["nodes"]) if page.rendering == "vue" else 0
     page.wait_for_function(f"document.querySelectorAll('[data-node-id]').length === {drawn}")
-    boxes = page.evaluate(BOXES)
-    for a, b in itertools.combinations(boxes, 2):
-        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    assert_apart(page)
+    assert page.evaluate("() => app.canvas.ds.scale") >= 0.6
+    assert page.evaluate(DEPRECATED) == []
+    page.wait_for_function(f"({CONTRASTS})().length === {len(saved['groups'])}")
+    assert min(page.evaluate(CONTRASTS)) > 4.5
 
     (loader,) = (node for node in again["nodes"] if node["type"] == "CheckpointLoaderSimple")
     loader["widgets_values"] = [server.CHECKPOINT]
@@ -108,6 +123,7 @@ def test_a_workflow_opens_whole_and_runs(page, host_server, name):
     shown = list(pictures(host_server, entry))
     assert shown and all(pixels.std() > 0 for pixels in shown)
     page.wait_for_timeout(500)
+    assert_apart(page)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}-{page.rendering}.png")
 
@@ -135,6 +151,42 @@ def test_texts_show_on_their_nodes(page, host_server):
     run(page, host_server, {**QUICK, "name": name, "ckpt_name": server.CHECKPOINT, "words": 3})
     page.wait_for_function(f"({TEXTS})('ReVersionSaveRelation').includes('embedding:{name}')")
     page.wait_for_function(f"({TEXTS})('ReVersionInspect').includes('Nearest words: ')")
+
+
+def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):
+    opened(page, "4_prompt_grid")
+    page.evaluate(SET_WIDGETS, {**QUICK, "ckpt_name": server.CHECKPOINT, "pick": 2})
+    before = set(host_server.get("history"))
+    page.evaluate("() => app.queuePrompt(0, 2)")
+    wanted = {"hamburger_R_stone": "hamburger <R> stone", "hamburger_R_canvas": "hamburger <R> canvas"}
+    said = f"Prompt 4 of 4: {wanted['hamburger_R_canvas']}"
+    page.wait_for_function("said => document.body.innerText.includes(said)", arg=said, timeout=120_000)
+    assert page.evaluate("() => app.graph.nodes.find(n => n.type === 'ReVersionPrompts').widgets.at(-2).value") == 4
+    host_server.wait(list(host_server.get("queue")["queue_running"] or [[0, *before]])[0][1])
+    drawn = {}
+    for number, entry in host_server.get("history").items():
+        if number not in before:
+            (image,) = (image for output in entry["outputs"].values() for image in output.get("images", []))
+            with Image.open(host_server.picture(image)) as picture:
+                drawn |= json.loads(picture.text["reversion_prompts"])
+    assert drawn == wanted
+
+
+@pytest.mark.parametrize("words", ["textual inversion", "embedding", "embedding training", "train", "prompt grid"])
+def test_the_search_finds_the_nodes(page, words):
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.get_by_placeholder("Search Nodes").first.fill(words)
+    page.get_by_role("option").filter(has_text="ReVersion").first.wait_for()
+    page.keyboard.press("Escape")
+
+
+def test_rarely_used_inputs_show_on_demand(page):
+    if page.rendering == "vue" and page.evaluate(OLD_VUE_NODES):
+        pytest.skip("nodes of this page show every input")
+    opened(page, "1_learn_a_relation")
+    few = page.evaluate(SHOWN_ON_TRAIN)
+    page.evaluate(f"() => ({TRAIN}).toggleAdvanced()")
+    assert few == 6 and page.evaluate(SHOWN_ON_TRAIN) == 17
 
 
 def test_the_templates_show_up(page):

@@ -97,6 +97,10 @@ def test_a_queue_cancelled_in_the_middle_goes_on_without_learning_again(host_ser
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
+        (
+            {"subjects": "cat\ndog", "pick": 2},
+            "ReVersion Prompts, input 'pick': all 2 prompts are done; write 0 to begin anew, or -1 for all in one run.",
+        ),
         ({"subjects": " \n"}, "ReVersion Prompts, input 'subjects': the list is empty; write one a line."),
         (
             {"template": "a <R> {object}", "subjects": "cat\ndog"},
