@@ -115,13 +115,18 @@ def _sized(value):
     return [_sized(inner) for inner in value] if isinstance(value, list) else value
 
 
-def tell_memory(model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None):
-    """Log what a training step needs beside the loaded models, and what is free. Never ends a run."""
+def tell_memory(
+    model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None
+) -> MemoryPlan | None:
+    """Log what a training step needs beside the loaded models, and what is free. Never ends a run.
+
+    Returns the plan, None where it cannot be made.
+    """
     try:
         plan = memory_plan(model, shape, dtype)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
         logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
-        return
+        return None
     logging.info(
         "ReVersion: %d pictures at once need about %.1f GB beside the models, %.1f GB with gradient checkpointing; "
         "%.1f GB are free%s",
@@ -131,3 +136,4 @@ def tell_memory(model: HostModel, shape: tuple[int, ...], pictures: int, dtype: 
         plan.free / 1e9,
         "" if pictures <= plan.pictures else ", so fewer at once will be tried",
     )
+    return plan

@@ -63,6 +63,8 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     parts = inputs.key_parts(checked.size) | {"memory": "low" if options.low_memory else "auto"} | named.parts
     folder = runs.RunFolder(options.folder, runs.Identity(parts, named.unnamed), inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
+    for note in checked.notes:
+        training.tell(note)
     if (finished := folder.finished()) is not None:
         training.tell(f"learned before: taken from {folder.path}")
         return training.result_of(*finished)

@@ -122,3 +122,15 @@ def test_lying_safetensors_headers_are_refused(core, tmp_path):
     (tmp_path / "r.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is no relation"):
         core.relation.load(tmp_path / "r.safetensors")
+
+
+def test_other_packs_may_ask_the_tokenizer_for_several_texts(core, loaded, relation, applied):
+    """As the parser of A1111's prompts in smZ's nodes does."""
+    tokenizer = applied.tokenizer.clip_l.tokenizer
+    several = tokenizer(["cat <R> stone", "a dog"])["input_ids"]
+    assert several[1] == loaded.clip.tokenizer.clip_l.tokenizer("a dog")["input_ids"]
+    ids = tokenizer("cat <R> stone")["input_ids"]
+    assert (
+        list(map(torch.is_tensor, several[0])) == list(map(torch.is_tensor, ids))
+        and sum(map(torch.is_tensor, ids)) == 2
+    )
