@@ -9,7 +9,7 @@ from .encoders import (
     vocabulary_norm,
     word_rows,
 )
-from .families import check_clip, check_fits, check_pair, discrete_sampling, family_of
+from .families import check_clip, check_fits, check_pair, family_of
 from .hints import with_hints
 from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
@@ -33,7 +33,6 @@ __all__ = [
     "check_fits",
     "check_gradients",
     "check_pair",
-    "discrete_sampling",
     "empty_cache",
     "encoder_keys",
     "family_of",

@@ -83,15 +83,3 @@ def check_fits(relation, clip, node: str, input_name: str = "relation"):
                 f"its vectors have {width} numbers and this CLIP takes {wanted}",
                 "use the kind of checkpoint it was learned with",
             )
-
-
-def discrete_sampling(model, node: str, input_name: str = "model"):
-    """The model's sampling over discrete timesteps (EPS or V). Raises a ReVersionError where f(t) has no meaning."""
-    sampling = model.get_model_object("model_sampling")
-    plain = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)
-    if not plain or isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteEDM):
-        kind = type(sampling).__mro__[1].__name__
-        raise ReVersionError(
-            node, input_name, f"a model with {kind} has no timesteps to focus on", "load an SD 1.x, 2.x or SDXL model"
-        )
-    return sampling

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 try:
     import comfy_kitchen.backends.eager as kitchen
-except ImportError:  # hosts before 0.4
+except ImportError:  # older hosts do not use it
     kitchen = None
 
 _NORMALISATIONS = ("LayerNorm", "RMSNorm")  # ends of the names of torch's and the host's classes

@@ -13,11 +13,13 @@ from .inputs import TrainingData, TrainingInputs
 
 @dataclass(frozen=True)
 class Checked:
-    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens."""
+    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens, and
+    what the artist should know of the family."""
 
     family: str
     size: int
     tokens: list
+    notes: tuple[str, ...] = ()
 
 
 def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
@@ -42,8 +44,10 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
                 "take it out of ReVersion Steering",
             )
     tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
+    row = families.named(family)
     size = inputs.exemplars.training_size(native)
-    return Checked(family, size - size % families.named(family).multiple, tokens)
+    notes = [] if row.proved else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
+    return Checked(family, size - size % row.multiple, tokens, (*notes, *filter(None, [row.note])))
 
 
 def digest(tokens) -> str:

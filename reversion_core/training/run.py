@@ -65,6 +65,8 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     parts["memory"] = "low" if options.low_memory else "auto"
     folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
+    for note in checked.notes:
+        training.tell(note)
     if (finished := folder.finished()) is not None:
         training.tell(f"learned before: taken from {folder.path}")
         return training.result_of(*finished)

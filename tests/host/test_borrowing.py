@@ -65,11 +65,11 @@ def test_so_does_a_stop_in_the_middle_and_what_was_learned_is_kept(core, loaded,
 def test_so_does_an_error_in_the_middle(core, loaded, drawn, tmp_path, watched, monkeypatch):
     original, calls = core.host.HostModel.prediction_error, []
 
-    def fails_in_the_second_step(self, *arguments):
-        calls.append(1)
+    def fails_in_the_second_step(self, x0, *arguments):
+        calls.extend([1] if len(x0) == 2 else [])  # not in the check of the gradients, which takes one picture
         if len(calls) == 2:
             raise RuntimeError("a kernel failed")
-        return original(self, *arguments)
+        return original(self, x0, *arguments)
 
     monkeypatch.setattr(core.host.HostModel, "prediction_error", fails_in_the_second_step)
     with pytest.raises(RuntimeError, match="a kernel failed"):
@@ -80,9 +80,9 @@ def test_so_does_an_error_in_the_middle(core, loaded, drawn, tmp_path, watched, 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_vector(core, loaded, drawn, tmp_path, monkeypatch):
     original, calls = core.host.HostModel.prediction_error, []
 
-    def spoils_the_third_step(self, *arguments):
-        calls.append(1)
-        return original(self, *arguments) * (float("inf") if len(calls) == 3 else 1)
+    def spoils_the_third_step(self, x0, *arguments):
+        calls.extend([1] if len(x0) == 2 else [])
+        return original(self, x0, *arguments) * (float("inf") if len(calls) == 3 else 1)
 
     good = {}
     monkeypatch.setattr(core.host.HostModel, "prediction_error", spoils_the_third_step)
@@ -117,20 +117,6 @@ def test_the_norm_can_be_kept_at_the_vocabulary_s(core, loaded, drawn, tmp_path)
     assert kept.history[-1]["norm"] == pytest.approx(norm, rel=1e-5)
     free = learn(core, loaded, drawn, tmp_path, norm="free", learning_rate=0.05)
     assert float(free.relation.vectors["clip_l"].norm()) != pytest.approx(norm, rel=1e-3)
-
-
-def test_a_reloaded_checkpoint_is_known_again(core, loaded):
-    """The host does not initialise what SD 1.x leaves out of its checkpoints."""
-    unet, text = loaded.model.model.diffusion_model, loaded.clip.cond_stage_model
-    transformer, found = text.clip_l.transformer, [core.host.fingerprint(unet, text)]
-    for weight in (transformer.text_projection.weight, transformer.text_model.final_layer_norm.weight):
-        kept = weight.clone()
-        with torch.inference_mode():
-            weight.add_(1)
-            found.append(core.host.fingerprint(unet, text))
-            weight.copy_(kept)
-    before, left_out, changed = found
-    assert left_out == before != changed
 
 
 def test_weight_decay_is_off_unless_it_is_published(core):

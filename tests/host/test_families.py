@@ -138,23 +138,6 @@ def test_a_lora_counts_and_the_weights_come_back(core, loaded, drawn, tmp_path, 
     assert digest(loaded.model.model) == before and torch.equal(loaded.model.model.state_dict()[key], weight)
 
 
-def test_a_patch_that_changes_the_unet_s_tensors_in_place_trains(core, loaded, drawn, tmp_path, with_model):
-    """As FreeU does with what the skip connections carry, which autograd has kept by then."""
-
-    def weaker(h, skip, options):
-        return h, skip * 0.5
-
-    def weaker_in_place(h, skip, options):
-        return h, skip.mul_(0.5)
-
-    def learned(patch, name):
-        model = loaded.model.clone()
-        model.set_model_output_block_patch(patch)
-        return learn(core, with_model(model), drawn, tmp_path / name, learning_rate=0.01).relation.vectors["clip_l"]
-
-    assert torch.allclose(learned(weaker, "new"), learned(weaker_in_place, "in-place"), atol=1e-5)
-
-
 def test_features_with_clip_skip_are_the_host_s(core, loaded, drawn):
     clip = loaded.clip.clone()
     clip.clip_layer(-12)
@@ -166,28 +149,6 @@ def test_features_with_clip_skip_are_the_host_s(core, loaded, drawn):
     with torch.inference_mode():
         native = applied.encode_from_tokens(applied.tokenize("red circle <R> blue square"))
     assert torch.allclose(ours, native, atol=1e-5)
-
-
-def test_zero_terminal_snr_trains(core, loaded, drawn, tmp_path, with_model):
-    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-
-    (model,) = ModelSamplingDiscrete().patch(loaded.model, "v_prediction", True)
-    history = learn(core, with_model(model), drawn, tmp_path, steps=3, batch_size=4, stratified=True).history
-    assert len(history) == 3 and all(0 < record["denoise"] < 100 for record in history)
-
-
-def test_eight_bit_weights_train(core, checkpoint, loaded, drawn, tmp_path, with_model):
-    import comfy.sd
-
-    with torch.inference_mode():
-        quantised = comfy.sd.load_checkpoint_guess_config(
-            str(checkpoint), output_vae=False, output_clip=False, model_options={"dtype": torch.float8_e4m3fn}
-        )[0]
-    assert next(quantised.model.diffusion_model.parameters()).dtype == torch.float8_e4m3fn
-    before = digest(quantised.model)
-    eight_bit = first_loss(core, with_model(quantised), drawn, tmp_path / "eight")
-    assert eight_bit == pytest.approx(first_loss(core, loaded, drawn, tmp_path / "full"), rel=0.5)
-    assert digest(quantised.model) == before
 
 
 def test_an_inpainting_checkpoint_is_refused(core, reversion):

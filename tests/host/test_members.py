@@ -161,6 +161,9 @@ def test_the_table_of_families_says_what_the_host_has(core, built, name):
     assert name.startswith(family) and native == core.families.named(family).native
     assert core.host.check_pair(given.model, given.clip, "ReVersion Train") == (family, native)
     assert core.families.named(family) in core.families.of_encoders(core.host.encoder_keys(given.clip))
+    for tokenizer in vars(given.clip.tokenizer).values():
+        if getattr(tokenizer, "embedding_key", None) in core.host.encoder_keys(given.clip):
+            assert tokenizer.embedding_size == core.families.WIDTHS[tokenizer.embedding_key]
 
 
 def test_learning_rates_are_in_units_of_the_start_word(core, embeddings):

@@ -152,3 +152,15 @@ def test_a_clip_that_tells_has_the_identity_of_its_inputs(core, loaded, relation
         for _ in range(2)
     ]
     assert found[0] == found[1] and not found[0].unnamed
+
+
+def test_other_packs_may_ask_the_tokenizer_for_several_texts(core, loaded, relation, applied):
+    """As the parser of A1111's prompts in smZ's nodes does."""
+    tokenizer = applied.tokenizer.clip_l.tokenizer
+    several = tokenizer(["cat <R> stone", "a dog"])["input_ids"]
+    assert several[1] == loaded.clip.tokenizer.clip_l.tokenizer("a dog")["input_ids"]
+    ids = tokenizer("cat <R> stone")["input_ids"]
+    assert (
+        list(map(torch.is_tensor, several[0])) == list(map(torch.is_tensor, ids))
+        and sum(map(torch.is_tensor, ids)) == 2
+    )
