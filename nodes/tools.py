@@ -165,7 +165,7 @@ class ReVersionScore(io.ComfyNode):
         rows.append(("mean", *(f"{mean:.4f}" for mean in means)))
         path = cls._write(places.output_folder(), name, rows)
         table = "\n".join(f"{e}  {r}  {prompt}" for prompt, e, r in rows)
-        shown = f"{table}\nSaved as {path.name} in output/reversion"
+        shown = f"{table}\nSaved as output/reversion/{path.name}"
         return io.NodeOutput(f"entity  relation\n{table}", *means, ui=show_text(cls, shown))
 
     @classmethod

@@ -62,7 +62,7 @@ class _FolderReader:
         try:
             names = sorted((n for n in os.listdir(self.folder) if not left_by_system(n)), key=in_natural_order)
         except OSError as error:
-            problem = f"the folder '{self.folder.name}' cannot be read ({error.strerror})"
+            problem = f"the folder '{self.folder}' cannot be read ({error.strerror})"
             self._refuse(problem, "allow reading it or choose another", error)
         suffixes = {name: Path(name).suffix.lower() for name in names}
         if strange := [name for name in names if suffixes[name] in OTHER_PICTURES]:
@@ -71,7 +71,7 @@ class _FolderReader:
         if not pictures:
             there = f", only {_some(names)}" if names else ""
             cure = "put 4 to 10 exemplars there (PNG, JPEG, WebP and others)"
-            self._refuse(f"the folder '{self.folder.name}' has no pictures{there}", cure)
+            self._refuse(f"the folder '{self.folder}' has no pictures{there}", cure)
         return [name for name in names if suffixes[name] not in PICTURE_SUFFIXES], pictures
 
     def _pictures(self, names):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ CONTRASTS = """() => {
 CARD_WIDTH = "name => document.querySelector(`[role=dialog] img[alt='${name}']`)?.naturalWidth >= 512"
 TEXTS = "type => app.graph.nodes.find(node => node.type === type).widgets.map(widget => String(widget.value)).join()"
 TRAIN = "app.graph.nodes.find(node => node.type === 'ReVersionTrain')"
+SEARCH = re.compile("Search Nodes|Add a node")
 SELECT_TRAIN = f"() => app.canvas.selectNode({TRAIN})"
 SHOWN_ON_TRAIN = f"() => {TRAIN}.widgets.filter(widget => {TRAIN}.isWidgetVisible(widget)).length"
 OLD_VUE_NODES = "() => !Object.keys(LiteGraph.registered_node_types.ReVersionTrain.nodeData).includes('search_aliases')"
@@ -175,7 +177,7 @@ def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):
 @pytest.mark.parametrize("words", ["textual inversion", "embedding", "embedding training", "train", "prompt grid"])
 def test_the_search_finds_the_nodes(page, words):
     page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
-    page.get_by_placeholder("Search Nodes").first.fill(words)
+    page.get_by_placeholder(SEARCH).first.fill(words)
     page.get_by_role("option").filter(has_text="ReVersion").first.wait_for()
     page.keyboard.press("Escape")
 

@@ -237,7 +237,7 @@ def test_what_may_not_be_read_is_a_sentence(folder, monkeypatch):
         patched.setattr("os.open", forbidden)
         assert "the picture '0.png' cannot be read (it may not be read)" in refusal(folder, lines=CAT)
     monkeypatch.setattr("os.listdir", forbidden)
-    assert f"the folder '{folder.name}' cannot be read (Permission denied)" in refusal(folder)
+    assert f"the folder '{folder}' cannot be read (Permission denied)" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["a.cr2", "a.svg", "a.jxl"])
