@@ -40,7 +40,7 @@ def write_inputs(folder: Path) -> list[str]:
     """Put drawn exemplars where the workflows look for them, in the host's input folder; returns their captions."""
     write_exemplars(folder / NAME, "above")
     for i in range(4):
-        shutil.copy(folder / NAME / f"{i}.png", folder / f"picture-{i + 1}.png")
+        shutil.copy(folder / NAME / f"{i}.png", folder / f"exemplar-{i + 1}.png")
     shutil.copy(comfyui.path() / "input" / EXAMPLE, folder / EXAMPLE)
     captions = json.loads((folder / NAME / "text.json").read_text())
     return [lines[0] for lines in captions.values()]
@@ -54,7 +54,7 @@ def as_text(workflow: dict[str, Any]) -> str:
 
 def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph:
     """The prompt with what the miniature needs to draw well, changed in place."""
-    pictures = (f"picture-{i}.png" for i in itertools.count(1))
+    pictures = (f"exemplar-{i}.png" for i in itertools.count(1))
     for node in prompt.values():
         if node["class_type"] == "ReVersionExemplars":
             node["inputs"]["captions"] = "\n".join(captions[:4])
