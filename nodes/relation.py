@@ -4,7 +4,7 @@ import re
 
 from comfy_api.latest import io
 
-from ..reversion_core import host
+from ..reversion_core import families, host
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.method.words import PLACEHOLDER
 from ..reversion_core.store import foreign
@@ -85,7 +85,10 @@ class ReVersionSaveRelation(io.ComfyNode):
                 problem = f"'{path}' cannot be written ({error.strerror})"
                 raise ReVersionError(cls.NAME, "name", problem, "free space on the disk or allow writing") from error
         text = f"embedding:{path.stem}"
-        return io.NodeOutput(text, ui=show_text(cls, told or text))
+        family = families.named(relation.family)
+        if family is not None and not family.embedding:
+            told += f" Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI."
+        return io.NodeOutput(text, ui=show_text(cls, told.strip() or text))
 
 
 class ReVersionLoadRelation(io.ComfyNode):

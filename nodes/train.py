@@ -1,5 +1,6 @@
 from comfy_api.latest import io
 
+from ..reversion_core import families, host
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.method.focal import Focal
 from ..reversion_core.method.steering import Steering
@@ -243,7 +244,9 @@ class ReVersionTrain(io.ComfyNode):
         )
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
-        inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal or Focal())
+        family, _ = host.check_pair(model, clip, cls.NAME)
+        focal = focal or Focal(alpha=families.named(family).alpha)
+        inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal)
         first = inputs.captions[0]
         prompt = preview_prompt.strip() or first.replace(SLOT, PLACEHOLDER)
         if PLACEHOLDER not in prompt:

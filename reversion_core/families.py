@@ -21,6 +21,9 @@ WIDTHS = {
     "qwen25_7b": 3584,
 }
 
+# What OneTrainer and diffusers call them in embedding files.
+OTHER_NAMES = {"t5xxl": "t5", "gemma2_2b": "gemma"}
+
 
 @dataclass(frozen=True)
 class Family:

@@ -20,7 +20,7 @@ from .plan import MemoryPlan, memory_plan, tell_memory
 from .preview import sample
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .selfcheck import check_gradients
-from .tokens import at_strength, caption_tokens, placeholders, with_relation
+from .tokens import at_strength, caption_tokens, part_read, placeholders, with_relation
 
 __all__ = [
     "FocalGuider",
@@ -45,6 +45,7 @@ __all__ = [
     "learning_rate_unit",
     "load_for_training",
     "out_of_memory_told",
+    "part_read",
     "placeholders",
     "posterior",
     "provenance",

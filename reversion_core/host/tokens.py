@@ -1,5 +1,6 @@
 """Relations among the host's own tokens: in prompts, and in the captions of exemplars."""
 
+import bisect
 import copy
 import re
 
@@ -17,6 +18,8 @@ from .encoders import (
     tokenizers,
     word_rows,
 )
+
+_WINDOW = 77  # tokens that CLIP reads at once
 
 
 class _TokenizerWithRelations:
@@ -166,6 +169,26 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
             raise ReVersionError(node, input_name, problem, "shorten it")
         found.append(windows)
     return found
+
+
+def part_read(clip, caption: str, vectors: int) -> str:
+    """The part of a caption template that is encoded: whole words up to the end of the first window, where captions
+    are encoded in batches. vectors: how many stand in the place of `{}`.
+    """
+    if not encodes_in_batches(clip):
+        return caption
+    marked = with_relation(clip, PLACEHOLDER, {key: [(key, i) for i in range(vectors)] for key in encoders(clip)})
+    words = caption.split(" ")
+
+    def fits(count):
+        text = " ".join(words[:count]).replace(SLOT, PLACEHOLDER)
+        return all(len(windows) == 1 for windows in _unweighted(marked, text).values())
+
+    # No word is shorter than a token: no more words than a window has tokens are read.
+    count = min(len(words), _WINDOW)
+    if count == len(words) and fits(count):
+        return caption
+    return " ".join(words[: bisect.bisect_left(range(count + 1), True, key=lambda n: not fits(n)) - 1])
 
 
 def _unweighted(clip, text):

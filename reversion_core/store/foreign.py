@@ -14,6 +14,7 @@ import zipfile
 import torch
 from safetensors import safe_open
 
+from .. import families
 from .reading import Unreadable, content, open_file
 
 LARGEST_FILE = 2**30  # bytes; the published script leaves 152 MB on a CPU, of which one row is mapped
@@ -30,6 +31,9 @@ _PICKLED = re.compile(
     r"|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter|torch Tensor"
     r"|torch\.nn\.modules\.container ParameterDict|collections OrderedDict|(__builtin__|builtins) set"
 )
+
+# Key of a file -> the host's key of the text encoder: OneTrainer and diffusers have names of their own for some.
+_ENCODERS = {key: key for key in families.WIDTHS} | {other: key for key, other in families.OTHER_NAMES.items()}
 
 # What a key that is no embedding says of a file: what the file is, what to do.
 _OTHER_FILES = (
@@ -109,11 +113,15 @@ def _layout(tensors, encoder_of_width):
 
 
 def _named(tensors, encoder_of_width):
-    """ComfyUI, kohya, OneTrainer (whose `clip_l_out` stays unused): a key for each text encoder."""
-    known = encoder_of_width.values()
-    if any(re.search(_OTHER_FILES[0][0], key) for key in tensors):
+    """ComfyUI, kohya, OneTrainer (whose `clip_l_out` stays unused): a key for each text encoder, some in two names."""
+    if any(re.search(_OTHER_FILES[0][0], key) and key not in _ENCODERS for key in tensors):
         return None
-    return {key: [key] for key in tensors if key in known}
+    found = {}
+    for key in tensors:
+        encoder = _ENCODERS.get(key)
+        if encoder and (key == encoder or encoder not in found):
+            found[encoder] = [key]
+    return found
 
 
 def _bundled(tensors, encoder_of_width):

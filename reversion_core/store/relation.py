@@ -85,13 +85,15 @@ def checked_name(name, node, input_name):
 def save(relation, path):
     """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
 
-    .safetensors: the host's, with the metadata; .pt: A1111's WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`,
-    where several vectors are called `<r>`.
+    .safetensors: the host's, with the metadata, T5's vectors also as OneTrainer and diffusers call them; .pt: A1111's
+    WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`, where several vectors are called `<r>`.
     Raises ValueError for a relation of several text encoders in the last two, which hold one.
     """
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
     suffix = Path(path).suffix.lower()
     if suffix == ".safetensors":
+        # One file for ComfyUI and for those that have other names for some encoders.
+        tensors |= {families.OTHER_NAMES[key]: v.clone() for key, v in tensors.items() if key in families.OTHER_NAMES}
         # Not by safetensors' own save_file, whose files only their owner can read.
         data = safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()})
     else:

@@ -47,7 +47,11 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
     row = families.named(family)
     size = inputs.exemplars.training_size(native)
     notes = [] if row.proved else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
-    return Checked(family, size - size % row.multiple, tokens, (*notes, *filter(None, [row.note])))
+    notes += [row.note] if row.note else []
+    for caption in inputs.captions:
+        if (read := host.part_read(clip, caption, inputs.settings.vectors)) != caption:
+            notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
+    return Checked(family, size - size % row.multiple, tokens, tuple(notes))
 
 
 def digest(tokens) -> str:
@@ -74,7 +78,8 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
     """The inputs as tensors; call it inside `host.borrowing`, so that they can take part in autograd."""
     captions, steering = inputs.captions, inputs.steering
     number = {caption: i for i, caption in enumerate(captions)}
-    words_of = [entity_words(c, steering.basis, inputs.settings.initial_word) for c in captions]
+    read = [host.part_read(clip, caption, inputs.settings.vectors) for caption in captions]
+    words_of = [entity_words(text, steering.basis, inputs.settings.initial_word) for text in read]
     words = tuple(dict.fromkeys(word for of_one in (*words_of, steering.extra_negatives) for word in of_one))
     word_number = {word: i for i, word in enumerate(words)}
     keys = host.encoder_keys(clip)

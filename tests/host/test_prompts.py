@@ -1,5 +1,6 @@
 """<R> in prompts, against the host's own embedding syntax and its own encoding."""
 
+import dataclasses
 import json
 import struct
 
@@ -164,3 +165,18 @@ def test_other_packs_may_ask_the_tokenizer_for_several_texts(core, loaded, relat
         list(map(torch.is_tensor, several[0])) == list(map(torch.is_tensor, ids))
         and sum(map(torch.is_tensor, ids)) == 2
     )
+
+
+def test_what_is_cut_off_a_long_caption_is_said_and_no_negative(core, loaded, drawn):
+    long = "red circle {} " + "very " * 90 + "blue square"
+    exemplars = dataclasses.replace(drawn, captions=((long,), *drawn.captions[1:]))
+    given = core.settings.TrainSettings(), core.steering.Steering(), core.focal.Focal()
+    inputs = core.inputs.TrainingInputs(exemplars, *given)
+    (note,) = core.prepare.check(loaded.model, loaded.clip, loaded.vae, inputs, "Train").notes
+    assert "'red circle {} very" in note and note.endswith("very'")
+    read = core.host.part_read(loaded.clip, long, 1)
+    # 77 tokens: start, end, "red circle <R>", and 72 of the rest.
+    assert read.split() == ["red", "circle", "{}", *["very"] * 72]
+    assert core.host.part_read(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
+    data = core.prepare.training_data(loaded.clip, inputs, torch.zeros(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
+    assert len(data.negatives[0]) == 2

@@ -149,7 +149,7 @@ TOLD = {
     "checkpoint.safetensors": (safe({"model.diffusion_model.a": TWO, "b": ONE}), "it is a diffusion model"),
     "vae.safetensors": (safe({"decoder.a": TWO, "encoder.b": TWO}), "it is a VAE"),
     "encoder.safetensors": (safe({"text_model.a": TWO, "text_model.b": TWO}), "it is a text encoder"),
-    "sd3.safetensors": (safe({**SDXL, "t5xxl": vector(4096)}), "another text encoder"),
+    "hunyuan.safetensors": (safe({**SDXL, "llama": vector(4096)}), "another text encoder"),
     "some.safetensors": (safe({"bundle_emb.a.clip_l": ONE, "bundle_emb.b.clip_l": ONE}), "several embeddings"),
     "call.pt": (saved({"<R>": Calls()}), "holds more than numbers and was not opened: "),
     "call.bin": (pickle.dumps({"<R>": Calls()}), "holds more than numbers and was not opened"),

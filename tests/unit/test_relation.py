@@ -3,6 +3,7 @@ import pickle
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from reversion_core.errors import ReVersionError
 from reversion_core.store import relation
@@ -134,3 +135,17 @@ def test_a_file_that_cannot_be_read_is_another_relation(tmp_path):
 def test_details_of_other_programs_break_nothing(text):
     made = relation.Relation({"clip_l": torch.ones(1, 768)}, {"reversion.verdict": text})
     assert made.detail("verdict") == {} == made.detail("nothing")
+
+
+def test_t5_is_written_in_both_names_and_read_in_either(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    vectors = {"clip_l": torch.randn(2, 768, generator=generator), "t5xxl": torch.randn(2, 4096, generator=generator)}
+    relation.save(relation.Relation(vectors), tmp_path / "flux.safetensors")
+    written = load_file(tmp_path / "flux.safetensors")
+    assert written.keys() == {"clip_l", "t5xxl", "t5"}
+    del written["t5xxl"]  # as OneTrainer leaves it
+    save_file(written, tmp_path / "onetrainer.safetensors")
+    for name in ("flux", "onetrainer"):
+        read = relation.load(tmp_path / f"{name}.safetensors")
+        assert read.vectors.keys() == vectors.keys()
+        assert all(torch.equal(read.vectors[key], vectors[key]) for key in vectors)
