@@ -2,8 +2,9 @@
 
 import os
 import threading
+import time
 
-from reversion_core.store.files import write_whole
+from reversion_core.store.files import check_writable, remove_old_partials, write_whole
 
 
 def test_writers_with_one_process_id_do_not_take_each_others_files(tmp_path, monkeypatch):
@@ -30,3 +31,33 @@ def test_writers_with_one_process_id_do_not_take_each_others_files(tmp_path, mon
     assert not failed
     assert (tmp_path / "shared.bin").read_bytes() in texts
     assert [path.name for path in tmp_path.iterdir()] == ["shared.bin"]
+
+
+def test_processes_that_check_a_folder_at_once_do_not_refuse_each_other(tmp_path, monkeypatch):
+    together, replace, failed = threading.Barrier(8), os.replace, []
+
+    def replace_after_all(*paths):
+        together.wait(20)
+        replace(*paths)
+
+    def check():
+        try:
+            check_writable(tmp_path)
+        except OSError as error:
+            failed.append(error)
+
+    monkeypatch.setattr(os, "replace", replace_after_all)
+    threads = [threading.Thread(target=check) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_is_removed_after_a_day_and_what_is_being_written_is_not(tmp_path):
+    for name, age in ((".old.safetensors.ab.partial", 2 * 86_400), (".new.safetensors.cd.partial", 60)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    remove_old_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".new.safetensors.cd.partial"]
