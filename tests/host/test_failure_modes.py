@@ -33,7 +33,7 @@ def test_pads_are_not_words_where_the_pad_is_no_special_token(reversion):
     caption = template("red circle {} blue square", "ReVersion Train", "exemplars")
     window = [token for token, _ in tokenizer.tokenize_with_weights(caption.replace("{}", "and"))[0]]
     published = {token for token in window if token not in (49406, 49407)}
-    words = entity_words([caption])
+    words = entity_words(caption)
     ours = {token for word in words for token in tokenizer.tokenizer(word)["input_ids"][1:-1]}
     assert published - ours == {0, tokenizer.tokenizer("and")["input_ids"][1]}
     assert words == ("red", "circle", "blue", "square")
