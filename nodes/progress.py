@@ -18,12 +18,10 @@ CARD_SIDE = 1200  # pixels; the host shrinks a larger card
 def show_text(node, text):
     """Show text on a node under way, whose schema asks for the hidden unique_id; returns the ui output for the history.
 
-    The page itself shows the text outputs of its own preview nodes only, and takes a text for HTML.
+    The page itself shows the text outputs of its own preview nodes only.
     """
     if node.hidden is not None and node.hidden.unique_id is not None:
-        from server import PromptServer  # there is one where a graph runs
-
-        PromptServer.instance.send_progress_text(html.escape(text, quote=False), node.hidden.unique_id)
+        _send_text(text, node.hidden.unique_id)
     return ui.PreviewText(text)
 
 
@@ -32,9 +30,14 @@ def tell_running_node(text):
     logging.warning("ReVersion: %s", text)
     context = get_executing_context()
     if context is not None:
-        from server import PromptServer  # there is one where a graph runs
+        _send_text(text, context.node_id)
 
-        PromptServer.instance.send_progress_text(text, context.node_id)
+
+def _send_text(text, node_id):
+    """Put a text on a node of the page, which takes it for HTML."""
+    from server import PromptServer  # there is one where a graph runs
+
+    PromptServer.instance.send_progress_text(html.escape(text, quote=False), node_id)
 
 
 class TrainingProgress:

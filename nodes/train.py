@@ -10,14 +10,13 @@ from ..reversion_core.training import run
 from ..reversion_core.training.inputs import TrainingInputs
 from ..reversion_core.training.loop import TITLES
 from ..reversion_core.training.optimizers import OPTIMIZERS
-from ..reversion_core.training.settings import NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
+from ..reversion_core.training.settings import FROM_PRESET, NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
 from .numbers import check_numbers
 from .progress import TrainingProgress
 from .schema import advanced, named
 from .sockets import NOTHING, ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
 
-FROM_PRESET = "preset"
 MEMORY = ("auto", "low")
 ADVANCED = (
     *("batch_size", "accumulation", "learning_rate", "schedule", "initial_word", "vectors", "norm", "precision"),
@@ -225,8 +224,17 @@ class ReVersionTrain(io.ComfyNode):
         optimizer=FROM_PRESET,
     ):
         check_choice(memory, MEMORY, cls.NAME, "memory")
-        check_numbers(cls, steps=steps, batch_size=batch_size, accumulation=accumulation, learning_rate=learning_rate)
-        check_numbers(cls, vectors=vectors, training_seed=training_seed, previews=previews, autosave=autosave)
+        check_numbers(
+            cls,
+            steps=steps,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            learning_rate=learning_rate,
+            vectors=vectors,
+            training_seed=training_seed,
+            previews=previews,
+            autosave=autosave,
+        )
         settings = from_preset(
             preset,
             cls.NAME,
@@ -244,7 +252,7 @@ class ReVersionTrain(io.ComfyNode):
         )
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
-        family, _ = host.check_pair(model, clip, cls.NAME)
+        family, _ = host.family_of(model, cls.NAME)
         focal = focal or Focal(alpha=families.named(family).alpha)
         inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal)
         first = inputs.captions[0]

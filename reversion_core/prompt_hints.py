@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 
 # A word in brackets that could be meant for a placeholder; a colon makes it something else, such as a LoRA's tag.
-_BRACKETED = re.compile(r"(?:<|＜|&lt;|\\<)\s*([^<>＜＞&\\:|\s]{1,40})\s*(?:>|＞|&gt;|\\>)")
+_BRACKETED = re.compile(r"(?:<|\uff1c|&lt;|\\<)\s*([^<>\uff1c\uff1e&\\:|\s]{1,40})\s*(?:>|\uff1e|&gt;|\\>)")
 _MOST = 20_000  # characters that are looked at
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lab.miniature import checkpoints, pool, world
+from lab.miniature import checkpoints, pool
+from lab.miniature.captions import caption
 from lab.miniature.denoiser import SHORT_TOKENS, TOKENS, Denoiser, row_numbers
 
 STEPS, DECAY_STEPS, WHOLE_STEPS = 12_000, 4_000, 600
@@ -36,7 +37,7 @@ def training_loss(model: Denoiser, latents: torch.Tensor, step: int, tokens: int
     rng = np.random.default_rng((3, step))
     generator = torch.Generator().manual_seed(step)
     indices = rng.choice(len(latents), captions, p=pool.shares(len(latents)))
-    texts = [world.caption(pool.group(i)[0], rng) for i in indices]
+    texts = [caption(pool.group(i)[0], rng) for i in indices]
     x0 = latents[indices, rng.integers(0, pool.GROUP, captions)]
     # One draw from each of equal parts of the range. So few latents are pure noise to the eye from t = 700 on, and
     # nearly clean under 100: three quarters of the draws lie between.

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab.miniature import checkpoints, denoiser, pool, reading, world
+from lab.miniature import checkpoints, denoiser, pool, reading
+from lab.miniature.captions import caption
 
 STEPS, CAPTIONS, PEAK = 1000, 24, 7e-4
 READING_WEIGHT = 0.05  # reading goes on beside it
@@ -51,7 +52,7 @@ def teach(model, latents, folder, log=logging.info):
         rng = np.random.default_rng((9, step))
         indices = rng.integers(0, len(means), CAPTIONS)
         scenes = [pool.group(i)[0] for i in indices]
-        captions = [world.caption(scene, rng) for scene in scenes]
+        captions = [caption(scene, rng) for scene in scenes]
         rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS)
         optimizer.param_groups[0]["lr"] = PEAK * min(1, (step + 1) / 100)
         with torch.autocast(means.device.type, torch.bfloat16):

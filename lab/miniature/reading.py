@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lab.miniature import denoiser, world
+from lab.miniature.captions import caption
 
 STEPS, CAPTIONS, PEAK = 700, 48, 7e-4
 UNSAID = -100
@@ -66,7 +67,7 @@ def teach(text, log=logging.info):
     for step in range(STEPS):
         rng = np.random.default_rng((11, step))
         scenes = [world.random_scene(rng) for _ in range(CAPTIONS)]
-        captions = [world.caption(scene, rng) for scene in scenes]
+        captions = [caption(scene, rng) for scene in scenes]
         rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS)
         optimizer.param_groups[0]["lr"] = PEAK * min(1, (step + 1) / 50)
         with torch.autocast("cpu", torch.bfloat16):

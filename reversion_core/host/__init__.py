@@ -16,6 +16,7 @@ from .latents import posterior, scaled_posterior
 from .loading import load_for_training
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
 from .model import HostModel, borrowing
+from .naming import Naming
 from .plan import MemoryPlan, memory_plan, tell_memory
 from .preview import sample
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
@@ -26,6 +27,7 @@ __all__ = [
     "FocalGuider",
     "HostModel",
     "MemoryPlan",
+    "Naming",
     "at_strength",
     "borrowing",
     "caption_tokens",

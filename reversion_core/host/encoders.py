@@ -36,16 +36,16 @@ class Encoder:
         return self.module.transformer.get_input_embeddings()
 
 
-def tokenizers(clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
-    """Attribute of the CLIP's tokenizer -> the tokenizer of one text encoder, there or not."""
-    held = getattr(clip.tokenizer, "__dict__", {})
+def tokenizers(of_clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
+    """Attribute of a CLIP's tokenizer -> the tokenizer of one text encoder, there or not."""
+    held = getattr(of_clip, "__dict__", {})
     return {name: value for name, value in held.items() if isinstance(value, comfy.sd1_clip.SDTokenizer)}
 
 
 def encoders(clip) -> dict[str, Encoder]:
     """Key -> encoder, of those that the CLIP really has: SD 3 may lack some, Anima has T5's tokenizer only."""
     found = {}
-    for attribute, tokenizer in tokenizers(clip).items():
+    for attribute, tokenizer in tokenizers(clip.tokenizer).items():
         key = tokenizer.embedding_key
         module = getattr(clip.cond_stage_model, key, None)
         if isinstance(module, comfy.sd1_clip.SDClipModel):

@@ -89,7 +89,7 @@ def with_relation(clip, placeholder, vectors):
     """
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
-    for attribute, tokenizer in tokenizers(clip).items():
+    for attribute, tokenizer in tokenizers(clip.tokenizer).items():
         encoder = encoders(clip).get(tokenizer.embedding_key)
         given = INITIAL_WORD if encoder is None else vectors.get(encoder.key)
         if given is None:
@@ -115,7 +115,7 @@ def placeholders(clip) -> set[str]:
 
 def placeholders_of(tokenizer) -> set[str]:
     """The same of a CLIP's tokenizer."""
-    held = (value.tokenizer for value in vars(tokenizer).values() if isinstance(value, comfy.sd1_clip.SDTokenizer))
+    held = (of_encoder.tokenizer for of_encoder in tokenizers(tokenizer).values())
     return {word for t in held if isinstance(t, _TokenizerWithRelations) for word in t._given}
 
 
@@ -149,8 +149,7 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
     first window counts alone, as published. Raises a ReVersionError for a caption that the host cannot read, or one so
     long that the relation is cut off.
     """
-    markers = {key: [(key, i) for i in range(vectors)] for key in encoders(clip)}
-    marked = with_relation(clip, PLACEHOLDER, markers)
+    marked = _with_markers(clip, vectors)
     names = {encoder.tokens for encoder in encoders(clip).values()}
     found = []
     for caption in captions:
@@ -177,7 +176,7 @@ def part_read(clip, caption: str, vectors: int) -> str:
     """
     if not encodes_in_batches(clip):
         return caption
-    marked = with_relation(clip, PLACEHOLDER, {key: [(key, i) for i in range(vectors)] for key in encoders(clip)})
+    marked = _with_markers(clip, vectors)
     words = caption.split(" ")
 
     def fits(count):
@@ -189,6 +188,11 @@ def part_read(clip, caption: str, vectors: int) -> str:
     if count == len(words) and fits(count):
         return caption
     return " ".join(words[: bisect.bisect_left(range(count + 1), True, key=lambda n: not fits(n)) - 1])
+
+
+def _with_markers(clip, vectors):
+    """A clone of the CLIP in which the relation's vector i is the marker (encoder key, i)."""
+    return with_relation(clip, PLACEHOLDER, {key: [(key, i) for i in range(vectors)] for key in encoders(clip)})
 
 
 def _unweighted(clip, text):

@@ -35,6 +35,9 @@ _PICKLED = re.compile(
 # Key of a file -> the host's key of the text encoder: OneTrainer and diffusers have names of their own for some.
 _ENCODERS = {key: key for key in families.WIDTHS} | {other: key for key, other in families.OTHER_NAMES.items()}
 
+# Of files that do not name their encoder; other encoders' widths are not unique.
+_ENCODER_OF_WIDTH = {families.WIDTHS[key]: key for key in ("clip_l", "clip_h", "clip_g")}
+
 # What a key that is no embedding says of a file: what the file is, what to do.
 _OTHER_FILES = (
     (r"^(t5xxl|t5|llama|gemma\w*|qwen\w*)$", "it is for a model with another text encoder", NO_EMBEDDING),
@@ -46,20 +49,20 @@ _OTHER_FILES = (
 )
 
 
-def read(path, encoder_of_width):
+def read(path):
     """(encoder key -> tensor, metadata, notes) of an embedding file. The tensors are as the file has them, unchecked.
 
-    encoder_of_width: d -> the host's key of the text encoder whose embeddings have d numbers. Raises Unreadable.
+    Raises Unreadable.
     """
     found, metadata = _content_of(path)
     tensors = {key: value for key, value in _flat(found).items() if value.ndim}
-    keys = _layout(tensors, encoder_of_width)
+    keys = _layout(tensors)
     used = {key for of_one in keys.values() for key in of_one}
     notes = [f"not used: {', '.join(unused)[:200]}"] if (unused := [key for key in tensors if key not in used]) else []
     return {encoder: _rows(tensors, of_one) for encoder, of_one in keys.items()}, metadata, notes
 
 
-def other_half(path, encoders, encoder_of_width):
+def other_half(path, encoders):
     """(file name, its vectors) of an SDXL embedding's other file, or None.
 
     encoders: the keys of what `path` itself holds.
@@ -67,7 +70,7 @@ def other_half(path, encoders, encoder_of_width):
     missing = {("clip_l",): "clip_g", ("clip_g",): "clip_l"}.get(tuple(encoders))
     for other in possible_halves(path) if missing else ():
         try:
-            vectors, _, _ = read(other, encoder_of_width)
+            vectors, _, _ = read(other)
         except Unreadable:
             continue
         if tuple(vectors) == (missing,):
@@ -100,10 +103,10 @@ def _flat(found):
     return {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
 
 
-def _layout(tensors, encoder_of_width):
+def _layout(tensors):
     """Encoder key -> the keys of its tensors, one after another."""
     for layout in (_named, _bundled, _by_width, _numbered):
-        if keys := layout(tensors, encoder_of_width):
+        if keys := layout(tensors):
             return keys
     for pattern, what, cure in _OTHER_FILES:
         if any(re.search(pattern, key) for key in tensors):
@@ -112,7 +115,7 @@ def _layout(tensors, encoder_of_width):
     raise Unreadable(f"no embedding found{among}", NO_EMBEDDING)
 
 
-def _named(tensors, encoder_of_width):
+def _named(tensors):
     """ComfyUI, kohya, OneTrainer (whose `clip_l_out` stays unused): a key for each text encoder, some in two names."""
     if any(re.search(_OTHER_FILES[0][0], key) and key not in _ENCODERS for key in tensors):
         return None
@@ -124,35 +127,35 @@ def _named(tensors, encoder_of_width):
     return found
 
 
-def _bundled(tensors, encoder_of_width):
+def _bundled(tensors):
     """kohya and OneTrainer: inside a LoRA, as `bundle_emb.NAME.clip_l` or `bundle_emb.NAME.string_to_param.*`."""
     found = {key: match for key in tensors if (match := re.fullmatch(r"bundle_emb\.(.+?)\.(clip_\w|string.+)", key))}
     if len({match[1] for match in found.values()}) > 1:
         names = ", ".join(dict.fromkeys(match[1] for match in found.values()))
         raise Unreadable(f"it holds several embeddings: {names[:200]}", "save the one you want in a file of its own")
     inner = {match[2]: tensors[key] for key, match in found.items() if not key.endswith("_out")}
-    keys = _named(inner, encoder_of_width) or _by_width(inner, encoder_of_width) or {}
+    keys = _named(inner) or _by_width(inner) or {}
     whole = {match[2]: key for key, match in found.items()}
     return {encoder: [whole[key] for key in of_one] for encoder, of_one in keys.items()}
 
 
-def _by_width(tensors, encoder_of_width):
+def _by_width(tensors):
     """WebUI, diffusers, cog (.pti), the authors: any names, one for each text encoder, told apart by their width."""
     ours = [key for key in tensors if not key.endswith("_out")]
-    encoders = [encoder_of_width.get(tensors[key].shape[-1]) for key in ours]
+    encoders = [_ENCODER_OF_WIDTH.get(tensors[key].shape[-1]) for key in ours]
     if len(ours) == 1:
         return {encoders[0] or "clip_l": ours}
     told_apart = None not in encoders and len(set(encoders)) == len(encoders)
     return {encoder: [key] for encoder, key in zip(encoders, ours, strict=True)} if told_apart else None
 
 
-def _numbered(tensors, encoder_of_width):
+def _numbered(tensors):
     """diffusers: the vectors of one word, one each, as `<r>`, `<r>_1`, `<r>_2`."""
     keys = sorted(tensors, key=len)
     wanted = [keys[0], *(f"{keys[0]}_{i}" for i in range(1, len(keys)))] if keys else []
     sizes = {(tensors[key].shape[-1], tensors[key].numel()) for key in keys}
     width, numbers = sizes.pop() if len(sizes) == 1 else (0, 0)
-    encoder = encoder_of_width.get(width) if width == numbers else None
+    encoder = _ENCODER_OF_WIDTH.get(width) if width == numbers else None
     return {encoder: wanted} if encoder and set(wanted) == set(keys) else None
 
 

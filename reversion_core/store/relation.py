@@ -20,8 +20,6 @@ from .reading import Unreadable
 FORMAT_VERSION = "1"
 MOST_VECTORS = 75  # as many tokens as a prompt's first window has
 LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
-# Of files that do not name their encoder; other encoders' widths are not unique.
-ENCODER_OF_WIDTH = {families.WIDTHS[key]: key for key in ("clip_l", "clip_h", "clip_g")}
 WIDTH_OF_ENCODER = families.WIDTHS
 SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
 READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
@@ -122,8 +120,8 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
     """
     path = Path(path)
     try:
-        tensors, metadata, notes = foreign.read(path, ENCODER_OF_WIDTH)
-        other = foreign.other_half(path, tensors, ENCODER_OF_WIDTH)
+        tensors, metadata, notes = foreign.read(path)
+        other = foreign.other_half(path, tensors)
         if other:
             tensors |= other[1]
             notes.append(f"read together with {other[0]}, which has the other text encoder's vectors")

@@ -10,7 +10,7 @@ from ..exemplars import Exemplars
 from ..method.focal import Focal
 from ..method.steering import Steering
 from ..method.words import SLOT, swapped
-from .settings import TrainSettings
+from .settings import FROM_PRESET, TrainSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class TrainingInputs:
     @property
     def prior(self) -> str:
         """The name of the prior: what the steering asks for, else the settings."""
-        return self.settings.prior if self.steering.prior == "preset" else self.steering.prior
+        return self.settings.prior if self.steering.prior == FROM_PRESET else self.steering.prior
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -58,10 +58,10 @@ class TrainingData:
 
     mean, std: the first stage's posterior in the model's scale, float32 [n, ...]; captions: for each exemplar the
     numbers of its templates; negatives: for each template the numbers of its entity words, every occurrence;
-    always_negative: numbers of the words that count for every sample; swapped: for each template the number of its
-    swapped form, where that is asked for; basis_rows, negative_rows: encoder key -> input token embeddings, float32
-    [words, d]; norms: encoder key -> mean norm of the vocabulary; rates: encoder key -> learning rate in units of
-    CLIP's, 1 for CLIP itself.
+    always_negative: numbers of the words that count for every sample; negative_words: the words themselves; swapped:
+    for each template the number of its swapped form, where that is asked for; basis_rows, negative_rows: encoder key
+    -> input token embeddings, float32 [words, d]; norms: encoder key -> norm of an ordinary word; rates: encoder key
+    -> learning rate in units of CLIP's, 1 for CLIP itself.
     """
 
     mean: torch.Tensor
@@ -72,5 +72,6 @@ class TrainingData:
     negative_rows: dict[str, torch.Tensor]
     norms: dict[str, float]
     always_negative: tuple[int, ...] = ()
+    negative_words: tuple[str, ...] = ()
     swapped: tuple[int, ...] = ()
     rates: dict[str, float] = dataclasses.field(default_factory=dict)

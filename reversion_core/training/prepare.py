@@ -1,6 +1,5 @@
 """From the host's sockets to what a training needs: checks before any work, then tensors."""
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -54,26 +53,6 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
     return Checked(family, size - size % row.multiple, tokens, tuple(notes))
 
 
-def digest(tokens) -> str:
-    """Hash of captions' tokens, as hex: an embedding that a caption names may change in its file."""
-    found = hashlib.sha256()
-
-    def add(value):
-        if torch.is_tensor(value):
-            found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        elif isinstance(value, dict):
-            for key in sorted(value):
-                add((key, value[key]))
-        elif isinstance(value, (list, tuple)):
-            for part in value:
-                add(part)
-        else:
-            found.update(repr(value).encode() + b";")
-
-    add(tokens)
-    return found.hexdigest()
-
-
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
     """The inputs as tensors; call it inside `host.borrowing`, so that they can take part in autograd."""
     captions, steering = inputs.captions, inputs.steering
@@ -93,5 +72,6 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
         norms={key: float(host.vocabulary_norm(clip, key)) for key in keys},
         always_negative=tuple(word_number[w] for w in steering.extra_negatives),
         rates={key: host.learning_rate_unit(clip, key, inputs.settings.initial_word.strip()) for key in keys},
+        negative_words=words,
         swapped=tuple(range(len(captions), len(inputs.templates) - 1)),
     )

@@ -12,12 +12,12 @@ import torch
 
 from .. import host
 from ..errors import ReVersionError
-from ..method.words import PLACEHOLDER, entity_words
+from ..method.words import PLACEHOLDER
 from ..store import relation, runs
 from ..version import VERSION
 from .inputs import TrainingInputs
 from .loop import Learner
-from .prepare import check, digest, training_data
+from .prepare import check, training_data
 from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
@@ -61,7 +61,7 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     """
     checked = check(model, clip, vae, inputs, node)
     named = host.identity(model, clip, vae)
-    parts = inputs.key_parts(checked.size) | {"caption tokens": digest(checked.tokens)} | named.parts
+    parts = inputs.key_parts(checked.size) | {"caption tokens": host.Naming().text(checked.tokens)} | named.parts
     parts["memory"] = "low" if options.low_memory else "auto"
     folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
@@ -154,21 +154,14 @@ class _Training:
 
     def _judge(self):
         """Say whether it worked; where the memory does not suffice, nothing is said."""
-        basis = self.inputs.steering.basis
-        entities = {word for c in self.inputs.captions for word in entity_words(c, basis)}
-        words = {word: self._rows(word) for word in basis}
         try:
-            self.verdict = judge(self.learner, words, {word: self._rows(word) for word in sorted(entities)}, self.start)
+            self.verdict = judge(self.learner, self.start)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             host.empty_cache()
         if self.verdict is not None:
             self.tell(str(self.verdict))
-
-    def _rows(self, word):
-        """Encoder key -> the input embedding of a word, float32 [1, d]."""
-        return {key: host.word_rows(self.clip, key, [word]).cpu() for key in host.encoder_keys(self.clip)}
 
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""

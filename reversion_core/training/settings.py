@@ -9,6 +9,8 @@ from ..errors import ReVersionError, check_choice
 from ..method.prior import NORMS, PRIORS
 from .optimizers import OPTIMIZERS
 
+FROM_PRESET = "preset"  # instead of a name: what the preset says; of numbers 0
+
 # The learning rate's share of its start, by the share of the updates that are done.
 SCHEDULES = {
     "constant": lambda done: 1.0,
@@ -84,7 +86,7 @@ _CHOICES = {
 def from_preset(preset, node="ReVersion Train", **overrides):
     """The preset's settings with every override that is not 0 or "preset". Raises a ReVersionError for bad values."""
     check_choice(preset, PRESETS, node, "preset")
-    given = {name: value for name, value in overrides.items() if value not in (0, "preset") or name == "seed"}
+    given = {name: value for name, value in overrides.items() if value not in (0, FROM_PRESET) or name == "seed"}
     settings = replace(PRESETS[preset], **given)
     for name, (lowest, highest) in _RANGES.items():
         value = getattr(settings, name)

@@ -41,14 +41,17 @@ class _Judge:
         return torch.cat(found)[:draws]
 
 
-def judge(learner, words: dict[str, dict[str, torch.Tensor]], entities: dict[str, dict[str, torch.Tensor]], start):
+def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
     """The Verdict on a learner's R, inside `host.borrowing`; None for a training too short to be worth it.
 
-    words, entities: word -> encoder key -> float32 [1, d], of the basis and of the captions; start: R's first vectors.
+    start: R's first vectors, encoder key -> float32 [k, d].
     """
-    settings = learner.inputs.settings
+    settings, data = learner.inputs.settings, learner.data
     if settings.steps * settings.batch_size * settings.accumulation < SMALLEST_TRAINING:
         return None
+    words = _rows_of(learner.inputs.steering.basis, data.basis_rows)
+    of_captions = {data.negative_words[number] for of_one in data.negatives for number in of_one}
+    entities = {w: rows for w, rows in _rows_of(data.negative_words, data.negative_rows).items() if w in of_captions}
     bench, vectors = _Judge(learner), learner.vectors
     count = len(next(iter(vectors.values())))
     as_relation = {word: {key: row.expand(count, -1) for key, row in rows.items()} for word, rows in words.items()}
@@ -76,6 +79,11 @@ def judge(learner, words: dict[str, dict[str, torch.Tensor]], entities: dict[str
         entity=likest,
         entity_cosine=cosine(entities[likest]) if likest else 0.0,
     )
+
+
+def _rows_of(words, table):
+    """Word -> encoder key -> its row of the table, float32 [1, d]."""
+    return {word: {key: rows[i : i + 1] for key, rows in table.items()} for i, word in enumerate(words)}
 
 
 def _gain(errors, of_other) -> float:

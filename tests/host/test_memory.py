@@ -1,5 +1,6 @@
 """Less memory for the same relation: smaller micro-batches, then recomputed blocks, then a clear error."""
 
+import contextlib
 import gc
 import tracemalloc
 
@@ -74,21 +75,28 @@ def test_too_little_memory_is_an_error_that_says_what_to_do(core, loaded, drawn,
         learn(core, loaded, drawn, tmp_path, **BATCH)
 
 
+@contextlib.contextmanager
+def kept_beside(network):
+    """Bytes of each storage that autograd keeps inside, but for the network's weights: by storage."""
+    weights, kept = {p.untyped_storage()._cdata for p in network.parameters()}, {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
+
+
 def step(core, loaded, drawn, recompute):
     """(gradient of one micro-batch, bytes that it kept for the backward pass, pictures)."""
     inputs = short_training(core, drawn, accumulation=1)
     tokens = core.host.caption_tokens(loaded.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(loaded.model, loaded.clip, "test")
-    generator, kept = torch.Generator().manual_seed(0), {}
+    generator = torch.Generator().manual_seed(0)
     with core.host.borrowing(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
-        weights = {p.untyped_storage()._cdata for p in model.model.diffusion_model.parameters()}
-
-        def note(tensor):
-            storage = tensor.untyped_storage()
-            if storage._cdata not in weights:
-                kept[storage._cdata] = storage.nbytes()
-            return tensor
-
         latents = torch.randn(8, 4, 8, 8, generator=generator)
         data = core.prepare.training_data(clip, inputs, latents, torch.zeros_like(latents))
         cdf = core.focal.cumulative(1000, inputs.focal)
@@ -97,7 +105,7 @@ def step(core, loaded, drawn, recompute):
         context = torch.cat([of_one["cross_attn"] for of_one in features]).detach().requires_grad_()
         leaves = {c: {"cross_attn": context[i : i + 1]} for i, c in enumerate(batch.captions)}
         # Instead of the trainer's own hooks, which would hide what is saved.
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with kept_beside(model.model.diffusion_model) as kept:
             loss = core.losses.Errors(borrowed, data, batch, leaves).of_captions.mean()
         loss.backward()
     return context.grad, sum(kept.values()), len(batch.captions)
@@ -116,15 +124,7 @@ def kept_by(core, given, recompute):
     tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
     with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent, lent.recording():
-        plan, kept = core.host.memory_plan(lent, given.latents), {}
-        weights = {p.untyped_storage()._cdata for p in model.model.diffusion_model.parameters()}
-
-        def note(tensor):
-            storage = tensor.untyped_storage()
-            if storage._cdata not in weights:
-                kept[storage._cdata] = storage.nbytes()
-            return tensor
-
+        plan = core.host.memory_plan(lent, given.latents)
         rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         with torch.no_grad():
             features = lent.encode([0], rows)
@@ -132,7 +132,7 @@ def kept_by(core, given, recompute):
             if torch.is_tensor(value) and value.is_floating_point():
                 value.requires_grad_()
         latents = torch.zeros(1, *given.latents)
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with kept_beside(model.model.diffusion_model) as kept:
             error = lent.prediction_error(latents, latents, torch.tensor([500]), features)
         assert error.requires_grad
     return sum(kept.values()), plan

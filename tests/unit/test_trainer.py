@@ -219,17 +219,21 @@ def test_a_new_loss_a_new_law_and_a_new_optimizer_are_a_row_each(monkeypatch):
 
 def test_the_verdict_compares_r_with_words_on_the_same_draws():
     settings = dataclasses.replace(PRESETS["paper"], steps=100, batch_size=4, accumulation=1, learning_rate=0.02)
-    made = learner(settings)
+    made = learner(settings, steering=Steering(weight=0.0, basis=("up", "on", "in"), positives=1))
+    basis = torch.tensor([[0.2], [0.1], [-0.1]]).expand(3, WIDTH)
+    entities = torch.tensor([[-1.0], [1.0]]).expand(2, WIDTH)
+    made.data = dataclasses.replace(
+        made.data,
+        basis_rows={"clip_l": basis},
+        negative_rows={"clip_l": entities},
+        negative_words=("red", "blue"),
+    )
     start = made.vectors
-    words = {
-        name: {"clip_l": torch.full((1, WIDTH), value)} for name, value in {"up": 0.2, "on": 0.1, "in": -0.1}.items()
-    }
-    entities = {"red": {"clip_l": -torch.ones(1, WIDTH)}, "blue": {"clip_l": torch.ones(1, WIDTH)}}
-    untrained = verdict.judge(made, words, entities, start)
+    untrained = verdict.judge(made, start)
     assert untrained.start == 0 and untrained.best_word == "in" and untrained.entity == "blue"
     assert "more steps" in untrained.advice
     finish(made)
-    trained = verdict.judge(made, words, entities, start)
+    trained = verdict.judge(made, start)
     # The error is (1 + mean of R)^2: the start's is exactly known.
     error = float(1 + made.vectors["clip_l"].mean()) ** 2
     assert trained.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
@@ -238,4 +242,4 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
 
 
 def test_a_short_training_has_no_verdict():
-    assert verdict.judge(learner(dataclasses.replace(PRESETS["paper"], steps=2)), {}, {}, {}) is None
+    assert verdict.judge(learner(dataclasses.replace(PRESETS["paper"], steps=2)), {}) is None

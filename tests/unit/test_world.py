@@ -34,16 +34,32 @@ def test_half_of_the_relations_are_asymmetric():
     assert len(world.RELATIONS) >= 8 and len(world.RELATIONS) - len(world.SYMMETRIC) >= len(world.RELATIONS) / 2
 
 
+def is_read(scene):
+    """Whether the judge sees both entities of a rendered scene, and its relation."""
+    seen = judge.look(world.render(scene))
+    return set(seen.entities) == set(scene.pair) and seen.relation(*scene.pair) == scene.relation
+
+
 def test_judge_reads_thousands_of_scenes():
     rng = np.random.default_rng(1)
-    wrong = []
-    for i in range(1000):
+    wrong, read = [], 0
+    while read < 1000:
         scene = world.random_scene(rng, held_out_pairs=rng.random() < 0.5)
-        scene = world.loosened(scene, rng) if i % 2 else scene
-        seen = judge.look(world.render(scene))
-        if set(seen.entities) != set(scene.pair) or seen.relation(*scene.pair) != scene.relation:
+        if scene.relation in world.WORDLESS:
+            continue
+        scene = world.loosened(scene, rng) if read % 2 else scene
+        read += 1
+        if not is_read(scene):
             wrong.append((scene.relation, *map(str, scene.pair)))
-    assert len(wrong) <= 15, wrong  # mostly of loosened scenes in which one entity hides much of another
+    assert len(wrong) <= 10, wrong
+
+
+@pytest.mark.parametrize(("relation", "share"), [("falling", 1), ("rising", 1), ("crowning", 0.95), ("peeking", 0.88)])
+def test_judge_reads_relations_without_a_word(relation, share):
+    """Of a triangle that peeks only a smaller triangle is seen, which could stand on what hides it."""
+    rng = np.random.default_rng(4)
+    scenes = [world.arrange(relation, *world.random_pair(rng), rng) for _ in range(60)]
+    assert np.mean([is_read(scene) for scene in scenes]) >= share
 
 
 @pytest.mark.parametrize("relation", world.RELATIONS)
