@@ -72,6 +72,23 @@ def is_unet(network: torch.nn.Module) -> bool:
 
 
 @contextlib.contextmanager
+def keeping_copies(*networks: torch.nn.Module):
+    """Let autograd keep a copy of all that it saves but the networks' weights, so that nothing may change it in place.
+
+    torch's own `allow_mutation_on_saved_tensors` copies only what is changed, but knows a tensor by its id and address:
+    when one that it copied is freed and another takes its place, the backward pass gets the wrong one.
+    """
+    held = (weight for network in networks for weight in (*network.parameters(), *network.buffers()))
+    weights = {weight.untyped_storage()._cdata for weight in held if not hasattr(weight, "_qdata")}
+
+    def copied(tensor):
+        return tensor if tensor.untyped_storage()._cdata in weights else tensor.detach().clone()
+
+    with torch.autograd.graph.saved_tensors_hooks(copied, lambda tensor: tensor):
+        yield
+
+
+@contextlib.contextmanager
 def ready_for_backward(*networks: torch.nn.Module):
     """Let autograd go through networks that add to a block's input in place.
 

@@ -12,7 +12,7 @@ from .. import families
 from . import plugged
 from .borrowing import alias, borrowed
 from .encoders import embedding_scale, encoders, encodes_in_batches
-from .gradients import Differentiable, is_unet, ready_for_backward, training_mode
+from .gradients import Differentiable, is_unet, keeping_copies, ready_for_backward, training_mode
 from .recompute import blocks_of, recomputing
 
 
@@ -58,12 +58,12 @@ class HostModel:
     def recording(self):
         """The context of a forward pass and its backward pass.
 
-        What a patch of the network changes in place is not known: torch then watches every operation, in Python, for
-        the time that takes. Enter it anew for each update: what torch notes is freed only when it is left.
+        What a patch of the network changes in place is not known: copies are kept then, which takes memory.
         """
         with contextlib.ExitStack() as entered:
             if self._patched:
-                entered.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+                networks = self.patcher.model.diffusion_model, self._clip.cond_stage_model
+                entered.enter_context(keeping_copies(*networks))
             if not (self._batched and is_unet(self.patcher.model.diffusion_model)):
                 entered.enter_context(Differentiable())
             yield
