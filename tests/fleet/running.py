@@ -1,11 +1,19 @@
 """What the tests of the fleet write and read."""
 
+import asyncio
 import csv
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_async(coroutine):
+    """What a coroutine gives, on a thread of its own: the browser tests leave an event loop running in theirs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def command(folder, workflow, rows, *options, out):

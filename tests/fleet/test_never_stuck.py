@@ -5,6 +5,7 @@ import uuid
 
 import hostile
 import pytest
+from running import run_async
 
 from fleet import client, messages, simulated
 from fleet.errors import HostLost
@@ -26,7 +27,7 @@ def run_on(host, meanwhile=None):
             await asking.close()
 
     with hostile.serving(host) as url:
-        return asyncio.run(running(url))
+        return run_async(running(url))
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_a_job_that_an_earlier_run_began_is_taken_up_though_the_host_talks():
             await taking.close()
 
     with hostile.serving(host) as url:
-        _, files = asyncio.run(begin(url))
+        _, files = run_async(begin(url))
     assert len(files) == 1 and len(host.submitted) == 1
 
 
@@ -89,7 +90,7 @@ def test_a_websocket_that_closes_at_once_is_not_asked_for_in_a_loop(monkeypatch)
                 clock[0] += 0.1
 
     with hostile.serving(host) as url:
-        asyncio.run(listening(url))
+        run_async(listening(url))
     assert 5 <= host.connected <= 9  # in the minute of the clock: after 0, 0.5, 1.5, 3.5, ... seconds
 
 

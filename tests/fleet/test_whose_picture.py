@@ -1,6 +1,5 @@
 """A picture lands only if this job made it, and a run ends only what it asked for."""
 
-import asyncio
 import io
 import json
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
-from running import ROOT, command, seeds
+from running import ROOT, command, run_async, seeds
 from test_never_stuck import GUARD, JOB, RUN
 from test_run import address, drawing
 
@@ -57,7 +56,7 @@ def test_a_file_that_says_nothing_of_itself_counts_only_from_a_job_that_was_just
         return data, counts
 
     with hostile.serving(host) as url:
-        assert asyncio.run(twice(url)) == (b"text", [1, 2])
+        assert run_async(twice(url)) == (b"text", [1, 2])
 
 
 def png(graph):
