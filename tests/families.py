@@ -22,6 +22,11 @@ def randomise(module, generator):
             _fill(weight, max(weight[0].numel(), 1) ** -0.5, generator)
         else:
             weight.fill_(float(name.endswith(("weight", "scale"))))
+    # Buffers that a checkpoint brings are left as the memory was.
+    kept = module.state_dict().keys()
+    for name, buffer in module.named_buffers():
+        if name in kept and buffer.is_floating_point():
+            _fill(buffer, 0.02, generator)
 
 
 def _fill(weight, std, generator):
@@ -100,9 +105,6 @@ def build(name, embeddings, vae=None, dtype=torch.float32, compute=None):
                 part.visual = torch.nn.Identity()
         for module in (base.diffusion_model, clip.cond_stage_model):
             randomise(module, generator)
-        for buffer in base.diffusion_model.buffers():
-            if buffer.is_floating_point() and not buffer.isfinite().all():
-                buffer.zero_()
         base.diffusion_model.to(dtype)
     model = comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
     return SimpleNamespace(model=model, clip=clip, vae=vae, latents=member.latents)

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from lab.miniature import checkpoints, pool
-from lab.miniature.captions import caption
-from lab.miniature.denoiser import SHORT_TOKENS, TOKENS, Denoiser, row_numbers
+from lab.miniature import checkpoints
+from lab.miniature.denoiser import SHORT_TOKENS, TOKENS, Denoiser
+from lab.miniature.pool import Pool
 
 STEPS, DECAY_STEPS, WHOLE_STEPS = 12_000, 4_000, 600
 
@@ -32,23 +31,38 @@ def loss_weight(snr: torch.Tensor) -> torch.Tensor:
     return (1 / snr).clamp(0.02, 4.0)
 
 
-def training_loss(model: Denoiser, latents: torch.Tensor, step: int, tokens: int, captions: int = 32) -> torch.Tensor:
+def training_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Timesteps, int64 [count] on the generator's device, one from each of equal parts of their distribution.
+
+    So few latents are pure noise to the eye from t = 700 on, and nearly clean under 100, that three quarters of the
+    draws lie between.
+    """
+    device = generator.device
+    shuffled = torch.randperm(count, generator=generator, device=device)
+    u = (shuffled + torch.rand(count, generator=generator, device=device)) / count
+    bent = torch.where(
+        u < 0.1, 1000 * u, torch.where(u < 0.85, 100 + (u - 0.1) * 550 / 0.75, 650 + (u - 0.85) * 350 / 0.15)
+    )
+    return bent.long().clamp(max=999)
+
+
+def whole_window(rows: torch.Tensor) -> torch.Tensor:
+    """Row numbers [n, 16] -> [n, 77], padded with <end>, which each of them ends with."""
+    return torch.cat([rows, rows[:, -1:].expand(-1, TOKENS - SHORT_TOKENS)], 1)
+
+
+def training_loss(model: Denoiser, pool: Pool, tokens: int, captions: int, generator: torch.Generator) -> torch.Tensor:
     """Weighted noise error on one drawing of each of some groups of the pool, a scalar."""
-    rng = np.random.default_rng((3, step))
-    generator = torch.Generator().manual_seed(step)
-    indices = rng.choice(len(latents), captions, p=pool.shares(len(latents)))
-    texts = [caption(pool.group(i)[0], rng) for i in indices]
-    x0 = latents[indices, rng.integers(0, pool.GROUP, captions)]
-    # One draw from each of equal parts of the range. So few latents are pure noise to the eye from t = 700 on, and
-    # nearly clean under 100: three quarters of the draws lie between.
-    u = (torch.randperm(captions, generator=generator) + torch.rand(captions, generator=generator)) / captions
-    t = torch.from_numpy(np.interp(u.numpy(), (0, 0.1, 0.85, 1), (0, 100, 650, 1000))).long().clamp(max=999)
-    abar = alphas_cumprod()[t][:, None, None, None]
-    noise = torch.randn(x0.shape, generator=generator)
+    x0, rows = pool.draw(captions, generator)
+    t = training_timesteps(captions, generator)
+    abar = alphas_cumprod().to(t.device)[t][:, None, None, None]
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
     x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    if tokens == TOKENS:
+        rows = whole_window(rows)
     # Matrix products in bfloat16 make a step 1.7 times as fast on a CPU that has them, and no worse.
     with torch.autocast(x0.device.type, torch.bfloat16):
-        prediction = model(x_t, t.float(), model.text(row_numbers(texts, tokens)))
+        prediction = model(x_t, t.float(), model.text(rows))
     error = (prediction.float() - noise).square().mean((1, 2, 3))
     return (loss_weight(abar.flatten() / (1 - abar.flatten())) * error).mean()
 
@@ -63,20 +77,25 @@ def update_average(average: nn.Module, model: nn.Module, step: int, every: int =
 
 def train(
     model: Denoiser,
+    pool: Pool,
     folder: Path,
-    latents: torch.Tensor,
     steps: int,
     decay_steps: int = 0,
     whole_window_from: int = 0,
+    captions: int = 32,
     peak: float = 7e-4,
+    keep_every: int = 500,
     log: Callable[[str], None] = logging.info,
 ) -> Denoiser:
     """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
 
-    latents: of the pool, [groups, drawings, 4, 8, 8]; whole_window_from: the first step that sees all 77 tokens; peak:
-    the constant rate. Resumes from `folder`/denoiser.pt; a decayed run is kept apart, so that a longer one goes on from
-    before the decay. Returns the exponential average of the weights.
+    pool: its device is the training's; whole_window_from: the first step that sees all 77 tokens; captions: of a step;
+    peak: the constant rate. Resumes from `folder`/denoiser.pt, which is written every `keep_every` steps; a decayed
+    run is kept apart, so that a longer one goes on from before the decay. Returns the exponential average of the
+    weights.
     """
+    device = pool.latents.device
+    model = model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     # The text encoder has had its lessons: it moves less than the rest.
     optimizer = torch.optim.AdamW(
@@ -97,7 +116,8 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
             start = state["step"]
             break
-    began, losses = time.monotonic(), []
+    generator = torch.Generator(device)
+    began, total = time.monotonic(), torch.zeros((), device=device)
     for step in range(start, steps):
         left = (steps - step) / decay_steps if decay_steps else 1.0
         for group in optimizer.param_groups:
@@ -107,17 +127,18 @@ def train(
             # Until now the last of the short window's positions stood for all that follow.
             for network in (model, average):
                 network.text.position.data[SHORT_TOKENS:] = network.text.position.data[SHORT_TOKENS - 1]
-        loss = training_loss(model, latents, step, tokens)
+        loss = training_loss(model, pool, tokens, captions, generator.manual_seed(step))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         update_average(average, model, step)
-        losses.append(loss.item())
+        total += loss.detach()
         if (step + 1) % 50 == 0:
             rate = (step + 1 - start) / (time.monotonic() - began)
-            log(f"denoiser {step + 1}/{steps}: loss {np.mean(losses[-50:]):.4f}, {rate:.2f} steps/s")
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+            log(f"denoiser {step + 1}/{steps}: loss {total.item() / 50:.4f}, {rate:.2f} steps/s")
+            total.zero_()
+        if (step + 1) % keep_every == 0 or step + 1 == steps:
             state = {
                 "model": model.state_dict(),
                 "average": average.state_dict(),

@@ -1,33 +1,34 @@
 """The miniature's first stage: pictures to latents and back, in the shape of TAESD.
 
 The host loads the result as the checkpoint's VAE: 64 x 64 pictures become 4 x 8 x 8 latents whose values,
-multiplied by 0.18215, have zero mean and unit variance. Blocks of the fixed architecture that the small world
-does not need are left out here and exported with zero weights, which makes them the identity.
+multiplied by 0.18215, have zero mean and unit variance.
 """
 
 import logging
 import math
+from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab.miniature import checkpoints, world
-
 LATENT_CHANNELS = 4
 SD1_LATENT_SCALE = 0.18215
 WIDTH = 64
-# Trained blocks at each resolution, of 1, 3, 3, 3 in the encoder (64, 32, 16, 8 pixels) and 3, 3, 3, 1 in the decoder.
-ENCODER_BLOCKS = (0, 1, 2, 2)
-DECODER_BLOCKS = (3, 2, 2, 1)
+# Blocks at each resolution: the encoder's at 64, 32, 16, 8 pixels, the decoder's from 8 pixels up.
+ENCODER_BLOCKS = (1, 3, 3, 3)
+DECODER_BLOCKS = (3, 3, 3, 1)
+NOISE = 0.2  # the largest spread of what is added to the latents that the decoder learns from
 
 
 class Block(nn.Module):
+    """Three convolutions beside the identity, which it is at first."""
+
     def __init__(self):
         super().__init__()
         self.conv = nn.Sequential(*(layer for _ in range(3) for layer in (_conv(WIDTH, WIDTH), nn.ReLU())))[:-1]
         nn.init.zeros_(self.conv[-1].weight)
+        nn.init.zeros_(self.conv[-1].bias)
 
     def forward(self, x):
         return F.relu(self.conv(x) + x)
@@ -42,33 +43,29 @@ def _conv(n_in, n_out, **kwargs):
     return nn.Conv2d(n_in, n_out, 3, padding=1, **kwargs)
 
 
-def _blocks(trained, total):
-    return [Block() if i < trained else nn.ReLU() for i in range(total)]
+def encoder(channels: int) -> nn.Sequential:
+    """TAESD's encoder: [n, 3, h, w] -> [n, channels, h / 8, w / 8]."""
+    layers = [_conv(3, WIDTH), Block()]
+    for blocks in ENCODER_BLOCKS[1:]:
+        layers += [_conv(WIDTH, WIDTH, stride=2, bias=False), *(Block() for _ in range(blocks))]
+    return nn.Sequential(*layers, _conv(WIDTH, channels))
 
 
-def encoder():
-    layers = [_conv(3, WIDTH), *_blocks(ENCODER_BLOCKS[0], 1)]
-    for trained in ENCODER_BLOCKS[1:]:
-        layers += [_conv(WIDTH, WIDTH, stride=2, bias=False), *_blocks(trained, 3)]
-    return nn.Sequential(*layers, _conv(WIDTH, LATENT_CHANNELS))
-
-
-def decoder():
-    layers = [Clamp(), _conv(LATENT_CHANNELS, WIDTH), nn.ReLU()]
-    for trained, total in zip(DECODER_BLOCKS, (3, 3, 3, 1), strict=True):
-        layers += _blocks(trained, total)
-        if total == 3:
-            layers += [nn.Upsample(scale_factor=2), _conv(WIDTH, WIDTH, bias=False)]
-    return nn.Sequential(*layers, _conv(WIDTH, 3))
+def decoder(channels: int) -> nn.Sequential:
+    """TAESD's decoder: [n, channels, h, w] -> [n, 3, 8 h, 8 w]."""
+    layers = [Clamp(), _conv(channels, WIDTH), nn.ReLU()]
+    for blocks in DECODER_BLOCKS[:-1]:
+        layers += [*(Block() for _ in range(blocks)), nn.Upsample(scale_factor=2), _conv(WIDTH, WIDTH, bias=False)]
+    return nn.Sequential(*layers, Block(), _conv(WIDTH, 3))
 
 
 class FirstStage(nn.Module):
     """Training form: the latents' mean and scale are a batch norm, folded into the encoder on export."""
 
-    def __init__(self):
+    def __init__(self, channels: int = LATENT_CHANNELS):
         super().__init__()
-        self.encoder, self.decoder = encoder(), decoder()
-        self.normalise = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.01)
+        self.encoder, self.decoder = encoder(channels), decoder(channels)
+        self.normalise = nn.BatchNorm2d(channels, affine=False, momentum=0.01)
 
     def encode(self, pictures):
         """[n, 3, 64, 64] in 0..1 -> [n, 4, 8, 8] latents of zero mean and unit variance."""
@@ -78,21 +75,21 @@ class FirstStage(nn.Module):
         return self.decoder(latents)
 
 
-def export(model):
+def export(model: FirstStage) -> dict[str, torch.Tensor]:
     """State dict under the host's keys (`first_stage_model.` is added on assembly)."""
     tensors = {}
     scale = torch.rsqrt(model.normalise.running_var + model.normalise.eps)
     for side, network in (("encoder", model.encoder), ("decoder", model.decoder)):
         for key, value in network.state_dict().items():
-            tensors[f"taesd_{side}.{key}"] = value.detach().clone()
+            tensors[f"taesd_{side}.{key}"] = value.detach().float().clone()
     last = f"taesd_encoder.{len(model.encoder) - 1}"
     tensors[f"{last}.weight"] *= scale[:, None, None, None]
     tensors[f"{last}.bias"] = (tensors[f"{last}.bias"] - model.normalise.running_mean) * scale
     return tensors
 
 
-def load_exported(tensors):
-    """The training form of an exported first stage; its latents are normal already."""
+def load_exported(tensors: dict[str, torch.Tensor]) -> FirstStage:
+    """The training form of an exported first stage; its latents are normal already, and missing blocks the identity."""
     model = FirstStage()
     state = {name.removeprefix("taesd_"): tensor for name, tensor in tensors.items()}
     model.load_state_dict({**model.state_dict(), **state})
@@ -111,58 +108,57 @@ def psnr(reconstruction, pictures):
     return float(-10 * torch.log10(F.mse_loss(reconstruction.clamp(0, 1), pictures)))
 
 
-def batch(rng, size, side):
-    """Random pictures [n, 3, side, side] in 0..1 and their entity masks [n, 1, side, side].
+def batch(
+    drawn, size: int, side: int, generator: torch.Generator, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures [n, 3, side, side] in 0..1 of a `pool.Pictures` and the masks of their entities [n, 1, side, side].
 
-    A side under 64 crops the picture around a point of one of its entities.
+    A side under that of the pictures takes the same random part of all of them, on the grid of the latents.
     """
-    pictures, masks = [], []
-    for _ in range(size):
-        scene = world.random_scene(rng)
-        picture = world.render(scene)
-        mask = np.maximum(world.coverage(scene.subject), world.coverage(scene.object))
-        centre = scene.subject if rng.random() < 0.5 else scene.object
-        reach = centre.size // 2
-        x, y = (
-            int(np.clip(c + rng.integers(-reach, reach + 1) - side // 2, 0, world.SIDE - side)) // 8 * 8
-            for c in (centre.x, centre.y)
-        )
-        pictures.append(picture[y : y + side, x : x + side])
-        masks.append(mask[None, y : y + side, x : x + side])
-    pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    return pictures.contiguous(memory_format=torch.channels_last), torch.from_numpy(np.stack(masks))
+    pictures, entities = drawn.pictures.flatten(0, 1), drawn.entities.flatten(0, 1)
+    chosen = torch.randint(len(pictures), (size,), generator=generator)
+    y, x = (8 * torch.randint((pictures.shape[1] - side) // 8 + 1, (2,), generator=generator)).tolist()
+    part = (chosen, slice(y, y + side), slice(x, x + side))
+    pictures, entities = (tensor[part].to(device, non_blocking=True) for tensor in (pictures, entities))
+    pictures = pictures.permute(0, 3, 1, 2).float() / 255
+    return pictures.contiguous(memory_format=torch.channels_last), entities[:, None].float()
 
 
-def learning_rate(step, steps, peak=1.5e-3):
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """A short warm-up, then a cosine that falls to a thirtieth."""
     return peak * min(1, (step + 1) / 100) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def train(folder, steps=4000, whole_pictures_from=3600, log=logging.info):
-    """Train to `steps`, resuming from `folder`; 32 crops of 32 x 32 a step, then 12 whole pictures a step."""
-    torch.manual_seed(0)
-    model = FirstStage().to(memory_format=torch.channels_last)
+def train(
+    model: FirstStage,
+    drawn,
+    device: torch.device,
+    steps: int,
+    size: int = 32,
+    crops_until: int = 0,
+    peak: float = 1.5e-3,
+    log: Callable[[str], None] = logging.info,
+) -> FirstStage:
+    """Train on the pictures of a `pool.Pictures`, `size` of them a step; the first `crops_until` steps see parts of a
+    half of the side, which a CPU needs. Returns the model, ready to encode."""
+    model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters())
-    path = folder / "first_stage.pt"
-    start = 0
-    if (state := checkpoints.load(path)) is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-    for step in range(start, steps):
-        crop = step < whole_pictures_from
-        pictures, mask = batch(np.random.default_rng((1, step)), *((32, 32) if crop else (12, world.SIDE)))
+    generator = torch.Generator().manual_seed(0)
+    side = drawn.pictures.shape[2]
+    for step in range(steps):
+        pictures, mask = batch(drawn, size, side // 2 if step < crops_until else side, generator, device)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
-        latents = model.encode(pictures)
-        # A little noise keeps neighbouring latents decodable: the denoiser's output is never exact.
-        reconstruction = model.decode(latents + 0.05 * torch.randn_like(latents))
-        loss = loss_function(reconstruction, pictures, mask)
+            group["lr"] = learning_rate(step, steps, peak)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            latents = model.encode(pictures)
+            # Some noise keeps neighbouring latents decodable: the denoiser's output is never exact.
+            spread = NOISE * torch.rand(len(latents), 1, 1, 1, device=device)
+            reconstruction = model.decode(latents + spread * torch.randn_like(latents))
+        loss = loss_function(reconstruction.float(), pictures, mask)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 50 == 0:
+        if step % 100 == 0:
             log(f"first stage {step}/{steps}: loss {loss.item():.5f}, {psnr(reconstruction.detach(), pictures):.2f} dB")
-        if (step + 1) % 200 == 0 or step + 1 == steps:
-            checkpoints.save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
     return model.eval()

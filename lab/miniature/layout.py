@@ -6,6 +6,8 @@ latent of a caption's drawings.
 """
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,14 +39,17 @@ class Layout(nn.Module):
         return self.read_out(h)
 
 
-def teach(model, latents, folder, log=logging.info):
-    """Teach a fresh denoiser's text encoder and transformers in place; done once and kept in `folder`/layout.pt."""
+def teach(model: denoiser.Denoiser, latents: torch.Tensor, folder: Path, log: Callable[[str], None] = logging.info):
+    """Teach a fresh denoiser's text encoder and transformers in place; done once and kept in `folder`/layout.pt.
+
+    latents: of the pool, [groups, drawings, 4, 8, 8], on the denoiser's device.
+    """
     path = folder / "layout.pt"
     if (saved := checkpoints.load(path)) is not None:
         model.load_state_dict(saved)
         return
     reader = reading.teach(model.text, log)
-    lesson, means = Layout(model), latents.mean(1)
+    lesson, means = Layout(model).to(latents.device), latents.mean(1)
     parameters = [*model.text.parameters(), *lesson.parameters(), *reader.parameters()]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     variance = float((means - means.mean(0)).square().mean())
@@ -53,12 +58,12 @@ def teach(model, latents, folder, log=logging.info):
         indices = rng.integers(0, len(means), CAPTIONS)
         scenes = [pool.group(i)[0] for i in indices]
         captions = [caption(scene, rng) for scene in scenes]
-        rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS)
+        rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS).to(means.device)
         optimizer.param_groups[0]["lr"] = PEAK * min(1, (step + 1) / 100)
         with torch.autocast(means.device.type, torch.bfloat16):
             features = model.text(rows)
             expected = lesson(features)
-        loss = F.mse_loss(expected.float(), means[torch.from_numpy(indices)])
+        loss = F.mse_loss(expected.float(), means[torch.from_numpy(indices).to(means.device)])
         optimizer.zero_grad()
         (loss + READING_WEIGHT * reader.loss(features, rows, scenes, captions)).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

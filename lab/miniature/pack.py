@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from lab.miniature.first_stage import DECODER_BLOCKS, ENCODER_BLOCKS, SD1_LATENT_SCALE, WIDTH
+from lab.miniature.first_stage import SD1_LATENT_SCALE
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 VOCABULARY, TEXT_WIDTH, TEXT_LAYERS = 49408, 768, 12
@@ -95,27 +95,8 @@ def _text(tensors, token_ids):
 
 def _first_stage(tensors):
     result = {n.removeprefix("vae."): t for n, t in tensors.items() if n.startswith("vae.")}
-    zero = {f"conv.{i}.{part}": shape for i in (0, 2, 4) for part, shape in _BLOCK_SHAPES.items()}
-    for side, first, trained, total in _block_places():
-        for block in range(first + trained, first + total):
-            result |= {f"taesd_{side}.{block}.{name}": torch.zeros(shape) for name, shape in zero.items()}
     result["vae_scale"], result["vae_shift"] = torch.tensor(SD1_LATENT_SCALE), torch.tensor(0.0)
     return {f"first_stage_model.{name}": tensor for name, tensor in result.items()}
-
-
-_BLOCK_SHAPES = {"weight": (WIDTH, WIDTH, 3, 3), "bias": (WIDTH,)}
-
-
-def _block_places():
-    """(side, index of the first block, trained blocks, blocks) for each resolution of TAESD."""
-    at = 1
-    for trained, total in zip(ENCODER_BLOCKS, (1, 3, 3, 3), strict=True):
-        yield "encoder", at, trained, total
-        at += total + 1
-    at = 3
-    for trained, total in zip(DECODER_BLOCKS, (3, 3, 3, 1), strict=True):
-        yield "decoder", at, trained, total
-        at += total + 2
 
 
 def write_checkpoint(path):

@@ -1,22 +1,28 @@
-"""The pictures that the miniature trains on: groups of scenes, and their latents, made once."""
+"""What the miniature trains on: groups of scenes of one pair in one relation, their pictures, captions and latents."""
 
-import functools
 import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lab.miniature import checkpoints, world
+from lab.miniature import denoiser, world
+from lab.miniature.captions import caption
+from lab.miniature.first_stage import FirstStage
 
 # Relations in which entities hide or surround one another, touch or may stand in several corners take longest to learn.
 HARD = ("inside", "around", "behind", "in front of", "far from", "on")
 HARD_SHARE = 2.5  # times as often as the others
 GROUP = 2  # drawings of the same pair in the same relation
+CAPTIONS = 8  # of one group
 GROUPS = 20_000
+_CHUNK = 200  # groups that one process draws at a time
 
 
-@functools.cache
-def group(index):
+def group(index: int) -> list[world.Scene]:
     """The scenes of one group of the training pool: one pair in one relation, drawn `GROUP` times."""
     rng = np.random.default_rng((2, index))
     relation = str(rng.choice(world.WORDLESS if rng.random() < world.WORDLESS_SHARE else world.RELATIONS))
@@ -24,27 +30,64 @@ def group(index):
     return [world.arrange(relation, *pair, rng, world.random_background(rng)) for _ in range(GROUP)]
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """The pool before the first stage. pictures, uint8 [groups, GROUP, 64, 64, 3]; entities, bool [groups, GROUP, 64,
+    64], the pixels of the entities; captions, uint8 [groups, CAPTIONS, 16], row numbers of tokens; shares, float32
+    [groups], how often each group is to be drawn."""
+
+    pictures: torch.Tensor
+    entities: torch.Tensor
+    captions: torch.Tensor
+    shares: torch.Tensor
+
+
+def _drawn(start: int) -> tuple[np.ndarray, ...]:
+    """`Pictures` of one chunk, as arrays."""
+    pictures, entities, captions, shares = [], [], [], []
+    for index in range(start, start + _CHUNK):
+        scenes, rng = group(index), np.random.default_rng((3, index))
+        pictures.append([world.render(scene) for scene in scenes])
+        entities.append([np.maximum(world.coverage(s.subject), world.coverage(s.object)) >= 0.5 for s in scenes])
+        texts = [caption(scenes[0], rng) for _ in range(CAPTIONS)]
+        captions.append(denoiser.row_numbers(texts, denoiser.SHORT_TOKENS).numpy())
+        shares.append(HARD_SHARE if scenes[0].relation in HARD else 1.0)
+    return np.array(pictures), np.array(entities), np.array(captions, np.uint8), np.array(shares, np.float32)
+
+
+def draw(groups: int = GROUPS) -> Pictures:
+    """Draw the pool on all cores. groups: a multiple of 200."""
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        chunks = list(workers.map(_drawn, range(0, groups, _CHUNK)))
+    return Pictures(*(torch.from_numpy(np.concatenate(parts)) for parts in zip(*chunks, strict=True)))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """latents, float32 [groups, GROUP, 4, 8, 8]; captions and shares as in `Pictures`; all on one device."""
+
+    latents: torch.Tensor
+    captions: torch.Tensor
+    shares: torch.Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents [count, 4, 8, 8] and row numbers of captions, int64 [count, 16], of groups drawn by their shares."""
+        device = self.latents.device
+        groups = torch.multinomial(self.shares, count, replacement=True, generator=generator)
+        drawing, text = (
+            torch.randint(n, (count,), generator=generator, device=device) for n in (self.latents.shape[1], CAPTIONS)
+        )
+        return self.latents[groups, drawing], self.captions[groups, text].long()
+
+
 @torch.no_grad()
-def encode(stage, folder, groups=GROUPS, log=logging.info):
-    """Latents of the training pool, [groups, GROUP, 4, 8, 8], made once and kept."""
-    path = folder / "latents.pt"
-    if (saved := checkpoints.load(path)) is not None and len(saved) >= groups:
-        return saved
+def encode(stage: FirstStage, drawn: Pictures, device: torch.device, log: Callable[[str], None] = logging.info) -> Pool:
+    """The pool's latents on a device, with a first stage that is there."""
     latents = []
-    for start in range(0, groups, 64):
-        pictures = np.stack([world.render(s) for i in range(start, min(start + 64, groups)) for s in group(i)])
-        pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast(pictures.device.type, torch.bfloat16):
-            latents.append(stage.encode(pictures.contiguous(memory_format=torch.channels_last)).float())
-        if start % 2048 == 0:
-            log(f"latents {start}/{groups} groups")
+    for start in range(0, len(drawn.pictures), 64):
+        pictures = drawn.pictures[start : start + 64].flatten(0, 1).to(device).permute(0, 3, 1, 2).float() / 255
+        latents.append(stage.encode(pictures.contiguous(memory_format=torch.channels_last)))
+        if start % 4096 == 0:
+            log(f"latents {start}/{len(drawn.pictures)} groups")
     latents = torch.cat(latents).contiguous().unflatten(0, (-1, GROUP))
-    checkpoints.save(path, latents)
-    return latents
-
-
-@functools.cache
-def shares(groups):
-    """How often each group of the pool is drawn, float64 [groups], sum 1."""
-    weights = np.array([HARD_SHARE if group(i)[0].relation in HARD else 1.0 for i in range(groups)])
-    return weights / weights.sum()
+    return Pool(latents, drawn.captions.to(device), drawn.shares.to(device))

@@ -53,24 +53,24 @@ class Reading(nn.Module):
     def loss(self, features, rows, scenes, captions):
         """Mean cross-entropy of the answers; features [n, tokens, 768] of row numbers [n, tokens]."""
         end = list(denoiser.used_tokens()).index("<end>")
-        at_end = features[torch.arange(len(rows)), (rows == end).int().argmax(1)].float()
-        wanted = torch.tensor([answers(s, c) for s, c in zip(scenes, captions, strict=True)])
+        at_end = features[torch.arange(len(rows), device=rows.device), (rows == end).int().argmax(1)].float()
+        wanted = torch.tensor([answers(s, c) for s, c in zip(scenes, captions, strict=True)], device=rows.device)
         parts = zip(self.read_out(at_end).split(CLASSES, 1), wanted.unbind(1), strict=True)
         return sum(F.cross_entropy(logits, w, ignore_index=UNSAID) for logits, w in parts) / len(CLASSES)
 
 
 def teach(text, log=logging.info):
     """Teach a text encoder in place; returns the read-out."""
-    lesson = Reading()
+    lesson, device = Reading().to(text.rows.device), text.rows.device
     parameters = [*text.parameters(), *lesson.parameters()]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     for step in range(STEPS):
         rng = np.random.default_rng((11, step))
         scenes = [world.random_scene(rng) for _ in range(CAPTIONS)]
         captions = [caption(scene, rng) for scene in scenes]
-        rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS)
+        rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS).to(device)
         optimizer.param_groups[0]["lr"] = PEAK * min(1, (step + 1) / 50)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             features = text(rows)
         loss = lesson.loss(features, rows, scenes, captions)
         optimizer.zero_grad()
