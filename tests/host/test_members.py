@@ -65,12 +65,17 @@ def gradient(core, given, relation, recompute):
         with torch.no_grad():
             for key, rows in live.items():
                 direction = rows.grad / rows.grad.norm()
-                step = 0.004 * float(rows.norm())
-                above, below = (
-                    float(weighted_error(lent, given, {**live, key: rows + sign * step * direction}))
-                    for sign in (1, -1)
-                )
-                slopes[key] = (above - below) / (2 * step)
+                size = float(rows.norm())
+
+                def slope(step, key=key, rows=rows, direction=direction):
+                    above, below = (
+                        float(weighted_error(lent, given, {**live, key: rows + sign * step * direction}))
+                        for sign in (1, -1)
+                    )
+                    return (above - below) / (2 * step)
+
+                # Richardson's extrapolation: what is bent at this distance counts at the fourth order only.
+                slopes[key] = (4 * slope(0.002 * size) - slope(0.004 * size)) / 3
     return {key: rows.grad for key, rows in live.items()}, slopes
 
 

@@ -1,5 +1,8 @@
 """A host that gives wrong gradients is told of before a training that would teach nothing."""
 
+import contextlib
+from types import SimpleNamespace
+
 import families
 import pytest
 import torch
@@ -38,6 +41,18 @@ def turned(_, args, kwargs):
 def without_autograd(_, args, kwargs):
     context = kwargs["context"]
     return args, {**kwargs, "context": torch.add(context, 0, out=torch.empty_like(context))}
+
+
+def test_right_gradients_of_a_model_that_bends_pass(core):
+    """A tenth of R's size is no small step here: the secant is a third of the slope."""
+    word = torch.ones(1, 8)
+    model = SimpleNamespace(
+        timesteps=1000,
+        encode=lambda captions, relation: relation["clip_l"],
+        prediction_error=lambda x0, noise, t, features: torch.tanh(30 * (features - word)),
+        recording=contextlib.nullcontext,
+    )
+    core.host.check_gradients(model, {"clip_l": word}, torch.zeros(1, 4, 8, 8), "ReVersion Train")
 
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 3.x with CLIP-L", "Chroma"])
