@@ -145,7 +145,7 @@ def row_numbers(captions: Sequence[str], tokens: int = TOKENS) -> torch.Tensor:
     return rows
 
 
-class _PlainOperations:
+class PlainOperations:
     """torch's own layers where the host would put its uninitialised ones."""
 
     Linear, Conv2d, GroupNorm, LayerNorm = nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm
@@ -160,7 +160,7 @@ def build_unet() -> nn.Module:
     comfyui.enter()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    unet = UNetModel(**copy.deepcopy(UNET), dtype=torch.float32, operations=_PlainOperations)
+    unet = UNetModel(**copy.deepcopy(UNET), dtype=torch.float32, operations=PlainOperations)
     for name in CENTRE_ONLY:
         parent, _, child = name.rpartition(".")
         old = unet.get_submodule(name)

@@ -4,6 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -75,8 +76,31 @@ def update_average(average: nn.Module, model: nn.Module, step: int, every: int =
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
+def parameter_groups(model: Denoiser) -> list[dict]:
+    """The optimizer's groups. The text encoder has had its lessons: it moves less than the rest."""
+    return [
+        {"params": model.unet.parameters(), "scale": 1.0, "weight_decay": 0.01},
+        {"params": model.text.parameters(), "scale": 0.3, "weight_decay": 0.0},
+    ]
+
+
+def widen(model: Denoiser) -> None:
+    """Until the whole window is seen, the last of the short window's positions stands for all that follow."""
+    model.text.position.data[SHORT_TOKENS:] = model.text.position.data[SHORT_TOKENS - 1]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is taught. loss(model, pool, tokens, captions, generator) -> a scalar; parameter_groups(model) ->
+    the optimizer's groups, each with a `scale` of the rate; widen(model), called before the whole window is seen."""
+
+    loss: Callable[..., torch.Tensor] = training_loss
+    parameter_groups: Callable[[nn.Module], list[dict]] = parameter_groups
+    widen: Callable[[nn.Module], None] = widen
+
+
 def train(
-    model: Denoiser,
+    model: nn.Module,
     pool: Pool,
     folder: Path,
     steps: int,
@@ -85,8 +109,9 @@ def train(
     captions: int = 32,
     peak: float = 7e-4,
     keep_every: int = 500,
+    lesson: Lesson = Lesson(),  # noqa: B008
     log: Callable[[str], None] = logging.info,
-) -> Denoiser:
+) -> nn.Module:
     """Train to `steps` at a constant rate (after a warm-up), with a linear decay over the last `decay_steps`.
 
     pool: its device is the training's; whole_window_from: the first step that sees all 77 tokens; captions: of a step;
@@ -97,15 +122,7 @@ def train(
     device = pool.latents.device
     model = model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)
-    # The text encoder has had its lessons: it moves less than the rest.
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": model.unet.parameters(), "scale": 1.0, "weight_decay": 0.01},
-            {"params": model.text.parameters(), "scale": 0.3, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.99),
-        fused=True,
-    )
+    optimizer = torch.optim.AdamW(lesson.parameter_groups(model), betas=(0.9, 0.99), fused=True)
     path, final = folder / "denoiser.pt", folder / "denoiser_final.pt"
     start = 0
     for candidate in (final, path) if decay_steps else (path,):
@@ -124,10 +141,9 @@ def train(
             group["lr"] = group["scale"] * peak * min(1.0, (step + 1) / 300, left)
         tokens = SHORT_TOKENS if step < whole_window_from else TOKENS
         if 0 < step == whole_window_from:
-            # Until now the last of the short window's positions stood for all that follow.
             for network in (model, average):
-                network.text.position.data[SHORT_TOKENS:] = network.text.position.data[SHORT_TOKENS - 1]
-        loss = training_loss(model, pool, tokens, captions, generator.manual_seed(step))
+                lesson.widen(network)
+        loss = lesson.loss(model, pool, tokens, captions, generator.manual_seed(step))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -68,7 +68,7 @@ class FirstStage(nn.Module):
         self.normalise = nn.BatchNorm2d(channels, affine=False, momentum=0.01)
 
     def encode(self, pictures):
-        """[n, 3, 64, 64] in 0..1 -> [n, 4, 8, 8] latents of zero mean and unit variance."""
+        """[n, 3, h, w] in 0..1 -> [n, channels, h / 8, w / 8] latents of zero mean and unit variance."""
         return self.normalise(self.encoder(pictures))
 
     def decode(self, latents):
@@ -88,11 +88,16 @@ def export(model: FirstStage) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def load_exported(tensors: dict[str, torch.Tensor]) -> FirstStage:
-    """The training form of an exported first stage; its latents are normal already, and missing blocks the identity."""
-    model = FirstStage()
-    state = {name.removeprefix("taesd_"): tensor for name, tensor in tensors.items()}
-    model.load_state_dict({**model.state_dict(), **state})
+def load_exported(tensors: dict[str, torch.Tensor], channels: int = LATENT_CHANNELS) -> FirstStage:
+    """The training form of an exported first stage, whose latents are normal already.
+
+    Missing blocks are the identity; the first of more channels are those of the exported one, the others fresh.
+    """
+    model = FirstStage(channels)
+    with torch.no_grad():
+        for name, whole in model.state_dict().items():
+            if (tensor := tensors.get(f"taesd_{name}")) is not None:
+                whole[tuple(slice(n) for n in tensor.shape)] = tensor
     return model.to(memory_format=torch.channels_last).eval()
 
 

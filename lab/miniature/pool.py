@@ -1,5 +1,6 @@
 """What the miniature trains on: groups of scenes of one pair in one relation, their pictures, captions and latents."""
 
+import itertools
 import logging
 import os
 from collections.abc import Callable
@@ -32,9 +33,9 @@ def group(index: int) -> list[world.Scene]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pool before the first stage. pictures, uint8 [groups, GROUP, 64, 64, 3]; entities, bool [groups, GROUP, 64,
-    64], the pixels of the entities; captions, uint8 [groups, CAPTIONS, 16], row numbers of tokens; shares, float32
-    [groups], how often each group is to be drawn."""
+    """The pool before the first stage. pictures, uint8 [groups, GROUP, side, side, 3]; entities, bool [groups, GROUP,
+    side, side], the pixels of the entities; captions, uint8 [groups, CAPTIONS, 16], row numbers of tokens; shares,
+    float32 [groups], how often each group is to be drawn."""
 
     pictures: torch.Tensor
     entities: torch.Tensor
@@ -42,36 +43,37 @@ class Pictures:
     shares: torch.Tensor
 
 
-def _drawn(start: int) -> tuple[np.ndarray, ...]:
+def _drawn(start: int, scale: int) -> tuple[np.ndarray, ...]:
     """`Pictures` of one chunk, as arrays."""
     pictures, entities, captions, shares = [], [], [], []
     for index in range(start, start + _CHUNK):
         scenes, rng = group(index), np.random.default_rng((3, index))
-        pictures.append([world.render(scene) for scene in scenes])
-        entities.append([np.maximum(world.coverage(s.subject), world.coverage(s.object)) >= 0.5 for s in scenes])
+        pictures.append([world.render(scene, scale) for scene in scenes])
+        placed = [[world.coverage(each, scale) for each in (s.subject, s.object)] for s in scenes]
+        entities.append([np.maximum(*both) >= 0.5 for both in placed])
         texts = [caption(scenes[0], rng) for _ in range(CAPTIONS)]
         captions.append(denoiser.row_numbers(texts, denoiser.SHORT_TOKENS).numpy())
         shares.append(HARD_SHARE if scenes[0].relation in HARD else 1.0)
     return np.array(pictures), np.array(entities), np.array(captions, np.uint8), np.array(shares, np.float32)
 
 
-def draw(groups: int = GROUPS) -> Pictures:
-    """Draw the pool on all cores. groups: a multiple of 200."""
+def draw(groups: int = GROUPS, scale: int = 1) -> Pictures:
+    """Draw the pool on all cores, in pictures `scale` times 64 pixels wide. groups: a multiple of 200."""
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        chunks = list(workers.map(_drawn, range(0, groups, _CHUNK)))
+        chunks = list(workers.map(_drawn, range(0, groups, _CHUNK), itertools.repeat(scale)))
     return Pictures(*(torch.from_numpy(np.concatenate(parts)) for parts in zip(*chunks, strict=True)))
 
 
 @dataclass(frozen=True)
 class Pool:
-    """latents, float32 [groups, GROUP, 4, 8, 8]; captions and shares as in `Pictures`; all on one device."""
+    """latents, float32 [groups, GROUP, channels, h, w]; captions and shares as in `Pictures`; all on one device."""
 
     latents: torch.Tensor
     captions: torch.Tensor
     shares: torch.Tensor
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents [count, 4, 8, 8] and row numbers of captions, int64 [count, 16], of groups drawn by their shares."""
+        """Latents [count, channels, h, w] and row numbers of captions, int64 [count, 16]; groups by their shares."""
         device = self.latents.device
         groups = torch.multinomial(self.shares, count, replacement=True, generator=generator)
         drawing, text = (

@@ -1,6 +1,6 @@
 """The drawn world of the miniature: two coloured shapes in one relation on a 64 x 64 picture.
 
-A picture is 64 x 64 pixels; positions and sizes are in pixels, x to the right and y downwards.
+A picture is 64 x 64 pixels, or the same drawn larger; positions and sizes are in pixels, x to the right, y downwards.
 Everything random is drawn from the `numpy.random.Generator` that is passed in.
 """
 
@@ -114,37 +114,50 @@ def _covers(shape, u, v):
     raise ValueError(f"unknown shape {shape!r}")
 
 
+_OVERSAMPLING = 4
+
+
 @functools.cache
-def shape_mask(shape, size, oversampling=4):
-    """Coverage of each pixel, float32 [height, size] in 0..1, anti-aliased."""
+def shape_mask(shape, size, scale=1):
+    """Coverage of each pixel, float32 [height * scale, size * scale] in 0..1, anti-aliased. scale: 1, 2 or 4."""
     height = shape_height(shape, size)
-    u = (np.arange(size * oversampling) + 0.5) / (size * oversampling) * 2 - 1
-    v = (np.arange(height * oversampling) + 0.5) / (height * oversampling) * 2 - 1
+    u = (np.arange(size * _OVERSAMPLING) + 0.5) / (size * _OVERSAMPLING) * 2 - 1
+    v = (np.arange(height * _OVERSAMPLING) + 0.5) / (height * _OVERSAMPLING) * 2 - 1
     inside = _covers(shape, *np.meshgrid(u, v)).astype(np.float32)
-    mask = inside.reshape(height, oversampling, size, oversampling).mean(axis=(1, 3))
+    points = _OVERSAMPLING // scale
+    mask = inside.reshape(height * scale, points, size * scale, points).mean(axis=(1, 3))
     mask.setflags(write=False)
     return mask
 
 
-def coverage(placed):
-    """Coverage of the whole picture by one placed entity, float32 [64, 64]."""
-    mask = shape_mask(placed.entity.shape, placed.size)
-    top, left = placed.y - mask.shape[0] // 2, placed.x - mask.shape[1] // 2
-    canvas = np.zeros((SIDE, SIDE), dtype=np.float32)
+def coverage(placed, scale=1):
+    """Coverage of the whole picture by one placed entity, float32 [64 * scale, 64 * scale]."""
+    mask = shape_mask(placed.entity.shape, placed.size, scale)
+    side, size = SIDE * scale, placed.size
+    top = (placed.y - shape_height(placed.entity.shape, size) // 2) * scale
+    left = (placed.x - size // 2) * scale
+    canvas = np.zeros((side, side), dtype=np.float32)
     y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + mask.shape[0], SIDE), min(left + mask.shape[1], SIDE)
+    y1, x1 = min(top + mask.shape[0], side), min(left + mask.shape[1], side)
     canvas[y0:y1, x0:x1] = mask[y0 - top : y1 - top, x0 - left : x1 - left]
     return canvas
 
 
-def render(scene):
-    """The picture of a scene, uint8 [64, 64, 3] RGB."""
-    picture = np.full((SIDE, SIDE, 3), BACKGROUNDS[scene.background], dtype=np.float32)
+def render(scene, scale=1):
+    """The picture of a scene, uint8 [64 * scale, 64 * scale, 3] RGB."""
+    side = SIDE * scale
+    picture = np.full((side, side, 3), BACKGROUNDS[scene.background], dtype=np.float32)
     layers = [scene.object, scene.subject] if scene.subject_in_front else [scene.subject, scene.object]
     for placed in layers:
-        alpha = coverage(placed)[..., None]
+        alpha = coverage(placed, scale)[..., None]
         picture += alpha * (np.array(COLOURS[placed.entity.colour], dtype=np.float32) - picture)
     return np.round(picture).astype(np.uint8)
+
+
+def reduced(picture):
+    """A picture [64 n, 64 n, 3] as it looks at 64 x 64 pixels, uint8 [64, 64, 3]."""
+    n = picture.shape[0] // SIDE
+    return np.round(picture.reshape(SIDE, n, SIDE, n, -1).mean(axis=(1, 3))).astype(np.uint8)
 
 
 # Entities stand in slots of 24 pixels on a grid of 8, so that a shape always meets the latents, 8 pixels wide each, in

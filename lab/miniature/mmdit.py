@@ -1,0 +1,138 @@
+"""The SD 3 form of the miniature: an MMDiT over the 16-channel latents of pictures of 128 x 128 pixels.
+
+Its text encoder is the SD 1 form's as it stands: SD 3 reads CLIP-L one layer before the end and without the last
+normalisation, which in the miniature is what its two trained layers give.
+"""
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lab.harness import comfyui
+from lab.miniature import denoiser
+from lab.miniature.denoising import Lesson, whole_window
+from lab.miniature.pool import Pool
+
+SCALE, CHANNELS = 2, 16  # of the pictures beside 64 pixels; of the latents
+DEPTH, WIDTH = 4, 256
+PLACES = 12  # a side, of the positions that the network knows: pictures of up to 192 pixels
+CONTEXT_WIDTH, POOLED_WIDTH = 4096, 2048  # of CLIP-L, CLIP-G and T5 together; of both CLIPs
+MMDIT = {
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
+    "patch_size": 2,
+    "depth": DEPTH,
+    "input_size": None,
+    "adm_in_channels": POOLED_WIDTH,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear",
+        "params": {"in_features": CONTEXT_WIDTH, "out_features": WIDTH},
+    },
+    "num_patches": PLACES**2,
+    "pos_embed_max_size": PLACES,
+    "pos_embed_scaling_factor": None,
+    "qk_norm": "rms",
+}
+SHIFT = 3.0  # of SD 3's noise levels
+
+
+def build() -> nn.Module:
+    """The host's MMDiT with `MMDIT`'s settings, initialised for training: every block starts as the identity."""
+    comfyui.enter()
+    from comfy.ldm.modules.diffusionmodules import mmdit
+
+    network = mmdit.OpenAISignatureMMDITWrapper(**MMDIT, dtype=torch.float32, operations=denoiser.PlainOperations)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        if "adaLN_modulation" in name and isinstance(module, nn.Linear) or name == "final_layer.linear":
+            nn.init.zeros_(module.weight)
+        if name.endswith(("ln_q", "ln_k")):
+            nn.init.ones_(module.weight)
+    places = mmdit.get_2d_sincos_pos_embed(WIDTH, PLACES)
+    network.pos_embed.copy_(torch.from_numpy(places).float()[None])
+    return network
+
+
+class Denoiser(nn.Module):
+    """A frozen text encoder and the MMDiT; `forward` predicts the velocity, noise less latents."""
+
+    def __init__(self, text: denoiser.TextEncoder):
+        super().__init__()
+        self.text = text.requires_grad_(False)
+        self.mmdit = build()
+
+    @torch.no_grad()
+    def standardise(self, rows: torch.Tensor) -> None:
+        """Start with text of zero mean and unit variance in each number, over the row numbers [n, tokens].
+
+        A few numbers of the stream are a thousand times as large as the others. What is padded to SD 3's width has no
+        weights to learn.
+        """
+        features = self.encode(rows)[0][..., : denoiser.WIDTH].flatten(0, 1)
+        embedder = self.mmdit.context_embedder
+        weight = torch.randn_like(embedder.weight[:, : denoiser.WIDTH]) * denoiser.WIDTH**-0.5 / features.std(0)
+        embedder.weight.zero_()
+        embedder.weight[:, : denoiser.WIDTH] = weight
+        embedder.bias.copy_(-weight @ features.mean(0))
+
+    @torch.no_grad()
+    def encode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row numbers, int64 [n, tokens] -> features [n, tokens, 4096] and pooled features [n, 2048], as SD 3's."""
+        x = self.text.rows[rows] + self.text.position[: rows.shape[1]]
+        for layer in self.text.layers:
+            x = layer(x)
+        end = list(denoiser.used_tokens()).index("<end>")
+        at_end = x[torch.arange(len(rows), device=x.device), (rows == end).int().argmax(1)]
+        pooled = self.text.final_layer_norm(at_end)
+        x = x / denoiser.STREAM_SCALE
+        return tuple(F.pad(t, (0, n - t.shape[-1])) for t, n in ((x, CONTEXT_WIDTH), (pooled, POOLED_WIDTH)))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        """Noised latents [n, 16, h, w], timesteps [n] of 0 .. 1000 -> velocity of the latents' shape."""
+        attention = functools.partial(_attention, short=context.shape[1] == denoiser.SHORT_TOKENS)
+        options = {"optimized_attention_override": attention}
+        return self.mmdit(x, t, context=context, y=pooled, transformer_options=options)
+
+
+def _attention(_, q, k, v, heads, short, **kwargs):
+    q, k, v = (x.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    padding = None
+    if short:
+        # The text comes first, and the last of its tokens stands for all the padding that follows it.
+        padding = q.new_zeros(1, 1, 1, k.shape[2])
+        padding[..., denoiser.SHORT_TOKENS - 1] = math.log(denoiser.TOKENS - denoiser.SHORT_TOKENS + 1)
+    return F.scaled_dot_product_attention(q, k, v.to(q.dtype), attn_mask=padding).transpose(1, 2).flatten(2)
+
+
+def sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Noise levels of SD 3, float32 [count] on the generator's device: one from each of equal parts of them."""
+    device = generator.device
+    shuffled = torch.randperm(count, generator=generator, device=device)
+    u = (shuffled + torch.rand(count, generator=generator, device=device)) / count
+    return SHIFT * u / (1 + (SHIFT - 1) * u)
+
+
+def training_loss(model: Denoiser, pool: Pool, tokens: int, captions: int, generator: torch.Generator) -> torch.Tensor:
+    """Squared error of the velocity on one drawing of each of some groups of the pool, a scalar."""
+    x0, rows = pool.draw(captions, generator)
+    sigma = sigmas(captions, generator)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    x_t = torch.lerp(x0, noise, sigma[:, None, None, None])
+    if tokens == denoiser.TOKENS:
+        rows = whole_window(rows)
+    with torch.autocast(x0.device.type, torch.bfloat16):
+        velocity = model(x_t, 1000 * sigma, *model.encode(rows))
+    return F.mse_loss(velocity.float(), noise - x0)
+
+
+def parameter_groups(model: Denoiser) -> list[dict]:
+    """The optimizer's group: the MMDiT alone."""
+    return [{"params": list(model.mmdit.parameters()), "scale": 1.0, "weight_decay": 0.01}]
+
+
+LESSON = Lesson(training_loss, parameter_groups, lambda model: None)
