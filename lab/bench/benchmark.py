@@ -24,7 +24,7 @@ from lab.bench.methods import Cell
 from lab.bench.run import FOLDER, Runner, material, means
 from lab.bench.statistics import Records
 from lab.harness import comfyui
-from lab.miniature import pack
+from lab.miniature.forms import SHARED
 from reversion_core.store.files import write_whole
 
 PUBLISHED = comfyui.ROOT / "docs" / "benchmark.json"
@@ -45,7 +45,7 @@ def about(arguments: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "host": comfyui_version.__version__,
-        "weights": hashlib.sha256(pack.WEIGHTS.read_bytes()).hexdigest()[:12],
+        "weights": hashlib.sha256(SHARED.read_bytes()).hexdigest()[:12],
         "exemplars": methods.EXEMPLARS,
         "pairs": arguments.pairs,
         "drawing": methods.SAMPLING,

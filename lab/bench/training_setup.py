@@ -9,7 +9,7 @@ import torch
 
 from lab.bench import random_checkpoints
 from lab.harness import comfyui, server
-from lab.miniature import pack, world
+from lab.miniature import world
 from reversion_core.exemplars import Exemplars
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
@@ -45,8 +45,7 @@ class TrainingSetup:
             path = random_checkpoints.write_checkpoint(FULL_SIZE)
             side = random_checkpoints.ARCHITECTURES[FULL_SIZE].side
         else:
-            path, side = server.MODELS / server.CHECKPOINT, world.SIDE
-            pack.write_checkpoint(path)
+            path, side = server.miniature(), world.SIDE
         with torch.inference_mode():
             self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
         settings = dataclasses.replace(PRESETS["paper"], batch_size=batch_size, accumulation=accumulation)

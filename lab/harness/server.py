@@ -21,14 +21,22 @@ from PIL import Image
 
 from lab.harness import base_directory, comfyui
 from lab.miniature import pack
+from lab.miniature.forms import FORMS, Form
 
 PACK = "reversion"
-CHECKPOINT = "reversion-micro.safetensors"
+CHECKPOINT = FORMS["sd1"].checkpoint
 MODELS = comfyui.ROOT / "build" / "models"
 
 
 class PromptError(RuntimeError):
     """The host refused a prompt, or a node of it failed; the message is the host's own."""
+
+
+def miniature(form: Form = FORMS["sd1"]) -> Path:
+    """The checkpoint of a form of the miniature, assembled where it is not there yet."""
+    path = MODELS / form.checkpoint
+    pack.write_checkpoint(path, form)
+    return path
 
 
 def shipped() -> list[str]:
@@ -51,15 +59,13 @@ def prepare(folder: str | Path, more_nodes: Iterable[Path] = (), checkpoints: It
         raise ValueError(f"{folder} lies in the checkout, which it would link to; choose a folder outside of it")
     for name in ("custom_nodes", "input", "output", "models/checkpoints", "models/embeddings", "models/loras", "user"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    miniature = MODELS / CHECKPOINT
-    pack.write_checkpoint(miniature)
     pack_folder = folder / "custom_nodes" / PACK
     pack_folder.mkdir(exist_ok=True)
     for link in filter(Path.is_symlink, pack_folder.iterdir()):
         link.unlink()  # what an earlier version shipped
     _link(pack_folder, *(comfyui.ROOT / name for name in shipped()))
     _link(folder / "custom_nodes", *more_nodes)
-    _link(folder / "models" / "checkpoints", miniature, *checkpoints)
+    _link(folder / "models" / "checkpoints", miniature(), *checkpoints)
     return folder
 
 

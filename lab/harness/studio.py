@@ -10,13 +10,17 @@ import numpy as np
 import torch
 
 from lab.harness import comfyui, server
-from lab.miniature import denoiser, pack
+from lab.miniature import denoiser, world
+from lab.miniature.forms import FORMS
 
 
 class Studio:
-    """The miniature, loaded: `model`, `clip` and `vae` are the host's, `host` and `run` the pack's modules for them."""
+    """The miniature, loaded: `model`, `clip` and `vae` are the host's, `host` and `run` the pack's modules for them.
 
-    def __init__(self):
+    family: of `FORMS`.
+    """
+
+    def __init__(self, family: str = "sd1"):
         comfyui.enter()
         import comfy.sd
 
@@ -25,27 +29,31 @@ class Studio:
 
         self.host, self.run = core_host, run
 
-        path = server.MODELS / server.CHECKPOINT
-        pack.write_checkpoint(path)
+        self.form = FORMS[family]
+        path = server.miniature(self.form)
         with torch.inference_mode():
             # The other layers of the text encoder are the identity: without them it is the same function, faster.
-            options = {"clip_l_model_config": {"num_hidden_layers": denoiser.LAYERS}}
+            options = {"clip_l_model_config": {"num_hidden_layers": self.form.layers}}
             self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(
                 str(path), te_model_options=options
             )
-            _narrow(self.model.model.diffusion_model)
+            if family == "sd1":
+                _narrow(self.model.model.diffusion_model)
 
     @torch.inference_mode()
-    def encode(self, prompts: Sequence[str], clip=None) -> torch.Tensor:
-        """Text features of prompts, float32 [n, 77, 768]; clip: the host's CLIP, by default the checkpoint's."""
+    def encode(self, prompts: Sequence[str], clip=None) -> list:
+        """The host's conditioning of prompts, of one batch; clip: the host's CLIP, by default the checkpoint's."""
         clip = clip or self.clip
-        return torch.cat([clip.encode_from_tokens(clip.tokenize(prompt)) for prompt in prompts])
+        encoded = [clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True) for prompt in prompts]
+        features, pooled = (torch.cat(tensors) for tensors in zip(*encoded, strict=True))
+        return [[features, {"pooled_output": pooled}]]
 
     @torch.inference_mode()
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], clip=None, **sampling) -> np.ndarray:
         """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed. sampling: see `sample`."""
         latents = self.sample(prompts, seeds, clip, **sampling)
-        return (self.vae.decode(latents).clamp(0, 1) * 255).byte().cpu().numpy()
+        pictures = (self.vae.decode(latents).clamp(0, 1) * 255).byte().cpu().numpy()
+        return np.stack([world.reduced(picture) for picture in pictures])
 
     @torch.inference_mode()
     def sample(
@@ -60,7 +68,7 @@ class Studio:
         sampler: str = "euler",
         scheduler: str | None = None,
     ) -> torch.Tensor:
-        """The latents of one picture a prompt, float32 [n, 4, 8, 8]; each from its own seed.
+        """The latents of one picture a prompt, float32 [n, channels, h, w]; each from its own seed.
 
         alpha: of the focal scheduler, which is used where `scheduler` names none of the host's; guidance: (plain
         prompts, strength, alpha) of the focal guider, None for ordinary guidance.
@@ -68,16 +76,17 @@ class Studio:
         import comfy.sample
         import comfy.samplers
 
-        latents = torch.zeros(len(prompts), 4, 8, 8)
+        side = self.form.side // 8
+        latents = torch.zeros(len(prompts), self.form.channels, side, side)
         noise = torch.cat([comfy.sample.prepare_noise(latents[:1], seed) for seed in seeds])
-        positive, negative = ([[self.encode(texts, clip), {}]] for texts in (prompts, [""]))
+        positive, negative = (self.encode(texts, clip) for texts in (prompts, [""]))
         if guidance is None:
             guider = comfy.samplers.CFGGuider(self.model)
             guider.set_conds(positive, negative)
         else:
             plain, strength, guider_alpha = guidance
             guider = self.host.FocalGuider(self.model)
-            guider.set_conds(positive, [[self.encode(plain, clip), {}]], negative)
+            guider.set_conds(positive, self.encode(plain, clip), negative)
             guider.set_focus(strength, guider_alpha)
         guider.set_cfg(cfg)
         levels = self.model.get_model_object("model_sampling")

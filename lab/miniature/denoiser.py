@@ -103,10 +103,9 @@ def export_text(encoder: TextEncoder) -> dict[str, torch.Tensor]:
     return _scaled(encoder.state_dict(), 1 / STREAM_SCALE)
 
 
-def load_exported(model: "Denoiser", text: dict[str, torch.Tensor], unet: dict[str, torch.Tensor]) -> None:
-    """Load the state dicts of an exported text encoder and of a UNet into a denoiser."""
-    model.text.load_state_dict(_scaled(text, STREAM_SCALE))
-    model.unet.load_state_dict(unet)
+def load_text(encoder: TextEncoder, text: dict[str, torch.Tensor]) -> None:
+    """Load the state dict of an exported text encoder."""
+    encoder.load_state_dict(_scaled(text, STREAM_SCALE))
 
 
 def _scaled(text: dict[str, torch.Tensor], factor: float) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """The miniature's figures: how well it draws what its own words say, its first stage, and the judge.
 
-`python -m lab.miniature.evaluate` writes build/miniature/accuracy.json and a sample sheet and prints the table. A
-server's KSampler makes the pictures, of pairs of entities that the miniature was not trained on.
+`python -m lab.miniature.evaluate` writes accuracy.json and a sample sheet to build/miniature/FAMILY and prints the
+table. A server's KSampler makes the pictures, of pairs of entities that the miniature was not trained on.
 """
 
 import argparse
@@ -14,32 +14,33 @@ from PIL import Image
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.harness.studio import Studio
 from lab.miniature import first_stage, judge, world
+from lab.miniature.forms import FORMS, Form
 
 FOLDER = comfyui.ROOT / "build" / "miniature"
 
 
-def measure(running, relation, pairs, **drawing):
+def measure(running, form, relation, pairs, **drawing):
     """Pictures of every pair in a relation, by the relation's own word, and {relation, entity accuracy} of them.
 
     drawing: of `graphs.draw`.
     """
-    graph = {"checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT)}
+    graph = {"checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=form.checkpoint)}
     for i, (subject, object_) in enumerate(pairs):
-        graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, **drawing)
+        graph |= graphs.draw(f"e{i}", f"{subject} {relation} {object_}", 100 + i, side=form.side, **drawing)
     outputs = running.run(graph, 3600)
-    pictures = [running.pixels(outputs, f"e{i}") for i in range(len(pairs))]
+    pictures = [world.reduced(running.pixels(outputs, f"e{i}")) for i in range(len(pairs))]
     found = judge.measures(pictures, pairs, relation)
     return pictures, {name: float(found[name].mean()) for name in ("relation", "entity")}
 
 
-def own_words(count, **drawing):
+def own_words(count, form: Form, **drawing):
     """(table of accuracies, sample sheet uint8 [h, w, 3]) on `count` held-out pairs a relation."""
     table, rows = {}, []
-    with server.Server(base_directory.of("evaluate")) as running:
+    with server.Server(base_directory.of("evaluate"), checkpoints=[server.miniature(form)]) as running:
         for number, relation in enumerate(world.RELATIONS):
             rng = np.random.default_rng((8, number))
             pairs = [world.random_pair(rng, held_out_pairs=True) for _ in range(count)]
-            pictures, table[relation] = measure(running, relation, pairs, **drawing)
+            pictures, table[relation] = measure(running, form, relation, pairs, **drawing)
             rows.append(np.concatenate(pictures[:10], axis=1))
             print(relation, table[relation], flush=True)  # noqa: T201
     table["mean"] = {key: float(np.mean([row[key] for row in table.values()])) for key in ("relation", "entity")}
@@ -53,9 +54,9 @@ def scenes(count, seed):
     return [world.loosened(scene, rng) if i % 2 else scene for i, scene in enumerate(on_grid)]
 
 
-def rendered(scenes):
-    """Pictures of scenes, float32 [n, 64, 64, 3] in 0..1."""
-    return torch.from_numpy(np.stack([world.render(scene) for scene in scenes])).float() / 255
+def rendered(scenes, scale):
+    """Pictures of scenes, float32 [n, 64 * scale, 64 * scale, 3] in 0..1."""
+    return torch.from_numpy(np.stack([world.render(scene, scale) for scene in scenes])).float() / 255
 
 
 @torch.inference_mode()
@@ -64,13 +65,13 @@ def through(vae, pictures):
     return vae.decode(vae.encode(pictures)).clamp(0, 1).cpu()
 
 
-def after_first_stage(vae, count=100):
+def after_first_stage(vae, scale, count=100):
     """Relation -> the share of the world's own scenes that the judge still reads right after the first stage: what a
     denoiser that draws the latents it was taught would reach."""
     rng, table = np.random.default_rng((12, 2)), {}
     for relation in world.RELATIONS:
         drawn = [world.arrange(relation, *world.random_pair(rng, held_out_pairs=True), rng) for _ in range(count)]
-        pictures = (through(vae, rendered(drawn)) * 255).byte().numpy()
+        pictures = map(world.reduced, (through(vae, rendered(drawn, scale)) * 255).byte().numpy())
         table[relation] = float(np.mean([reads(*each) for each in zip(drawn, pictures, strict=True)]))
     return table | {"mean": float(np.mean(list(table.values())))}
 
@@ -88,19 +89,22 @@ def judged(count=5000):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", choices=FORMS, default="sd1")
     parser.add_argument("--pairs", type=int, default=25, help="a relation")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=2.5)
     parser.add_argument("--sampler", default="dpmpp_2m_sde")
     parser.add_argument("--scheduler", default="karras")
     arguments = parser.parse_args()
-    drawing = {name: value for name, value in vars(arguments).items() if name != "pairs"}
-    table, sheet = own_words(arguments.pairs, **drawing)
-    Image.fromarray(sheet).save(FOLDER / "samples.png")
-    vae, pictures = Studio().vae, rendered(scenes(200, 0))
+    drawing = {name: value for name, value in vars(arguments).items() if name not in ("family", "pairs")}
+    form, folder = FORMS[arguments.family], FOLDER / arguments.family
+    folder.mkdir(parents=True, exist_ok=True)
+    table, sheet = own_words(arguments.pairs, form, **drawing)
+    Image.fromarray(sheet).save(folder / "samples.png")
+    vae, pictures = Studio(arguments.family).vae, rendered(scenes(200, 0), form.scale)
     report = {**vars(arguments), "accuracy": table, "psnr": first_stage.psnr(through(vae, pictures), pictures)}
-    report |= {"after_first_stage": after_first_stage(vae), "judge": judged()}
-    (FOLDER / "accuracy.json").write_text(json.dumps(report, indent=1))
+    report |= {"after_first_stage": after_first_stage(vae, form.scale), "judge": judged()}
+    (folder / "accuracy.json").write_text(json.dumps(report, indent=1))
     print(json.dumps(report, indent=1))  # noqa: T201
 
 

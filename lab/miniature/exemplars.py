@@ -42,11 +42,18 @@ def _scene(relation: str, rng: np.random.Generator, look: Look | None) -> world.
 
 
 def write_exemplars(
-    folder: Path, relation: str, count: int = 8, seed: int = 0, coarse: bool = False, look: Look | None = None
+    folder: Path,
+    relation: str,
+    count: int = 8,
+    seed: int = 0,
+    coarse: bool = False,
+    look: Look | None = None,
+    scale: int = 1,
 ) -> list[world.Scene]:
     """Draw exemplars of a relation into a folder with their text.json; returns their scenes.
 
-    coarse: captions name the shapes only ("circle {} square"); look: what all exemplars share.
+    coarse: captions name the shapes only ("circle {} square"); look: what all exemplars share; scale: of
+    their sides in 64 pixels.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -54,7 +61,7 @@ def write_exemplars(
     scenes = [_scene(relation, rng, look) for _ in range(count)]
     captions = {}
     for i, scene in enumerate(scenes):
-        Image.fromarray(world.render(scene)).save(folder / f"{i}.png")
+        Image.fromarray(world.render(scene, scale)).save(folder / f"{i}.png")
         subject, object_ = ((e.shape if coarse else str(e)) for e in scene.pair)
         captions[f"{i}.png"] = [f"{subject} {{}} {object_}"]
     (folder / "text.json").write_text(json.dumps(captions, indent=1))

@@ -1,7 +1,7 @@
 """The miniature's first stage: pictures to latents and back, in the shape of TAESD.
 
-The host loads the result as the checkpoint's VAE: 64 x 64 pictures become 4 x 8 x 8 latents whose values,
-multiplied by 0.18215, have zero mean and unit variance.
+The host loads the result as the checkpoint's VAE: 64 x 64 pictures become 4 x 8 x 8 latents (the channels are those of
+the form, see `forms`) whose values have zero mean and unit variance once the family's scale and shift are applied.
 """
 
 import logging
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 LATENT_CHANNELS = 4
-SD1_LATENT_SCALE = 0.18215
 WIDTH = 64
 # Blocks at each resolution: the encoder's at 64, 32, 16, 8 pixels, the decoder's from 8 pixels up.
 ENCODER_BLOCKS = (1, 3, 3, 3)

@@ -37,6 +37,8 @@ MMDIT = {
     "qk_norm": "rms",
 }
 SHIFT = 3.0  # of SD 3's noise levels
+# Weights whose further columns meet nothing but zeros, and how many columns they have in the host: kept without those.
+PADDED = {"context_embedder.weight": CONTEXT_WIDTH, "y_embedder.mlp.0.weight": POOLED_WIDTH}
 
 
 def build() -> nn.Module:
@@ -91,6 +93,11 @@ class Denoiser(nn.Module):
         pooled = self.text.final_layer_norm(at_end)
         x = x / denoiser.STREAM_SCALE
         return tuple(F.pad(t, (0, n - t.shape[-1])) for t, n in ((x, CONTEXT_WIDTH), (pooled, POOLED_WIDTH)))
+
+    def export(self) -> dict[str, torch.Tensor]:
+        """State dict of the MMDiT, without the columns that only meet zeros."""
+        state = self.mmdit.state_dict()
+        return {name: t[:, : denoiser.WIDTH] if name in PADDED else t for name, t in state.items()}
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
         """Noised latents [n, 16, h, w], timesteps [n] of 0 .. 1000 -> velocity of the latents' shape."""

@@ -1,7 +1,8 @@
 """Train the miniature: `python -m lab.miniature.train`, on the GPU where there is one.
 
 The pool is drawn first; then come the first stage and the denoiser. They are kept in build/miniature on the way, and
-the compact weights are written beside this file. A denoiser that was interrupted goes on from where it was.
+the compact weights are written beside this file. A denoiser that was interrupted goes on from where it was. With
+`--family sd3` the text encoder is the kept one, and the first stage starts from it.
 """
 
 import argparse
@@ -11,32 +12,34 @@ from pathlib import Path
 import torch
 
 from lab.harness import comfyui
-from lab.miniature import checkpoints, denoiser, denoising, first_stage, layout, pack, pool
+from lab.miniature import checkpoints, denoiser, denoising, first_stage, layout, mmdit, pack, pool
+from lab.miniature.forms import FORMS, SHARED
 
 FOLDER = comfyui.ROOT / "build" / "miniature"
 
 
-def compact(stage, average, path=pack.WEIGHTS):
+def compact(stage, average, path):
     """Write the compact weights of a first stage and a denoiser's average."""
-    parts = {
-        "text": denoiser.export_text(average.text),
-        "unet": average.unet.state_dict(),
-        "vae": first_stage.export(stage),
-    }
+    parts = {"vae": first_stage.export(stage)}
+    if isinstance(average, mmdit.Denoiser):
+        parts["mmdit"] = average.export()
+    else:
+        parts |= {"text": denoiser.export_text(average.text), "unet": average.unet.state_dict()}
     tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
     pack.write_compact(tensors, list(denoiser.used_tokens().values()), path)
 
 
-def trained_before(path=pack.WEIGHTS):
-    """The first stage and the denoiser of compact weights, to go on from."""
+def trained_before(path=SHARED, channels=first_stage.LATENT_CHANNELS):
+    """The first stage and the denoiser of compact weights, to go on from; channels: of the first stage."""
     tensors, _ = pack.read_compact(path)
     parts = {
         part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
         for part in ("text", "unet", "vae")
     }
     model = denoiser.Denoiser()
-    denoiser.load_exported(model, parts["text"], parts["unet"])
-    return first_stage.load_exported(parts["vae"]), model
+    denoiser.load_text(model.text, parts["text"])
+    model.unet.load_state_dict(parts["unet"])
+    return first_stage.load_exported(parts["vae"], channels), model
 
 
 def first_stage_of(
@@ -54,6 +57,7 @@ def first_stage_of(
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", choices=FORMS, default="sd1")
     parser.add_argument("--groups", type=int, default=pool.GROUPS, help="of the pool, a multiple of 200")
     parser.add_argument("--stage-steps", type=int, default=4000, help="of the first stage")
     parser.add_argument("--stage-size", type=int, default=32, help="pictures of a step of the first stage")
@@ -66,25 +70,29 @@ def main():
     parser.add_argument("--go-on", action="store_true", help="start from the weights beside this file")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    drawn = pool.draw(arguments.groups)
+    form, folder = FORMS[arguments.family], FOLDER / arguments.family
+    drawn = pool.draw(arguments.groups, form.scale)
     logging.info("%d groups drawn", arguments.groups)
     comfyui.enter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    if arguments.go_on:
-        stage, model = trained_before()
+    if arguments.go_on or arguments.family == "sd3":
+        stage, model = trained_before(channels=form.channels)
     else:
         stage, model = first_stage.FirstStage(), denoiser.Denoiser()
     sizes = {"steps": arguments.stage_steps, "size": arguments.stage_size, "crops_until": arguments.crops}
-    stage = first_stage_of(stage, drawn, FOLDER, device, **sizes)
+    stage = first_stage_of(stage, drawn, folder, device, **sizes)
     latents = pool.encode(stage, drawn, device)
-    model = model.to(device)
-    if not arguments.go_on:
-        layout.teach(model, latents.latents, FOLDER)
+    lesson = denoising.Lesson()
+    if arguments.family == "sd3":
+        lesson, model = mmdit.LESSON, mmdit.Denoiser(model.text)
+        model.standardise(latents.captions[:500, 0].long().cpu())
+    elif not arguments.go_on:
+        layout.teach(model.to(device), latents.latents, folder)
     whole = arguments.steps - arguments.whole_window
-    sizes = {"captions": arguments.captions, "peak": arguments.rate}
-    average = denoising.train(model, latents, FOLDER, arguments.steps, arguments.decay_steps, whole, **sizes)
-    compact(stage.cpu(), average.cpu())
+    given = {"captions": arguments.captions, "peak": arguments.rate, "lesson": lesson}
+    average = denoising.train(model, latents, folder, arguments.steps, arguments.decay_steps, whole, **given)
+    compact(stage.cpu(), average.cpu(), form.weights[-1])
 
 
 if __name__ == "__main__":
