@@ -97,10 +97,10 @@ def drawn(core):
     """Eight exemplars of "inside" from the drawn world."""
     import numpy as np
 
-    from lab.miniature import world
+    from lab.miniature import placing, world
 
     rng = np.random.default_rng(4)
-    scenes = [world.arrange("inside", *world.random_pair(rng), rng) for _ in range(8)]
+    scenes = [placing.arrange("inside", *world.random_pair(rng), rng) for _ in range(8)]
     return core.exemplars.Exemplars(
         tuple(f"{i}.png" for i in range(8)),
         tuple(world.render(scene) for scene in scenes),

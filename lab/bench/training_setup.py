@@ -9,7 +9,7 @@ import torch
 
 from lab.bench import random_checkpoints
 from lab.harness import comfyui, server
-from lab.miniature import world
+from lab.miniature import placing, world
 from reversion_core.exemplars import Exemplars
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
@@ -23,7 +23,7 @@ RECOMPUTED = ", checkpointing"  # behind a precision: blocks are computed again 
 def exemplars(side: int, count: int = 8) -> Exemplars:
     """Drawings of "above" to train on at side x side pixels, a caption each."""
     rng = np.random.default_rng(4)
-    scenes = [world.arrange("above", *world.random_pair(rng), rng) for _ in range(count)]
+    scenes = [placing.arrange("above", *world.random_pair(rng), rng) for _ in range(count)]
     captions = tuple((f"{scene.pair[0]} {{}} {scene.pair[1]}",) for scene in scenes)
     return Exemplars(tuple(map(str, range(count))), tuple(map(world.render, scenes)), captions, side)
 

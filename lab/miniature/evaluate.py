@@ -13,7 +13,7 @@ from PIL import Image
 
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.harness.studio import Studio
-from lab.miniature import first_stage, judge, world
+from lab.miniature import first_stage, judge, placing, world
 from lab.miniature.forms import FORMS, Form
 
 FOLDER = comfyui.ROOT / "build" / "miniature"
@@ -50,8 +50,8 @@ def own_words(count, form: Form, **drawing):
 def scenes(count, seed):
     """Scenes of held-out pairs, half of them off the grid."""
     rng = np.random.default_rng((12, seed))
-    on_grid = (world.random_scene(rng, held_out_pairs=True) for _ in range(count))
-    return [world.loosened(scene, rng) if i % 2 else scene for i, scene in enumerate(on_grid)]
+    on_grid = (placing.random_scene(rng, held_out_pairs=True) for _ in range(count))
+    return [placing.loosened(scene, rng) if i % 2 else scene for i, scene in enumerate(on_grid)]
 
 
 def rendered(scenes, scale):
@@ -70,7 +70,7 @@ def after_first_stage(vae, scale, count=100):
     denoiser that draws the latents it was taught would reach."""
     rng, table = np.random.default_rng((12, 2)), {}
     for relation in world.RELATIONS:
-        drawn = [world.arrange(relation, *world.random_pair(rng, held_out_pairs=True), rng) for _ in range(count)]
+        drawn = [placing.arrange(relation, *world.random_pair(rng, held_out_pairs=True), rng) for _ in range(count)]
         pictures = map(world.reduced, (through(vae, rendered(drawn, scale)) * 255).byte().numpy())
         table[relation] = float(np.mean([reads(*each) for each in zip(drawn, pictures, strict=True)]))
     return table | {"mean": float(np.mean(list(table.values())))}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lab.miniature import world
+from lab.miniature import placing, world
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def _scene(relation: str, rng: np.random.Generator, look: Look | None) -> world.
     while True:
         subject, object_ = world.random_pair(rng)
         if look is None:
-            return world.arrange(relation, subject, object_, rng)
+            return placing.arrange(relation, subject, object_, rng)
         subject, object_ = world.Entity(look.subject, subject.shape), world.Entity(look.object, object_.shape)
         if not world.held_out(subject, object_):
-            return world.arrange(relation, subject, object_, rng, look.background)
+            return placing.arrange(relation, subject, object_, rng, look.background)
 
 
 def write_exemplars(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lab.miniature import denoiser, world
+from lab.miniature import denoiser, placing, world
 from lab.miniature.captions import caption
 from lab.miniature.first_stage import FirstStage
 
@@ -28,7 +28,7 @@ def group(index: int) -> list[world.Scene]:
     rng = np.random.default_rng((2, index))
     relation = str(rng.choice(world.WORDLESS if rng.random() < world.WORDLESS_SHARE else world.RELATIONS))
     pair = world.random_pair(rng)
-    return [world.arrange(relation, *pair, rng, world.random_background(rng)) for _ in range(GROUP)]
+    return [placing.arrange(relation, *pair, rng, world.random_background(rng)) for _ in range(GROUP)]
 
 
 @dataclass(frozen=True)

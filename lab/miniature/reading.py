@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab.miniature import denoiser, world
+from lab.miniature import denoiser, placing, world
 from lab.miniature.captions import caption
 
 STEPS, CAPTIONS, PEAK = 700, 48, 7e-4
@@ -66,7 +66,7 @@ def teach(text, log=logging.info):
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     for step in range(STEPS):
         rng = np.random.default_rng((11, step))
-        scenes = [world.random_scene(rng) for _ in range(CAPTIONS)]
+        scenes = [placing.random_scene(rng) for _ in range(CAPTIONS)]
         captions = [caption(scene, rng) for scene in scenes]
         rows = denoiser.row_numbers(captions, denoiser.SHORT_TOKENS).to(device)
         optimizer.param_groups[0]["lr"] = PEAK * min(1, (step + 1) / 50)

@@ -39,7 +39,7 @@ class TrainSettings:
     initial_word: str = "and"
     vectors: int = 1
     norm: str = "vocabulary"
-    prior: str = "pull"
+    prior: str = "span"
     stratified: bool = True
     precision: str = "auto"
     denoise_weight: float = 1.0
@@ -62,6 +62,7 @@ PRESETS = {
         schedule="constant",
         weight_decay=1e-2,
         norm="free",
+        prior="pull",
         stratified=False,
         precision="fp32",
     ),

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from lab.miniature import judge, world
+from lab.miniature import judge, placing, world
 
 
 def test_a_scene_is_drawn_the_same_from_the_same_random_numbers():
-    first, second = (world.render(world.random_scene(np.random.default_rng(3))) for _ in range(2))
+    first, second = (world.render(placing.random_scene(np.random.default_rng(3))) for _ in range(2))
     assert (first == second).all() and first.shape == (64, 64, 3)
 
 
@@ -20,8 +20,8 @@ def test_a_loosened_scene_is_the_same_off_the_grid_and_stays_on_the_picture():
     rng = np.random.default_rng(3)
     sizes = set()
     for _ in range(200):
-        scene = world.random_scene(rng)
-        loose = world.loosened(scene, rng)
+        scene = placing.random_scene(rng)
+        loose = placing.loosened(scene, rng)
         assert (loose.relation, loose.pair) == (scene.relation, scene.pair)
         sizes.add(loose.subject.size)
         for placed in (loose.subject, loose.object):
@@ -40,32 +40,32 @@ def is_read(scene):
     return set(seen.entities) == set(scene.pair) and seen.relation(*scene.pair) == scene.relation
 
 
-def test_judge_reads_thousands_of_scenes():
+def test_judge_reads_hundreds_of_scenes():
     rng = np.random.default_rng(1)
     wrong, read = [], 0
-    while read < 1000:
-        scene = world.random_scene(rng, held_out_pairs=rng.random() < 0.5)
+    while read < 400:
+        scene = placing.random_scene(rng, held_out_pairs=rng.random() < 0.5)
         if scene.relation in world.WORDLESS:
             continue
-        scene = world.loosened(scene, rng) if read % 2 else scene
+        scene = placing.loosened(scene, rng) if read % 2 else scene
         read += 1
         if not is_read(scene):
             wrong.append((scene.relation, *map(str, scene.pair)))
-    assert len(wrong) <= 10, wrong
+    assert len(wrong) <= 4, wrong
 
 
 @pytest.mark.parametrize(("relation", "share"), [("falling", 1), ("rising", 1), ("crowning", 0.95), ("peeking", 0.88)])
 def test_judge_reads_relations_without_a_word(relation, share):
     """Of a triangle that peeks only a smaller triangle is seen, which could stand on what hides it."""
     rng = np.random.default_rng(4)
-    scenes = [world.arrange(relation, *world.random_pair(rng), rng) for _ in range(60)]
+    scenes = [placing.arrange(relation, *world.random_pair(rng), rng) for _ in range(60)]
     assert np.mean([is_read(scene) for scene in scenes]) >= share
 
 
 @pytest.mark.parametrize("relation", world.RELATIONS)
 def test_judge_tells_the_direction(relation):
     rng = np.random.default_rng(2)
-    scene = world.arrange(relation, *world.random_pair(rng), rng)
+    scene = placing.arrange(relation, *world.random_pair(rng), rng)
     seen = judge.look(world.render(scene))
     backwards = seen.relation(*scene.pair[::-1])
     assert (backwards == relation) == (relation in world.SYMMETRIC)
@@ -77,7 +77,7 @@ def broken_pictures():
     yield "blank", blank
     yield "black", blank * 0
     yield "noise", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    scene = world.render(world.arrange("above", *world.random_pair(rng), rng)).copy()
+    scene = world.render(placing.arrange("above", *world.random_pair(rng), rng)).copy()
     scene[::2] = 242
     yield "lines", scene
     stripes = blank.copy()
@@ -97,7 +97,7 @@ def test_judge_does_not_take_half_an_entity_for_one():
     rng = np.random.default_rng(5)
     misjudged = 0
     for _ in range(40):
-        scene = world.arrange("left of", *world.random_pair(rng), rng)
+        scene = placing.arrange("left of", *world.random_pair(rng), rng)
         picture = world.render(scene).copy()
         picture[scene.subject.y :] = 242  # the lower half is gone
         misjudged += judge.look(picture).relation(*scene.pair) == "left of"
