@@ -12,8 +12,9 @@ export COMFYUI_PATH
 
 setup: $(ENV)/.ready
 
+# A relation without a word by default; RELATION=above for another.
 demo: setup
-	$(PYTHON) -m lab.tools.demo
+	$(PYTHON) -m lab.tools.demo $(if $(RELATION),--relation "$(RELATION)") $(if $(FAMILY),--family $(FAMILY))
 
 test: setup browser
 	$(PYTHON) -m pytest -c tests/pytest.ini tests
