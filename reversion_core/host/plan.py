@@ -54,15 +54,15 @@ def memory_plan(model: HostModel, shape: tuple[int, ...], dtype: torch.dtype | N
     The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside `borrowing`.
     """
     patcher = model.patcher
-    conditions = {name: _sized(value) for name, value in model.example_conditions(shape).items()}
+    conditions = {name: sized(value) for name, value in model.example_conditions(shape).items()}
     management = comfy.model_management
     free = management.get_free_memory(patcher.load_device) - management.extra_reserved_memory()
-    kept, largest = _kept(patcher.model, shape, conditions, dtype, recompute=False)
-    between, _ = _kept(patcher.model, shape, conditions, dtype, recompute=True)
+    kept, largest = kept_bytes(patcher.model, shape, conditions, dtype, recompute=False)
+    between, _ = kept_bytes(patcher.model, shape, conditions, dtype, recompute=True)
     return MemoryPlan(kept, between + largest, max(int(free), 0))
 
 
-def _kept(base, shape, conditions, dtype, recompute):
+def kept_bytes(base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None, recompute: bool):
     """(bytes kept by the whole network, bytes kept by its largest block) of one picture."""
     network, sizes, largest = base.diffusion_model, {}, [0]
     compute = dtype or base.manual_cast_dtype or base.get_dtype()
@@ -108,11 +108,11 @@ def _kept(base, shape, conditions, dtype, recompute):
             hook.remove()
 
 
-def _sized(value):
+def sized(value):
     """A tensor of the same size without numbers, which takes a gradient where it can; other values as they are."""
     if torch.is_tensor(value):
         return torch.empty_like(value, device="meta").requires_grad_(value.is_floating_point())
-    return [_sized(inner) for inner in value] if isinstance(value, list) else value
+    return [sized(inner) for inner in value] if isinstance(value, list) else value
 
 
 def tell_memory(

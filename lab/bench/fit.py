@@ -1,0 +1,159 @@
+"""`python -m lab.bench.fit`: will it fit? Pictures at once of each family, by the memory of the graphics card.
+
+Networks and text encoders of the real widths stand on torch's meta device, which knows sizes and computes nothing: no
+checkpoint is read, and no card is needed. `--publish` writes docs/memory.md.
+"""
+
+import argparse
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lab.bench import widths
+from lab.harness import comfyui
+from reversion_core.store.files import write_whole
+
+PUBLISHED = comfyui.ROOT / "docs" / "memory.md"
+CARDS = (6, 8, 12, 16, 24)  # GB
+LEFT = 0.9  # of a card; the rest is the driver's, the screen's and the host's
+MOST = 32  # pictures at once that are still told apart
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one family takes at one size.
+
+    network, text: weights; kept: of autograd for a picture; recomputed: with gradient checkpointing.
+    """
+
+    name: str
+    side: int
+    network: int
+    text: int
+    kept: int
+    recomputed: int
+
+    def pictures(self, card: int, checkpointing: bool) -> int:
+        """How many pictures at once fit on a card of so many GB."""
+        free = LEFT * card * 1e9 - self.network - self.text
+        return max(int(free // (self.recomputed if checkpointing else self.kept)), 0)
+
+
+def _clip_parameters(target: Any) -> int:
+    """Parameters of the text encoders of a host's ClipTarget."""
+    encoder = target.clip(device=torch.device("meta"), dtype=torch.float16, model_options={})
+    return sum(weight.numel() for weight in encoder.parameters())
+
+
+def _text_module(row: widths.Width) -> Any:
+    return importlib.import_module(f"comfy.text_encoders.{row.text[0]}") if row.text else None
+
+
+def _text_parameters(row: widths.Width, config: Any) -> int:
+    import comfy.supported_models_base
+
+    if not row.text:
+        return _clip_parameters(config.clip_target({}))
+    made, tokenizer = (getattr(_text_module(row), name) for name in row.text[1:])
+    if row.text_options is not None:
+        made = made(**row.text_options)
+    return _clip_parameters(comfy.supported_models_base.ClipTarget(tokenizer, made))
+
+
+def _conditions(base: Any, row: widths.Width, latents: torch.Tensor, side: int) -> dict[str, Any]:
+    """What the host gives the network beside one picture, in zeros."""
+    features = {"cross_attn": torch.zeros(1, row.tokens, row.context), "attention_mask": None}
+    features["pooled_output"] = torch.zeros(1, row.pooled) if row.pooled else None
+    features |= {"width": side, "height": side, "prompt_type": "positive", **row.conds}
+    conds = base.extra_conds(noise=latents, device=latents.device, **features)
+    return {n: c.process_cond(batch_size=1, device=latents.device, area=None).cond for n, c in conds.items()}
+
+
+@torch.inference_mode(False)
+def need(row: widths.Width, side: int) -> Need | None:
+    """What a family needs at a size; None where the host does not have it."""
+    import comfy.supported_models
+
+    from reversion_core.host import plan
+
+    kind = getattr(comfy.supported_models, row.kind, None)
+    if kind is None or not all(hasattr(_text_module(row), name) for name in row.text[1:]):
+        return None
+    config = kind(dict(row.network))
+    stored, computed = torch.float8_e4m3fn if row.fp8 else row.dtype, row.dtype if row.fp8 else None
+    config.set_inference_dtype(stored, computed)
+    base = config.get_model({}, device=torch.device("meta"))
+    base.diffusion_model.to(stored)
+    latents = torch.zeros(1, *row.latents(side))
+    conditions = {name: plan.sized(value) for name, value in _conditions(base, row, latents, side).items()}
+    kept, largest = plan.kept_bytes(base, latents.shape[1:], conditions, None, recompute=False)
+    between, _ = plan.kept_bytes(base, latents.shape[1:], conditions, None, recompute=True)
+    parameters = sum(weight.numel() for weight in base.diffusion_model.parameters())
+    text = _text_parameters(row, config)
+    return Need(row.name, side, parameters * (1 if row.fp8 else 2), text * row.text_bytes, kept, between + largest)
+
+
+def _cell(found: Need, card: int) -> str:
+    plain, thrifty = found.pictures(card, False), found.pictures(card, True)
+    if not thrifty:
+        return "no"
+    return f"{min(plain, MOST) or '-'} / {f'{MOST}+' if thrifty > MOST else thrifty}"
+
+
+def table(found: Sequence[Need]) -> Iterator[str]:
+    """Lines of Markdown, a row a family and size."""
+    yield (
+        "| | pictures of | network | text encoders | a picture | recomputed | "
+        + " | ".join(f"{card} GB" for card in CARDS)
+        + " |"
+    )
+    yield "|---" * (6 + len(CARDS)) + "|"
+    for each in found:
+        sizes = " | ".join(f"{n / 1e9:.2f} GB" for n in (each.network, each.text, each.kept, each.recomputed))
+        yield f"| {each.name} | {each.side} | {sizes} | {' | '.join(_cell(each, card) for card in CARDS)} |"
+
+
+_PAGE = """# Will it fit?
+
+How many pictures ReVersion Train can take at once, by the memory of the graphics card: without gradient checkpointing /
+with it. Checkpointing takes a third more time; `memory: low` asks for it, and a training that runs out of memory falls
+back to it by itself. "no": not even one picture fits beside network and text encoders.
+
+`{command}`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
+ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but
+where it says fp8. "A picture" is what is kept of the network until the gradient is known; what is kept of the text
+encoders (under 0.3 GB for CLIP) comes on top. PixArt is left out: its attention cannot be counted without a card.
+
+{table}
+"""
+
+
+def page(found: Sequence[Need]) -> str:
+    """docs/memory.md."""
+    import comfyui_version
+
+    return _PAGE.format(
+        command="python -m lab.bench.fit --publish",
+        host=comfyui_version.__version__,
+        torch=torch.__version__,
+        table="\n".join(table(found)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--publish", action="store_true", help="write docs/memory.md")
+    arguments = parser.parse_args()
+    comfyui.enter()
+    found = [each for row in widths.WIDTHS for side in row.sides if (each := need(row, side))]
+    text = page(found)
+    if arguments.publish:
+        write_whole(PUBLISHED, text.encode())
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
