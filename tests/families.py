@@ -4,12 +4,13 @@ No real checkpoint of them is at hand; these have every part that training and s
 family with a few narrow layers, behind its own tokenizer and template, and a network of one or two blocks.
 """
 
-import dataclasses
 import importlib
 from types import SimpleNamespace
 
 import torch
 from members import MEMBERS
+
+from lab.bench.widths import known
 
 
 @torch.no_grad()
@@ -58,16 +59,6 @@ def _clip_target(member, config):
     return comfy.supported_models_base.ClipTarget(getattr(module, tokenizer), encoder)
 
 
-def _known(network):
-    """Without the parameters that an older host's Flux does not know."""
-    modules = {"flux": "flux.model.FluxParams", "flux2": "flux.model.FluxParams", "chroma": "chroma.model.ChromaParams"}
-    if (place := modules.get(network.get("image_model"))) is None:
-        return network
-    module, _, name = place.rpartition(".")
-    fields = dataclasses.fields(getattr(importlib.import_module(f"comfy.ldm.{module}"), name))
-    return {key: value for key, value in network.items() if key in {f.name for f in fields} | {"image_model"}}
-
-
 def _tokenizer_data():
     """Gemma's tokenizer comes in the checkpoint; another of its kind stands in for it."""
     import comfy.text_encoders
@@ -87,7 +78,7 @@ def build(name, embeddings, vae=None, dtype=torch.float32, compute=None):
     import comfy.supported_models
 
     member = MEMBERS[name]
-    config = getattr(comfy.supported_models, member.kind)(dict(_known(member.network)))
+    config = getattr(comfy.supported_models, member.kind)(dict(known(member.network)))
     config.set_inference_dtype(dtype, compute)
     generator = torch.Generator().manual_seed(1)
     cpu = torch.device("cpu")

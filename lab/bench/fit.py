@@ -1,11 +1,12 @@
 """`python -m lab.bench.fit`: will it fit? Pictures at once of each family, by the memory of the graphics card.
 
 Networks and text encoders of the real widths stand on torch's meta device, which knows sizes and computes nothing: no
-checkpoint is read, and no card is needed. `--publish` writes docs/memory.md.
+checkpoint is read, and no card is needed. `--publish` writes docs/memory.md, and the help of ReVersion Train.
 """
 
 import argparse
 import importlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from lab.harness import comfyui
 from reversion_core.store.files import write_whole
 
 PUBLISHED = comfyui.ROOT / "docs" / "memory.md"
+HELP = comfyui.ROOT / "web" / "docs" / "ReVersionTrain.md"
+IN_HELP = ("SD 1.x", "SD 2.x", "SDXL")
 CARDS = (6, 8, 12, 16, 24)  # GB
 LEFT = 0.9  # of a card; the rest is the driver's, the screen's and the host's
 MOST = 32  # pictures at once that are still told apart
@@ -82,7 +85,7 @@ def need(row: widths.Width, side: int) -> Need | None:
     kind = getattr(comfy.supported_models, row.kind, None)
     if kind is None or not all(hasattr(_text_module(row), name) for name in row.text[1:]):
         return None
-    config = kind(dict(row.network))
+    config = kind(widths.known(dict(row.network)))
     stored, computed = torch.float8_e4m3fn if row.fp8 else row.dtype, row.dtype if row.fp8 else None
     config.set_inference_dtype(stored, computed)
     base = config.get_model({}, device=torch.device("meta"))
@@ -143,6 +146,26 @@ def page(found: Sequence[Need]) -> str:
     )
 
 
+_HELP = """## Will it fit?
+
+Pictures at once by the memory of the graphics card: as it begins / with `memory: low`, which takes a third more time.
+Training begins with as many as fit and falls back by itself. Counted, not measured; other families are in
+`docs/memory.md` of the repository.
+
+{table}
+"""
+
+
+def with_help(text: str, found: Sequence[Need]) -> str:
+    """A help page with its section of the families in `IN_HELP` written anew."""
+    rows = ["| | pictures of | " + " | ".join(f"{card} GB" for card in CARDS) + " |", "|---" * (2 + len(CARDS)) + "|"]
+    for each in found:
+        if each.name in IN_HELP:
+            rows.append(f"| {each.name} | {each.side} | {' | '.join(_cell(each, card) for card in CARDS)} |")
+    section = _HELP.format(table="\n".join(rows))
+    return re.sub(r"## Will it fit\?.*?\n(?=\n## )", lambda _: section, text, flags=re.DOTALL)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--publish", action="store_true", help="write docs/memory.md")
@@ -152,6 +175,7 @@ def main() -> None:
     text = page(found)
     if arguments.publish:
         write_whole(PUBLISHED, text.encode())
+        write_whole(HELP, with_help(HELP.read_text(encoding="utf-8"), found).encode())
     print(text)  # noqa: T201
 
 

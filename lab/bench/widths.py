@@ -1,5 +1,7 @@
 """The real widths of the families' networks, as the host's detection finds them in their checkpoints."""
 
+import dataclasses
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,10 +77,21 @@ _FLUX = {
     "axes_dim": [16, 56, 56],
     "theta": 10000,
     "qkv_bias": True,
+    "txt_ids_dims": [],
     "patch_size": 2,
 }
 _FLUX_TEXT = ("flux", "flux_clip", "FluxTokenizer")
 _T5_TEXT = ("pixart_t5", "pixart_te", "PixArtTokenizer")
+
+
+def known(network: dict) -> dict:
+    """A network's parameters without those that an older host's Flux does not know."""
+    modules = {"flux": "flux.model.FluxParams", "flux2": "flux.model.FluxParams", "chroma": "chroma.model.ChromaParams"}
+    if (place := modules.get(network.get("image_model"))) is None:
+        return network
+    module, _, name = place.rpartition(".")
+    fields = dataclasses.fields(getattr(importlib.import_module(f"comfy.ldm.{module}"), name))
+    return {key: value for key, value in network.items() if key in {f.name for f in fields} | {"image_model"}}
 
 
 def _mmdit(depth: int, places: int, **more) -> dict:
@@ -156,8 +169,9 @@ WIDTHS = (
         "Chroma, fp8",
         "Chroma",
         {
-            **{key: value for key, value in _FLUX.items() if key != "vec_in_dim"},
+            **_FLUX,
             "image_model": "chroma",
+            "vec_in_dim": None,
             "in_channels": 64,
             "out_channels": 64,
             "in_dim": 64,
@@ -175,7 +189,7 @@ WIDTHS = (
         fp8=True,
     ),
     Width(
-        "Z-Image",
+        "Z-Image, fp8",
         "ZImage",
         {
             "image_model": "lumina2",
@@ -200,6 +214,8 @@ WIDTHS = (
         2560,
         text=("z_image", "te", "ZImageTokenizer"),
         text_options={},
+        text_bytes=1,
+        fp8=True,
     ),
     Width(
         "Qwen-Image, fp8",
