@@ -22,7 +22,7 @@ LARGEST_UNMAPPED = 64 * 2**20  # bytes that are read into memory at once
 LARGEST_PICKLE = 2**20  # bytes of the pickle in a file of torch, which describes the tensors
 LARGEST_TENSOR = 2**20  # numbers; larger ones stay unread, only their shape is looked at
 
-NO_EMBEDDING = "choose an embedding of SD 1.x, 2.x or SDXL"
+NO_EMBEDDING = "choose an embedding, such as ReVersion Save Relation writes"
 SAFE_FORMAT = "save it as safetensors where it was made"
 
 # All that pickles of embeddings name. Whatever else torch allows can be told to fill the memory.

@@ -149,7 +149,7 @@ def checked_vectors(key, tensor):
     """float32 [k, d] of an encoder's vectors; raises Unreadable, a ValueError, for a wrong shape or for numbers that
     mean no direction. The shape is looked at before anything is copied.
     """
-    cure = "choose an embedding of SD 1.x, 2.x or SDXL"
+    cure = foreign.NO_EMBEDDING
     plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_complex()
     rows = tensor[None] if plain and tensor.ndim == 1 else tensor
     if not plain or rows.ndim != 2 or not 1 <= len(rows) <= MOST_VECTORS or rows.shape[1] != WIDTH_OF_ENCODER[key]:
