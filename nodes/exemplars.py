@@ -4,7 +4,17 @@ import torch
 from comfy_api.latest import io
 
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.exemplars import FITS, Exemplars, advice, lines_of, of_each, pictures_of, read_folder, template
+from ..reversion_core.exemplars import (
+    FITS,
+    LARGEST_SIDE,
+    Exemplars,
+    advice,
+    lines_of,
+    of_each,
+    pictures_of,
+    read_folder,
+    template,
+)
 from ..reversion_core.store.reading import Unreadable
 from . import places
 from .progress import show_text
@@ -12,7 +22,6 @@ from .sockets import ExemplarsSocket
 
 CATEGORY = "ReVersion/learn"
 PREVIEW_SIDE = 512
-LARGEST_SIZE = 1024
 MORE_PICTURES = tuple(f"picture_{i}" for i in range(2, 11))
 
 
@@ -22,7 +31,7 @@ def _size_inputs():
             "size",
             default=0,
             min=0,
-            max=LARGEST_SIZE,
+            max=LARGEST_SIDE,
             step=8,
             tooltip="Side of the training pictures in pixels. 0: what the model was trained at (512 for SD 1.x), "
             "but never larger than your pictures.",
@@ -39,8 +48,8 @@ def _size_inputs():
 def _checked(size, fit, node):
     """The size as it is trained, a multiple of 8. Raises a ReVersionError for one, or a fit, that the node has not."""
     check_choice(fit, FITS, node, "fit")
-    if not 0 <= size <= LARGEST_SIZE:
-        raise ReVersionError(node, "size", f"{size} is no size", f"choose 0, or 8 to {LARGEST_SIZE} pixels")
+    if not 0 <= size <= LARGEST_SIDE:
+        raise ReVersionError(node, "size", f"{size} is no size", f"choose 0, or 8 to {LARGEST_SIDE} pixels")
     return max(int(size) // 8 * 8, 8) if size else 0
 
 

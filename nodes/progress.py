@@ -27,7 +27,7 @@ def show_text(node, text):
 
 def tell_running_node(text):
     """Show a text on the node that runs now, whoever made it, and say it in the log."""
-    logging.warning("ReVersion: %s", text)
+    logging.info("ReVersion: %s", text)
     context = get_executing_context()
     if context is not None:
         _send_text(text, context.node_id)

@@ -144,7 +144,8 @@ class ReVersionPrompts(io.ComfyNode):
             written, names = [written[pick]], [names[pick]]
         cls._into_pictures(dict(zip(names, written, strict=True)))
         said = [said, *prompt_grids.oddities(template, lists["subjects"], lists["objects"])]
-        return io.NodeOutput(written, names, ui=show_text(cls, "\n".join(said)))
+        shown = show_text(cls, "\n".join(said)).as_dict()
+        return io.NodeOutput(written, names, ui=shown if pick == ALL else {**shown, "pick": [pick]})
 
     @classmethod
     def _into_pictures(cls, prompts):

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError
-from ..reversion_core.method.words import INITIAL_WORD, PLACEHOLDER, PREPOSITIONS, split_words
+from ..reversion_core.method.words import PLACEHOLDER, PREPOSITIONS, split_words
 from ..reversion_core.report import charts, inspection, scoring
 from ..reversion_core.store import relation as relation_files
 from ..reversion_core.store.files import write_whole
@@ -60,11 +60,16 @@ class ReVersionInspect(io.ComfyNode):
         host.check_clip(clip, cls.NAME)
         host.check_fits(relation, clip, cls.NAME)
         verdict = relation.detail("verdict").get("text")
+        groups = {
+            "prepositions": PREPOSITIONS,
+            "entities": tuple(split_words(entities)),
+            "initial word": (relation.initial_word,),
+        }
         parts, pictures = [str(verdict)] if verdict else [], []
         for key, vectors in relation.vectors.items():
             encoder = f" in {key}" if len(relation.vectors) > 1 else ""
             parts += cls._nearest_words(clip, key, vectors, words, encoder)
-            pictures.append(as_image(cls._among_words(clip, key, vectors, split_words(entities), encoder)))
+            pictures.append(as_image(cls._among_words(clip, key, vectors, groups, encoder)))
         report = "\n".join(parts)
         return io.NodeOutput(report, torch.cat(pictures), ui=show_text(cls, report))
 
@@ -84,12 +89,12 @@ class ReVersionInspect(io.ComfyNode):
             yield f"{length}. Nearest words: {', '.join(f'{word} {near[word]:.3f}' for word in list(near)[:count])}"
 
     @classmethod
-    def _among_words(cls, clip, key, vectors, entities, encoder):
-        groups = {"prepositions": PREPOSITIONS, "entities": tuple(entities), "initial word": (INITIAL_WORD,)}
+    def _among_words(cls, clip, key, vectors, groups, encoder):
         rows = {name: host.word_rows(clip, key, members).cpu() for name, members in groups.items() if members}
         centre, directions = inspection.plane(torch.cat(list(rows.values())))
         rows["R"] = vectors
-        groups["R"] = ("R",) if len(vectors) == 1 else tuple(f"R{i + 1}" for i in range(len(vectors)))
+        names = ("R",) if len(vectors) == 1 else tuple(f"R{i + 1}" for i in range(len(vectors)))
+        groups = {**groups, "R": names}
         placed = {name: (groups[name], inspection.on_plane(part, centre, directions)) for name, part in rows.items()}
         return charts.scatter_chart(f"R among words{encoder}", placed)
 

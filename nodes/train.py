@@ -22,6 +22,7 @@ ADVANCED = (
     *("batch_size", "accumulation", "learning_rate", "schedule", "initial_word", "vectors", "norm", "precision"),
     *("autosave", "resume", "optimizer"),
 )
+_NUMBERS = ("steps", "batch_size", "accumulation", "learning_rate", "vectors")  # of the settings
 
 
 def _amount(preset):
@@ -131,7 +132,8 @@ def _run_inputs():
         io.Boolean.Input(
             "resume",
             default=True,
-            tooltip="Go on where an equal training was stopped, or where one with fewer steps ended.",
+            tooltip="Go on where an equal training was stopped or, with the schedule 'constant', where one with fewer "
+            "steps ended.",
         ),
     ]
 
@@ -158,7 +160,10 @@ class ReVersionTrain(io.ComfyNode):
                     "steering", optional=True, tooltip="ReVersion Steering. Without it the published values are used."
                 ),
                 FocalSocket.Input(
-                    "focal", optional=True, tooltip="ReVersion Focal Sampling. Without it the published value is used."
+                    "focal",
+                    optional=True,
+                    tooltip="ReVersion Focal Sampling. Without it the published value is used, and 0 for SD 3, Flux "
+                    "and others that were made with more noise to begin with.",
                 ),
                 io.Combo.Input(
                     "memory",
@@ -204,15 +209,6 @@ class ReVersionTrain(io.ComfyNode):
         vae,
         exemplars,
         preset,
-        steps,
-        batch_size,
-        accumulation,
-        learning_rate,
-        schedule,
-        initial_word,
-        vectors,
-        norm,
-        precision,
         training_seed,
         previews=0,
         preview_prompt="",
@@ -221,35 +217,14 @@ class ReVersionTrain(io.ComfyNode):
         steering=None,
         focal=None,
         memory=MEMORY[0],
-        optimizer=FROM_PRESET,
+        **chosen,
     ):
+        """chosen: the other inputs of `_settings_inputs`, by the names that TrainSettings has for them."""
         check_choice(memory, MEMORY, cls.NAME, "memory")
-        check_numbers(
-            cls,
-            steps=steps,
-            batch_size=batch_size,
-            accumulation=accumulation,
-            learning_rate=learning_rate,
-            vectors=vectors,
-            training_seed=training_seed,
-            previews=previews,
-            autosave=autosave,
-        )
-        settings = from_preset(
-            preset,
-            cls.NAME,
-            steps=steps,
-            batch_size=batch_size,
-            accumulation=accumulation,
-            learning_rate=learning_rate,
-            schedule=schedule,
-            initial_word=initial_word.strip().lower(),
-            vectors=vectors,
-            norm=norm,
-            precision=precision,
-            optimizer=optimizer,
-            seed=training_seed,
-        )
+        numbers = {name: chosen[name] for name in _NUMBERS}
+        check_numbers(cls, training_seed=training_seed, previews=previews, autosave=autosave, **numbers)
+        chosen["initial_word"] = chosen["initial_word"].strip().lower()
+        settings = from_preset(preset, cls.NAME, seed=training_seed, **chosen)
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
         family, _ = host.family_of(model, cls.NAME)

@@ -34,7 +34,8 @@ class Family:
     side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of the side;
     all_encoders: whether each of them must be there; conds: constant conditioning in training; alpha: of the focal
     law, so that the mean noise is about the paper's; cfg: guidance of previews; embedding: whether the host's own
-    `embedding:NAME` works; proved: learned and judged, else experimental; note: what the artist should know.
+    `embedding:NAME` works; usual: what a file with vectors for just these encoders is where it does not say; proved:
+    learned and judged, else experimental; note: what the artist should know.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     alpha: float = 0.0
     cfg: float = 5.0
     embedding: bool = True
+    usual: bool = False
     proved: bool = False
     note: str = ""
 
@@ -66,6 +68,7 @@ FAMILIES = (
         native=512,
         multiple=8,
         alpha=0.5,
+        usual=True,
         proved=True,
     ),
     Family(
@@ -78,7 +81,7 @@ FAMILIES = (
         native_of_v=768,
         multiple=8,
         alpha=0.5,
-        proved=True,
+        usual=True,
     ),
     Family(
         "SDXL",
@@ -88,7 +91,7 @@ FAMILIES = (
         "stable-diffusion-xl-v1-base/textual-inversion",
         multiple=8,
         alpha=0.5,
-        proved=True,
+        usual=True,
     ),
     Family(
         "SD 3.x",

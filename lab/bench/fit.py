@@ -29,7 +29,8 @@ MOST = 32  # pictures at once that are still told apart
 class Need:
     """Bytes that one family takes at one size.
 
-    network, text: weights; kept: of autograd for a picture; recomputed: with gradient checkpointing.
+    network, text: weights, those of CLIP with the copies that training makes; kept: of autograd for a picture;
+    recomputed: the same with gradient checkpointing.
     """
 
     name: str
@@ -45,25 +46,33 @@ class Need:
         return max(int(free // (self.recomputed if checkpointing else self.kept)), 0)
 
 
-def _clip_parameters(target: Any) -> int:
-    """Parameters of the text encoders of a host's ClipTarget."""
+def _text_bytes_of(target: Any, a_weight: int) -> int:
+    """Bytes of the text encoders of a host's ClipTarget: their weights, and the float32 copies that training makes of
+    CLIP's but for the table of tokens. a_weight: bytes of each that is loaded."""
+    from comfy.sd1_clip import SDClipModel
+
     encoder = target.clip(device=torch.device("meta"), dtype=torch.float16, model_options={})
-    return sum(weight.numel() for weight in encoder.parameters())
+    total = a_weight * sum(weight.numel() for weight in encoder.parameters())
+    for part in encoder.modules():
+        if isinstance(part, SDClipModel) and hasattr(part.transformer, "text_model"):
+            table = part.transformer.get_input_embeddings().weight.numel()
+            total += 4 * (sum(weight.numel() for weight in part.transformer.parameters()) - table)
+    return total
 
 
 def _text_module(row: widths.Width) -> Any:
     return importlib.import_module(f"comfy.text_encoders.{row.text[0]}") if row.text else None
 
 
-def _text_parameters(row: widths.Width, config: Any) -> int:
+def _text_bytes(row: widths.Width, config: Any) -> int:
     import comfy.supported_models_base
 
     if not row.text:
-        return _clip_parameters(config.clip_target({}))
+        return _text_bytes_of(config.clip_target({}), row.text_bytes)
     made, tokenizer = (getattr(_text_module(row), name) for name in row.text[1:])
     if row.text_options is not None:
         made = made(**row.text_options)
-    return _clip_parameters(comfy.supported_models_base.ClipTarget(tokenizer, made))
+    return _text_bytes_of(comfy.supported_models_base.ClipTarget(tokenizer, made), row.text_bytes)
 
 
 def _conditions(base: Any, row: widths.Width, latents: torch.Tensor, side: int) -> dict[str, Any]:
@@ -95,8 +104,8 @@ def need(row: widths.Width, side: int) -> Need | None:
     kept, largest = plan.kept_bytes(base, latents.shape[1:], conditions, None, recompute=False)
     between, _ = plan.kept_bytes(base, latents.shape[1:], conditions, None, recompute=True)
     parameters = sum(weight.numel() for weight in base.diffusion_model.parameters())
-    text = _text_parameters(row, config)
-    return Need(row.name, side, parameters * (1 if row.fp8 else 2), text * row.text_bytes, kept, between + largest)
+    text = _text_bytes(row, config)
+    return Need(row.name, side, parameters * (1 if row.fp8 else 2), text, kept, between + largest)
 
 
 def _cell(found: Need, card: int) -> str:
@@ -122,13 +131,15 @@ def table(found: Sequence[Need]) -> Iterator[str]:
 _PAGE = """# Will it fit?
 
 How many pictures ReVersion Train can take at once, by the memory of the graphics card: without gradient checkpointing /
-with it. Checkpointing takes a third more time; `memory: low` asks for it, and a training that runs out of memory falls
-back to it by itself. "no": not even one picture fits beside network and text encoders.
+with it. Checkpointing takes more time; `memory: low` uses it with one picture at a time, and a training that finds too
+little memory begins with it or falls back to it by itself. "no": not even one picture fits beside network and text
+encoders.
 
 `{command}`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
 ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but
-where it says fp8. "A picture" is what is kept of the network until the gradient is known; what is kept of the text
-encoders (under 0.3 GB for CLIP) comes on top. PixArt is left out: its attention cannot be counted without a card.
+where it says fp8; the preset `paper` and `precision: fp32` keep a copy of the network of twice its size besides. "A
+picture" is what is kept of the network until the gradient is known; what is kept of the text encoders (under 0.3 GB
+for CLIP) comes on top. PixArt is left out: its attention cannot be counted without a card.
 
 {table}
 """
@@ -148,9 +159,9 @@ def page(found: Sequence[Need]) -> str:
 
 _HELP = """## Will it fit?
 
-Pictures at once by the memory of the graphics card: as it begins / with `memory: low`, which takes a third more time.
-Training begins with as many as fit and falls back by itself. Counted, not measured; other families are in
-`docs/memory.md` of the repository.
+Pictures at once by the memory of the graphics card: without / with gradient checkpointing, which takes more time.
+Training begins with as many as fit, and with checkpointing where none does. Counted, not measured, for weights in half
+precision; more, and other families, in `docs/memory.md` of the repository.
 
 {table}
 """

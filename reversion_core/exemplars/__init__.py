@@ -5,9 +5,10 @@ from .captions import lines_of, of_each, template
 from .collection import FITS, Exemplars, fit_square
 from .folder import left_by_system, read_folder
 from .images import pictures_of
-from .pictures import PICTURE_SUFFIXES, open_picture
+from .pictures import LARGEST_SIDE, PICTURE_SUFFIXES, open_picture
 
 __all__ = [
+    "LARGEST_SIDE",
     "FITS",
     "PICTURE_SUFFIXES",
     "Exemplars",

@@ -57,7 +57,8 @@ def _of_captions(exemplars):
                 examples.setdefault(kind, piece)
                 owners.setdefault(kind, []).append(name)
             if len(caption.split()) > WORDS_READ:
-                yield f"a caption of {name} has {len(caption.split())} words; from the {WORDS_READ}th on none is read"
+                count = len(caption.split())
+                yield f"a caption of {name} has {count} words; Stable Diffusion reads {WORDS_READ} at most"
     for kind, piece in examples.items():
         names = list(dict.fromkeys(owners[kind]))
         yield f"captions of {', '.join(names[:6])}: {piece[:60]!r}: {_MEANING[kind]}"

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from .. import families
 from ..store.reading import Unreadable, content, open_file
 
 # Only these are opened: some of Pillow's other readers start programs (EPS) or read nothing (stubs).
@@ -37,7 +38,9 @@ OTHER_PICTURES = frozenset(
 
 LARGEST_FILE = 512 * 2**20  # bytes
 LARGEST_PICTURE = 64 * 10**6  # pixels, before any is decoded
-LARGEST_SIDE = 1024  # pictures are kept with their shorter side no larger than the largest family trains at
+LARGEST_SIDE = max(
+    family.native for family in families.FAMILIES
+)  # pictures are kept with their shorter side no larger than the largest family trains at
 LONGEST_SIDE = 8 * LARGEST_SIDE
 
 

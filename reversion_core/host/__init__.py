@@ -13,7 +13,7 @@ from .families import check_clip, check_fits, check_pair, family_of
 from .hints import with_hints
 from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
-from .loading import load_for_training
+from .loading import load_for_training, unload_twins
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
 from .model import HostModel, borrowing
 from .naming import Naming
@@ -54,6 +54,7 @@ __all__ = [
     "sample",
     "scaled_posterior",
     "tell_memory",
+    "unload_twins",
     "token_ids",
     "token_table",
     "vocabulary",

@@ -24,6 +24,28 @@ def load_for_training(model, clip, node: str):
     return model, clip
 
 
+def unload_twins(models, originals):
+    """Take what `load_for_training` put in the place of moving models off the device: nobody else would.
+
+    models, originals: the patchers after and before it, in the same order.
+    """
+    management = comfy.model_management
+    for patcher, original in zip(models, originals, strict=True):
+        if patcher is not original:
+            others = [loaded for loaded in management.current_loaded_models if loaded.model is not patcher]
+            management.free_memory(1e30, patcher.load_device, keep_loaded=others)
+
+
+def make_room(device: torch.device, wanted: int, *patchers) -> int:
+    """Have the host move other models off the device until so many bytes are free there; returns how many are."""
+    management = comfy.model_management
+    wanted += management.extra_reserved_memory()
+    if management.get_free_memory(device) < wanted:
+        keep = [loaded for loaded in management.current_loaded_models if any(loaded.model is p for p in patchers)]
+        management.free_memory(wanted, device, keep_loaded=keep)
+    return max(int(management.get_free_memory(device) - management.extra_reserved_memory()), 0)
+
+
 def _unmoved(patcher, node, input_name):
     """The patcher itself, or the host's twin of one whose weights it moves about."""
     if not (hasattr(patcher, "is_dynamic") and patcher.is_dynamic()):

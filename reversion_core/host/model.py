@@ -45,6 +45,11 @@ class HostModel:
         self._constant = family.conds if family else {}
 
     @property
+    def patchers(self) -> tuple:
+        """The host's patchers of the network and of the text encoders."""
+        return self.patcher, self._clip.patcher
+
+    @property
     def timesteps(self) -> int:
         return len(self._sigmas)
 

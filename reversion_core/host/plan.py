@@ -3,11 +3,11 @@
 import logging
 from dataclasses import dataclass
 
-import comfy.model_management
 import torch
 
 from .borrowing import borrowed
 from .gradients import Differentiable, training_mode
+from .loading import make_room
 from .model import HostModel
 from .recompute import blocks_of, recomputing
 
@@ -48,18 +48,20 @@ def _attention(_, q, k, v, *args, skip_reshape=False, skip_output_reshape=False,
     return _MetaAttention.apply(q, k, v, skip_reshape and not skip_output_reshape)
 
 
-def memory_plan(model: HostModel, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> MemoryPlan:
+def memory_plan(
+    model: HostModel, shape: tuple[int, ...], dtype: torch.dtype | None = None, pictures: int = 0
+) -> MemoryPlan:
     """The plan for latents [c, h, w] or [c, 1, h, w]; dtype: the one to compute in, None for the host's.
+
+    Other models are moved off the device where `pictures` at once do not fit beside them.
 
     The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside `borrowing`.
     """
     patcher = model.patcher
     conditions = {name: sized(value) for name, value in model.example_conditions(shape).items()}
-    management = comfy.model_management
-    free = management.get_free_memory(patcher.load_device) - management.extra_reserved_memory()
     kept, largest = kept_bytes(patcher.model, shape, conditions, dtype, recompute=False)
     between, _ = kept_bytes(patcher.model, shape, conditions, dtype, recompute=True)
-    return MemoryPlan(kept, between + largest, max(int(free), 0))
+    return MemoryPlan(kept, between + largest, make_room(patcher.load_device, pictures * kept, *model.patchers))
 
 
 def kept_bytes(base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None, recompute: bool):
@@ -120,7 +122,7 @@ def tell_memory(
 ) -> MemoryPlan | None:
     """Log what a training step needs beside the loaded models, and what is free; returns the plan. Never ends a run."""
     try:
-        plan = memory_plan(model, shape, dtype)
+        plan = memory_plan(model, shape, dtype, pictures)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
         logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
         return None

@@ -23,6 +23,14 @@ def check_plugged(model, clip, node: str):
                 f"{name} computes something else at random each time, so that no gradient is right",
                 "plug the model in without it; pictures may still be made with it",
             )
+    if (cache := options.get("easycache")) is not None:
+        name = type(cache).__name__.removesuffix("Holder")  # EasyCache or LazyCache
+        raise ReVersionError(
+            node,
+            "model",
+            f"{name} skips passes through the network, so that no gradient is right",
+            "plug the model in without it; pictures may still be made with it",
+        )
     for key, patch in model.object_patches.items():
         if hasattr(patch, "_orig_mod"):  # torch.compile's OptimizedModule
             raise ReVersionError(

@@ -88,12 +88,15 @@ class FocalGuider(comfy.samplers.CFGGuider):
             return self.strength
         sampling = self.inner_model.model_sampling
         t = _timestep(sampling, sigma[0]) / len(sampling.sigmas)
-        return (self.strength * focal.relative_density(t, self.alpha)).to(sigma)
+        return (self.strength * focal.relative_density(t, self.alpha)).float().to(sigma)
 
 
 def _timestep(sampling, sigma):
-    """The place of noise levels in the model's table, float64 in 0 .. T - 1, between two of them by log sigma."""
-    levels, log_sigma = sampling.sigmas.double().log(), sigma.to(sampling.sigmas.device).double().log()
+    """The place of noise levels in the model's table, float64 in 0 .. T - 1, between two of them by log sigma.
+
+    On the CPU: not every device has float64.
+    """
+    levels, log_sigma = (values.cpu().double().log() for values in (sampling.sigmas, sigma))
     above = torch.searchsorted(levels, log_sigma).clamp(1, len(levels) - 1)
     share = (log_sigma - levels[above - 1]) / (levels[above] - levels[above - 1])
     return above - 1 + share.clamp(0, 1)
@@ -101,7 +104,7 @@ def _timestep(sampling, sigma):
 
 def _sigma(sampling, timesteps):
     """The noise levels at places in the model's table, float64; the inverse of `_timestep`."""
-    levels = sampling.sigmas.double().log().to(timesteps.device)
+    levels = sampling.sigmas.cpu().double().log()
     below = timesteps.long().clamp(0, len(levels) - 2)
     return torch.lerp(levels[below], levels[below + 1], timesteps - below).exp()
 

@@ -126,9 +126,8 @@ def at_strength(relation, clip, strength):
     """
     if strength == 1:
         return relation.vectors
-    word = relation.detail("settings").get("initial_word", INITIAL_WORD)
     return {
-        key: slerp(word_rows(clip, key, [word]).to(vectors), vectors, strength)
+        key: slerp(word_rows(clip, key, [relation.initial_word]).to(vectors), vectors, strength)
         for key, vectors in relation.vectors.items()
     }
 

@@ -13,7 +13,7 @@ class Verdict:
 
     start, nearest, best: than the word it started from, the nearest preposition, the best word of the basis, in the
     captions; alone: R without any entity, than the start word without any; nearest_word, best_word: which they are;
-    entity, entity_cosine: the word of the captions that R is most like, and its cosine.
+    entity, entity_cosine: the word of the captions that R is most like, and its cosine; prior: that R was held to.
     """
 
     start: float
@@ -24,12 +24,14 @@ class Verdict:
     best_word: str
     entity: str
     entity_cosine: float
+    prior: str = "span"
 
     @property
     def advice(self) -> str:
         """What to do, in a few words."""
         if self.alone > LOOK and self.alone > self.best:
-            return "vary the pictures, or choose prior span: <R> carries their look"
+            cure = "vary the pictures" if self.prior == "span" else "choose prior span, or vary the pictures"
+            return f"{cure}: <R> carries their look"
         if self.start < LITTLE:
             return "more steps: <R> hardly differs from its start"
         return "fine"

@@ -12,7 +12,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from .. import families
 from ..errors import ReVersionError
-from ..method.words import PLACEHOLDER
+from ..method.words import INITIAL_WORD, PLACEHOLDER
 from . import foreign
 from .files import remove_old_partials, write_whole
 from .reading import Unreadable
@@ -47,8 +47,12 @@ class Relation:
         if told in families.NAMES:
             return told
         possible = families.of_encoders(self.vectors)
-        # SD 1.x is the only family with CLIP-L alone but SD 3.x, whose files name it.
-        return possible[0].name if possible and (len(possible) == 1 or possible[0].proved) else "unknown"
+        return possible[0].name if possible and (len(possible) == 1 or possible[0].usual) else "unknown"
+
+    @property
+    def initial_word(self) -> str:
+        """The word that it started from, as far as the file says."""
+        return self.detail("settings").get("initial_word") or INITIAL_WORD
 
     def detail(self, name: str) -> dict:
         """What the metadata say under `reversion.NAME`, {} where they say nothing that can be read."""

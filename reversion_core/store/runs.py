@@ -4,6 +4,7 @@ A run is found by a key of all its inputs but the number of steps. Its folder, n
 the relation, the record of its updates as a CSV, its previews, and the state from which an equal run goes on.
 """
 
+import contextlib
 import csv
 import datetime
 import io
@@ -11,7 +12,6 @@ import json
 import logging
 import re
 import secrets
-import shutil
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,7 +93,7 @@ class RunFolder:
         return (learned, rows) if whole and done == self.steps else None
 
     def states(self):
-        """(path, tensors, steps of that run) of every readable state of an equal run, the furthest first."""
+        """(path, tensors, steps of that run) of readable states of equal runs: its own first, then the furthest."""
         found = []
         for folder in self._of_key():
             tensors = _read_state(folder / STATE)
@@ -139,12 +139,16 @@ class RunFolder:
         return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
 
     def prune(self):
-        """Delete all but the newest runs and those of the last days, and what kills left behind."""
+        """Delete what only going on needs, of all but the newest runs and those of the last days, and what kills left
+        behind. What a run learned stays."""
         folders = [path for path in self.root.glob("*_*_*") if (path / STATE).exists() and path != self.path]
         folders.sort(key=lambda path: (path / STATE).stat().st_mtime, reverse=True)
         for folder in folders[KEPT_RUNS - 1 :]:
             if time.time() - (folder / STATE).stat().st_mtime > KEPT_DAYS * SECONDS_PER_DAY:
-                shutil.rmtree(folder, ignore_errors=True)
+                for path in (folder / STATE, *folder.glob("preview-*.png"), *folder.glob("*.damaged")):
+                    path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # it holds what was learned
+                    folder.rmdir()
         for folder in (self.root, *folders[: KEPT_RUNS - 1], self.path):
             remove_old_partials(folder)
 

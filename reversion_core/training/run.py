@@ -22,6 +22,8 @@ from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
 
+RECIPE = "1"  # of the numbers that the code itself brings; to be raised where an update of it changes a result
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -62,7 +64,7 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     checked = check(model, clip, vae, inputs, node)
     named = host.identity(model, clip, vae)
     parts = inputs.key_parts(checked.size) | {"caption tokens": host.Naming().text(checked.tokens)} | named.parts
-    parts["memory"] = "low" if options.low_memory else "auto"
+    parts |= {"memory": "low" if options.low_memory else "auto", "recipe": RECIPE}
     folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     for note in checked.notes:
@@ -82,6 +84,7 @@ class _Training:
 
     def __init__(self, models, checked, inputs, options, folder, node):
         self.model, self.clip, self.vae = models
+        self.given = self.model, self.clip.patcher
         self.checked, self.inputs, self.options, self.folder, self.node = checked, inputs, options, folder, node
         self.stops = _preview_steps(inputs.settings.steps, options.previews)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
@@ -115,6 +118,7 @@ class _Training:
                 self.node, "learning_rate", f"{error} ({self._kept()})", "lower it or use precision fp32"
             ) from error
         finally:
+            host.unload_twins((self.model, self.clip.patcher), self.given)
             if self.learner is not None and self.learner.step:
                 self._keep()
                 if self.learner.step < steps:
@@ -172,19 +176,19 @@ class _Training:
         host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
-        if self.options.low_memory:
-            learner.samples_per_pass = 1
-        elif plan is not None and plan.pictures < settings.batch_size:
-            self._begin_with_less(learner, plan)
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"starts anew; since the latest run these changed: {changed}")
+        if self.options.low_memory:
+            learner.samples_per_pass = 1
+        elif plan is not None and plan.pictures < learner.samples_per_pass:
+            self._begin_with_less(learner, plan)
         self.learner = learner
 
     def _begin_with_less(self, learner, plan):
         """Begin with as many pictures at once as fit, by gradient checkpointing where not even one does."""
         self.recompute = plan.pictures == 0
         fitting = plan.pictures_recomputed if self.recompute else plan.pictures
-        learner.samples_per_pass = min(max(fitting, 1), self.inputs.settings.batch_size)
+        learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
         how = " and gradient checkpointing" if self.recompute else ""
         self.tell(f"{plan.free / 1e9:.1f} GB are free: begins with {learner.samples_per_pass} pictures at once{how}")
 
@@ -193,7 +197,13 @@ class _Training:
         for path, tensors, steps in self.folder.states():
             done, settings = len(tensors["history"]), self.inputs.settings
             theirs = dataclasses.replace(settings, steps=steps)
-            if done > settings.steps or any(settings.rate(i) != theirs.rate(i) for i in range(done)):
+            if done > settings.steps:
+                continue
+            if any(settings.rate(i) != theirs.rate(i) for i in range(done)):
+                self.tell(
+                    f"an equal run of {steps} steps is not gone on with, since its learning rate fell over these; "
+                    "the schedule 'constant' allows it"
+                )
                 continue
             try:
                 learner.restore(tensors)

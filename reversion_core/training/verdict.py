@@ -78,6 +78,7 @@ def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
         best_word=best,
         entity=likest,
         entity_cosine=cosine(entities[likest]) if likest else 0.0,
+        prior=learner.inputs.prior,
     )
 
 

@@ -174,6 +174,20 @@ def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):
     assert drawn == wanted
 
 
+def test_a_grid_that_is_cancelled_goes_on_with_the_first_prompt_that_was_not_drawn(page, host_server):
+    opened(page, "4_prompt_grid")
+    page.evaluate(SET_WIDGETS, {**QUICK, "ckpt_name": server.CHECKPOINT, "pick": 0})
+    before = set(host_server.get("history"))
+    page.evaluate("() => app.queuePrompt(0, 4)")
+    page.wait_for_function("() => document.body.innerText.includes('Prompt 1 of 4')", timeout=120_000)
+    host_server.post("queue", {"clear": True})
+    host_server.post("interrupt")
+    pick = "app.graph.nodes.find(n => n.type === 'ReVersionPrompts').widgets.find(w => w.name === 'pick').value"
+    page.wait_for_function(f"() => {pick} < 4", timeout=120_000)
+    ended = [entry for number, entry in host_server.get("history").items() if number not in before]
+    assert page.evaluate(f"() => {pick}") == sum(e["status"]["status_str"] == "success" for e in ended)
+
+
 @pytest.mark.parametrize("words", ["textual inversion", "embedding", "embedding training", "train", "prompt grid"])
 def test_the_search_finds_the_nodes(page, words):
     page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")

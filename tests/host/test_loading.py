@@ -5,6 +5,7 @@ import copy
 import families
 import pytest
 import torch
+from training import Stop, learn, stop_at
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def moving(reversion, embeddings):
                     self.twin = copy.deepcopy(self.model, {id(config): config}), {}, {}
             model, backup, object_backup = self.twin
             delegate = comfy.model_patcher.ModelPatcher(model, self.load_device, self.offload_device)
+            delegate.parent = self
             delegate.patches = {key: list(patches) for key, patches in self.patches.items()}
             delegate.patches_uuid = self.patches_uuid
             delegate.backup, delegate.object_patches_backup = backup, object_backup
@@ -60,6 +62,29 @@ def test_what_is_loaded_is_what_encodes_and_trains(core, moving):
     changed = clip.cond_stage_model.state_dict()[key] - weight
     torch.testing.assert_close(changed, torch.full_like(weight, 0.01), rtol=1e-3, atol=1e-6)
     assert not torch.allclose(features(core, model, clip), plain)
+
+
+def test_what_stood_in_for_moving_models_leaves_the_device(core, moving):
+    """The host would lose sight of it: its entry in the list of what is loaded becomes that of the moving model."""
+    import comfy.model_management
+
+    given = moving.model, moving.clip.patcher
+    model, clip = core.host.load_for_training(moving.model, moving.clip, "test")
+    standing_in = model.model, clip.patcher.model
+    core.host.unload_twins((model, clip.patcher), given)
+    held = [loaded.real_model and loaded.real_model() for loaded in comfy.model_management.current_loaded_models]
+    assert not any(network is one for network in standing_in for one in held)
+    assert model.loaded_size() == clip.patcher.loaded_size() == 0
+
+
+def test_a_training_over_moving_models_leaves_no_twin(core, moving, loaded, drawn, tmp_path, monkeypatch):
+    unloaded = []
+    monkeypatch.setattr(core.run.host, "unload_twins", lambda *given: unloaded.append(given))
+    moving.vae = loaded.vae
+    with pytest.raises(Stop):
+        learn(core, moving, drawn, tmp_path, stop_at(1))
+    (((model, text), given),) = unloaded
+    assert given == (moving.model, moving.clip.patcher) and model is not given[0] and text is not given[1]
 
 
 def test_a_checkpoint_is_not_read_again_at_each_training(core, moving):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_step import short_training
-from training import learn
+from training import Stop, learn, stop_at
 
 BATCH = {"steps": 3, "batch_size": 4, "learning_rate": 0.01}
 
@@ -155,6 +155,30 @@ def test_the_table_of_real_widths_counts_stable_diffusion(core):
     found = fit.need(widths.WIDTHS[0], 512)
     assert found.kept == pytest.approx(0.74e9, rel=0.03) and found.network == pytest.approx(2 * 860e6, rel=0.01)
     assert found.pictures(6, checkpointing=False) >= 4
+
+
+def test_room_is_made_before_a_run_begins_with_less(core, loaded, drawn, tmp_path, watched, monkeypatch):
+    """Another model that is loaded is moved away; what trains stays."""
+    import comfy.model_management as management
+
+    asked = []
+    monkeypatch.setattr(management, "get_free_memory", lambda *given, **named: 2**20)
+    monkeypatch.setattr(management, "free_memory", lambda wanted, device, keep_loaded=(): asked.append(keep_loaded))
+    learned = learn(core, loaded, drawn, tmp_path, **BATCH)
+    assert "begins with" in learned.messages[0]
+    kept = {id(entry.model) for entries in asked for entry in entries if len(entries) == 2}
+    assert {id(loaded.model), id(loaded.clip.patcher)} <= kept
+
+
+def test_a_run_goes_on_with_what_fits_now(core, loaded, drawn, tmp_path, watched, monkeypatch):
+    from reversion_pack.reversion_core.host import plan
+
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(1), **BATCH)
+    given, held = plan.MemoryPlan(1000, 1, 1500), []
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: given)
+    learn(core, loaded, drawn, tmp_path, lambda learner, _: held.append(learner and learner.samples_per_pass), **BATCH)
+    assert held[1] == 1
 
 
 def test_an_estimate_that_fails_does_not_end_a_run(core, loaded, drawn, tmp_path, monkeypatch):

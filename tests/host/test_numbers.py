@@ -27,9 +27,7 @@ def nodes(reversion):
 )
 def test_what_is_no_number_within_the_limits_is_refused_first(reversion, core, name, given, value):
     node = nodes(reversion)[name]
-    parameters = {
-        p: None for p in node.execute.__func__.__code__.co_varnames[1 : node.execute.__func__.__code__.co_argcount]
-    }
+    parameters = [port.id for port in node.define_schema().inputs]
     choices = {"preset": "balanced", "memory": "auto", "law": "focal", "prior": "preset", "autosave": 50}
     known = {p: choices.get(p) for p in parameters} | {"batch_size": 0, "accumulation": 0} | given
     known = {p: known[p] for p in parameters}

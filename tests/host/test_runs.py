@@ -176,13 +176,18 @@ def test_old_runs_are_pruned_but_not_those_of_the_last_days(core, loaded, drawn,
             folder = Path(str(kind).format(i))
             folder.mkdir(parents=True)
             (folder / "state.safetensors").write_bytes(b"x")
+            if i % 2:
+                (folder / "relation.safetensors").write_bytes(b"x")
             os.utime(folder / "state.safetensors", (time.time() - age, time.time() - age))
     partial = tmp_path / "runs" / ".killed.partial"
     partial.write_bytes(b"x")
     os.utime(partial, (0, 0))
     learn(core, loaded, drawn, tmp_path)
     names = [path.name for path in (tmp_path / "runs").iterdir()]
-    assert sum("_new_" in name for name in names) == 25 and sum("_old_" in name for name in names) == 0
+    assert sum("_new_" in name for name in names) == 25
+    # What was learned stays; what only going on needs does not.
+    old = [path for path in (tmp_path / "runs").iterdir() if "_old_" in path.name]
+    assert [[file.name for file in path.iterdir()] for path in old] == [["relation.safetensors"]] * 12
     assert ".killed.partial" not in names
 
 

@@ -11,7 +11,7 @@ from lab.harness.comfyui import ROOT
 BELOW = {
     "method": {"errors"},
     "store": {"errors", "families", "method"},
-    "exemplars": {"errors", "method", "prompt_syntax", "store"},
+    "exemplars": {"errors", "families", "method", "prompt_syntax", "store"},
     "report": {"errors", "method", "prompt_syntax"},
     "host": {"errors", "families", "method", "prompt_hints", "store"},
     "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},

@@ -9,6 +9,7 @@ import torch
 from reversion_core.method import focal as focal_law
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
+from reversion_core.report.verdict import Verdict
 from reversion_core.training import losses, optimizers, verdict
 from reversion_core.training.inputs import TrainingData, TrainingInputs
 from reversion_core.training.loop import Learner, columns
@@ -239,6 +240,12 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     assert trained.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
     assert trained.best == pytest.approx(1 - error / 0.9**2, rel=1e-4)
     assert trained.start > trained.best and trained.entity == "red" and trained.nearest_word == "in"
+
+
+@pytest.mark.parametrize(("prior", "advised"), [("span", False), ("pull", True), ("none", True)])
+def test_the_prior_is_advised_where_it_is_not_in_force(prior, advised):
+    found = Verdict(0.1, 0.1, 0.01, 0.1, "on", "on", "red", 0.5, prior)
+    assert "vary the pictures" in found.advice and ("choose prior span" in found.advice) == advised
 
 
 def test_a_short_training_has_no_verdict():
