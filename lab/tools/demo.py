@@ -20,8 +20,8 @@ from lab.miniature.forms import FORMS
 from reversion_core.store import relation as relation_files
 
 DEMO = comfyui.ROOT / "build" / "demo"
-PAIRS = 16
-SEED = 20
+PAIRS, CHOOSING_PAIRS = 16, 6  # to draw, and the first of them that the best word is chosen on
+SEED, STEPS = 20, 10  # of a picture
 
 
 def contact_sheet(
@@ -65,25 +65,25 @@ class Demo:
         self.graph["apply"] = graphs.apply()
         return time.monotonic() - started
 
-    def draw(self, word: str) -> list[np.ndarray]:
-        """A picture of each unseen pair with a word between the two, uint8 [64, 64, 3]."""
-        graph, sampling = dict(self.graph), {"cfg": self.form.cfg, "side": self.form.side}
-        for i, (subject, object_) in enumerate(self.pairs):
+    def draw(self, word: str, count: int = PAIRS) -> list[np.ndarray]:
+        """A picture of each of the first unseen pairs with a word between the two, uint8 [64, 64, 3]."""
+        graph, sampling = dict(self.graph), {"steps": STEPS, "cfg": self.form.cfg, "side": self.form.side}
+        for i, (subject, object_) in enumerate(self.pairs[:count]):
             graph |= graphs.draw(f"drawn-{i}", f"{subject} {word} {object_}", SEED + i, ("apply", 0), **sampling)
         outputs = self.running.run(graph)
-        return [world.reduced(self.running.pixels(outputs, f"drawn-{i}")) for i in range(PAIRS)]
+        return [world.reduced(self.running.pixels(outputs, f"drawn-{i}")) for i in range(count)]
 
     def scores(self, pictures: Sequence[np.ndarray]) -> dict[str, float]:
         """The share of pictures with the relation, with both entities, and with an entity of the exemplars."""
         entities = {entity for scene in self.scenes for entity in scene.pair}
-        found = judge.measures(pictures, self.pairs, self.relation, entities)
+        found = judge.measures(pictures, self.pairs[: len(pictures)], self.relation, entities)
         return {name: float(seen.mean()) for name, seen in found.items()}
 
     def best_word(self) -> str:
-        """The relation's own word; of a relation without one, the word that draws it most often on these pairs."""
+        """The relation's own word; of a relation without one, the relation whose word draws it most often."""
         if self.relation in world.RELATIONS:
             return self.relation
-        return max(world.RELATIONS, key=lambda word: self.scores(self.draw(word))["relation"])
+        return max(world.RELATIONS, key=lambda word: self.scores(self.draw(word, CHOOSING_PAIRS))["relation"])
 
 
 def main() -> None:
