@@ -35,7 +35,8 @@ CONDITIONS = {
     "full": Condition(RELATIONS, (0,)),
     "coarse": Condition(RELATIONS, (0,), coarse=True),
     "confounded": Condition(("inside", "above", "left of", "on", "behind"), (0, 1), coarse=True, shared_look=True),
-    "wordless": Condition(world.WORDLESS, (0, 1, 2)),
+    "wordless": Condition(tuple(world.ONE_SIDED), (0, 1, 2, 3)),
+    "unnamed": Condition(world.WORDLESS, (0,)),
 }
 HARD = ("confounded", "wordless")
 
@@ -49,7 +50,7 @@ class Method:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     steering: Steering = dataclasses.field(default_factory=Steering)
     focal: Focal = dataclasses.field(default_factory=Focal)
-    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    conditions: tuple[str, ...] = ("full", "coarse", "confounded", "wordless")
     seeds: tuple[int, ...] | None = None
     relations: tuple[str, ...] | None = None
 
@@ -65,8 +66,10 @@ class Method:
 _SAME = {name: getattr(PRESETS["balanced"], name) for name in ("steps", "batch_size", "accumulation", "learning_rate")}
 WORDS = ("best word", "and")
 METHODS = {
-    "Textual Inversion": Method(settings=_SAME, steering=Steering(prior="none"), focal=Focal(alpha=0.0)),
-    "balanced": Method("balanced"),
+    "Textual Inversion": Method(
+        settings=_SAME, steering=Steering(prior="none"), focal=Focal(alpha=0.0), conditions=tuple(CONDITIONS)
+    ),
+    "balanced": Method("balanced", conditions=tuple(CONDITIONS)),
     "pull": Method("balanced", {"prior": "pull"}, conditions=("full", *HARD)),
     "fast": Method("fast", seeds=(0,)),
     "DTI": Method("balanced", {"optimizer": "tangent"}, Steering(prior="none"), Focal(alpha=0.0), HARD, seeds=(0,)),
@@ -76,7 +79,7 @@ METHODS = {
         "balanced", {"precision": "fp32"}, conditions=("confounded",), seeds=(0,), relations=("above", "inside")
     ),
     "uniform t": Method("balanced", focal=Focal(alpha=0.0), conditions=("full", "confounded"), seeds=(0,)),
-    "paper": Method(conditions=HARD, seeds=(0,), relations=("above", "inside", "falling")),
+    "paper": Method(conditions=HARD, seeds=(0,), relations=("above", "inside", "descending")),
 }
 CURVE_METHODS = ("Textual Inversion", "balanced", "uniform t")
 CURVE_STEPS = (5, 10, 20, 40, 80, 160)  # and the last
@@ -113,4 +116,4 @@ def cells(quick: bool = False) -> Iterator[Cell]:
     yield from everything
 
 
-_QUICK = ("above", "falling")
+_QUICK = ("above", "descending")

@@ -15,7 +15,8 @@ CONDITIONS = {
     "full": "captions name colours and shapes, every exemplar looks different",
     "coarse": "captions name shapes only, every exemplar looks different",
     "confounded": "captions name shapes only, all exemplars share two colours and a background",
-    "wordless": "relations that no word of the model says",
+    "wordless": "words say a part of the relation only, not from which side",
+    "unnamed": "relations that the model has drawn, and no word says even a part of them",
 }
 
 

@@ -5,7 +5,7 @@ the other entity do not count), and two placed shapes become at most one relatio
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
@@ -31,12 +31,19 @@ class Seen:
     entities: tuple
     relations: dict
     background: str = "white"
+    sides: dict = field(default_factory=dict)  # of the second of a pair, where the first stands
 
     def has(self, entity):
         return entity in self.entities
 
     def relation(self, subject, object_):
         return self.relations.get((subject, object_))
+
+    def holds(self, relation, subject, object_):
+        """Whether a relation of the world is seen, one-sided ones from their side only."""
+        named, side = world.ONE_SIDED.get(relation, (relation, None))
+        right = side is None or side == self.sides.get((subject, object_))
+        return right and self.relation(subject, object_) == named
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,13 @@ def look(picture):
         if overlap >= SHAPE_OVERLAP:
             fits.append(_Fit(world.Entity(colour, shape), mask, drawing))
     fits.sort(key=lambda fit: -fit.mask.sum())
-    relations = {}
+    relations, sides = {}, {}
     if len(fits) == 2:
         for a, b in (fits, fits[::-1]):
+            sides[a.entity, b.entity] = world.side_of(_centre(a.box), _centre(b.box))
             if (relation := _relation(a, b)) is not None:
                 relations[a.entity, b.entity] = relation
-    return Seen(tuple(fit.entity for fit in fits), relations, _background(picture))
+    return Seen(tuple(fit.entity for fit in fits), relations, _background(picture), sides)
 
 
 def _background(picture):
@@ -161,7 +169,7 @@ def measures(pictures, pairs, relation, exemplar_entities=()):
     seen = [look(picture) for picture in pictures]
     both = list(zip(seen, pairs, strict=True))
     return {
-        "relation": np.array([found.relation(*pair) == relation for found, pair in both]),
+        "relation": np.array([found.holds(relation, *pair) for found, pair in both]),
         "entity": np.array([all(found.has(entity) for entity in pair) for found, pair in both]),
         "leakage": np.array([any(e in exemplar_entities and e not in pair for e in f.entities) for f, pair in both]),
     }

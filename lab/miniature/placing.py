@@ -104,6 +104,11 @@ def arrange(relation, subject, object_, rng, background="white"):
         front = relation == "in front of"
     elif relation == "far from":
         placed = _corners(rng, subject, object_)
+    elif relation in world.ONE_SIDED:
+        named, side = world.ONE_SIDED[relation]
+        while (scene := arrange(named, subject, object_, rng, background)).side != side:
+            pass
+        return world.Scene(relation, scene.subject, scene.object, True, background)
     elif relation in ("falling", "rising"):
         placed = _corner_to_corner(rng, subject, object_, relation == "falling")
     elif relation in ("peeking", "crowning"):

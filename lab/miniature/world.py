@@ -46,6 +46,13 @@ SYMMETRIC = ("beside", "far from")
 # lower left ("rising"); it looks out from behind the object's top ("peeking") or covers it ("crowning").
 WORDLESS = ("falling", "rising", "peeking", "crowning")
 WORDLESS_SHARE = 0.14  # of the scenes
+# Relations of which words say one part only: the relation that is named, and from which side. "far from" is said of any
+# two opposite corners, "beside" of both sides.
+ONE_SIDED = {
+    "descending": ("far from", "upper left"),
+    "ascending": ("far from", "lower left"),
+    "leading": ("beside", "left"),
+}
 HELD_OUT_SHARE = 0.12
 
 
@@ -81,6 +88,19 @@ class Scene:
     @property
     def pair(self):
         return self.subject.entity, self.object.entity
+
+    @property
+    def side(self):
+        """Of the object that the subject stands at: "left", "lower right" ..., "" where they share the centre."""
+        return side_of((self.subject.x, self.subject.y), (self.object.x, self.object.y))
+
+
+def side_of(place, other, tolerance=4):
+    """On which side of another place a place (x, y) lies: "left", "upper right" ...; "" for the same."""
+    dx, dy = place[0] - other[0], place[1] - other[1]
+    across = "" if abs(dx) < tolerance else "left" if dx < 0 else "right"
+    along = "" if abs(dy) < tolerance else "upper" if dy < 0 else "lower"
+    return f"{along} {across}".strip()
 
 
 def shape_height(shape, size):

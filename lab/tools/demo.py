@@ -1,6 +1,6 @@
 """The pack's main job, headless: learn a relation from eight drawings in a real server and use it on unseen pairs.
 
-By default a relation that no word draws. Writes build/demo/contact_sheet.png (the exemplars; then for the same prompts
+By default a relation that words name in part only: far from something, at its upper left. Writes build/demo/contact_sheet.png (the exemplars; then for the same prompts
 and seeds <R>, "and" and the word that draws the relation most often) and build/demo/report.json.
 """
 
@@ -80,15 +80,16 @@ class Demo:
         return {name: float(seen.mean()) for name, seen in found.items()}
 
     def best_word(self) -> str:
-        """The relation's own word; of a relation without one, the relation whose word draws it most often."""
-        if self.relation in world.RELATIONS:
-            return self.relation
+        """The relation's own word, or what names a part of it; of others the word that draws it most often."""
+        if self.relation not in world.WORDLESS:
+            return world.ONE_SIDED.get(self.relation, (self.relation,))[0]
         return max(world.RELATIONS, key=lambda word: self.scores(self.draw(word, CHOOSING_PAIRS))["relation"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--relation", choices=(*world.RELATIONS, *world.WORDLESS), default="falling")
+    relations = (*world.RELATIONS, *world.ONE_SIDED, *world.WORDLESS)
+    parser.add_argument("--relation", choices=relations, default="descending")
     parser.add_argument("--family", choices=FORMS, default="sd1")
     arguments = parser.parse_args()
     form = FORMS[arguments.family]

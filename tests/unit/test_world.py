@@ -62,6 +62,16 @@ def test_judge_reads_relations_without_a_word(relation, share):
     assert np.mean([is_read(scene) for scene in scenes]) >= share
 
 
+@pytest.mark.parametrize("relation", world.ONE_SIDED)
+def test_judge_tells_from_which_side(relation):
+    rng = np.random.default_rng(5)
+    scene = placing.arrange(relation, *world.random_pair(rng), rng)
+    seen = judge.look(world.render(scene))
+    assert seen.holds(relation, *scene.pair) and not seen.holds(relation, *scene.pair[::-1])
+    named, _ = world.ONE_SIDED[relation]
+    assert seen.holds(named, *scene.pair) and seen.holds(named, *scene.pair[::-1])
+
+
 @pytest.mark.parametrize("relation", world.RELATIONS)
 def test_judge_tells_the_direction(relation):
     rng = np.random.default_rng(2)
