@@ -1,7 +1,8 @@
 """The pack's main job, headless: learn a relation from eight drawings in a real server and use it on unseen pairs.
 
-By default a relation that words name in part only: far from something, at its upper left. Writes build/demo/contact_sheet.png (the exemplars; then for the same prompts
-and seeds <R>, "and" and the word that draws the relation most often) and build/demo/report.json.
+By default a relation that words name in part only: far from something, at its upper left. Writes
+build/demo/contact_sheet.png (the exemplars; then for the same prompts and seeds <R>, "and" and the best word) and
+build/demo/report.json.
 """
 
 import argparse
