@@ -115,8 +115,13 @@ def _first_stage(tensors, form):
 
 
 def write_checkpoint(path, form: Form = FORMS["sd1"]):
-    """Assemble the checkpoint at `path`, unless it is there and newer than the compact weights."""
+    """Assemble the checkpoint at `path`, unless it is there and newer than the compact weights.
+
+    Raises FileNotFoundError where the form was not trained yet.
+    """
     path = Path(path)
+    if missing := [weights.name for weights in form.weights if not weights.exists()]:
+        raise FileNotFoundError(f"{missing[0]} is not there yet: `python -m lab.miniature.train` makes it")
     if path.exists() and path.stat().st_mtime > max(weights.stat().st_mtime for weights in form.weights):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
