@@ -132,7 +132,7 @@ def test_a_prompt_that_misses_or_misspells_the_word_is_told_and_encoded_as_ever(
         assert_same(encode(telling, text), encode(applied, text))
     assert told == [
         "<r> is read as letters: this CLIP knows <R>; write <R>.",
-        "There is no <R> in this prompt: it is encoded without the relation.",
+        "There is no <R> in this prompt: it is drawn without the relation.",
     ]
     chained = core.host.with_relation(telling, "<S>", relation.vectors)
     encode(chained, "cat <R> stone <S> wall <T>")
