@@ -9,6 +9,7 @@ from lab.tools import help_pages
 
 SELECT_NEW_TRAIN = """() => {
     const node = LiteGraph.createNode('ReVersionTrain')
+    node.pos = [800, 300]
     app.graph.add(node)
     app.canvas.selectNode(node)
 }"""
