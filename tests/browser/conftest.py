@@ -35,8 +35,21 @@ def browser():
         yield playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
+@pytest.fixture(scope="package")
+def open_page(host_server, browser):
+    """Opens the page anew, with the given options of the browser, and waits until the nodes are there."""
+
+    def open_page(**options):
+        page = browser.new_page(viewport={"width": 2400, "height": 1350}, **options)
+        page.goto(f"http://127.0.0.1:{host_server.port}/")
+        page.wait_for_function(READY, timeout=120_000)
+        return page
+
+    return open_page
+
+
 @pytest.fixture(scope="module", params=RENDERINGS)
-def page(host_server, browser, request):
+def page(host_server, open_page, request):
     """The page, opened anew for each way to render nodes; `page.rendering` says which."""
     host_server.post(
         "settings",
@@ -47,9 +60,7 @@ def page(host_server, browser, request):
             "LiteGraph.Canvas.MinFontSizeForLOD": 0,
         },
     )
-    page = browser.new_page(viewport={"width": 2400, "height": 1350})
+    page = open_page()
     page.rendering = request.param
-    page.goto(f"http://127.0.0.1:{host_server.port}/")
-    page.wait_for_function(READY, timeout=120_000)
     yield page
     page.close()

@@ -6,6 +6,13 @@ import torch
 from training import digest
 
 
+@pytest.fixture(scope="module")
+def schemas(reversion):
+    from reversion_pack.nodes import NODES
+
+    return {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
+
+
 @pytest.fixture
 def watched(loaded):
     """Fails where the weights, their tensors, the global random state or the host's flags are not as before."""
