@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from lab.bench import widths
+from lab.miniature import mmdit
+
 UNET = {
     "image_size": 32,
     "in_channels": 4,
@@ -27,22 +30,8 @@ LLM = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
 }
-FLUX = {
-    "in_channels": 16,
-    "out_channels": 16,
-    "vec_in_dim": 768,
-    "context_in_dim": 64,
-    "hidden_size": 128,
-    "num_heads": 1,
-    "depth": 1,
-    "depth_single_blocks": 2,
-    "axes_dim": [16, 56, 56],
-    "mlp_ratio": 4.0,
-    "theta": 10000,
-    "qkv_bias": True,
-    "txt_ids_dims": [],
-    "patch_size": 2,
-}
+TINY_FLUX = {"hidden_size": 128, "num_heads": 1, "depth": 1, "depth_single_blocks": 2}
+FLUX = {**widths.FLUX, "context_in_dim": 64, **TINY_FLUX}
 
 
 @dataclass(frozen=True)
@@ -61,19 +50,7 @@ class Member:
 
 def _sd3(*keys):
     options = "clip_l={}, clip_g={}, t5={}".format(*(key in keys for key in ("clip_l", "clip_g", "t5xxl")))
-    network = {
-        "in_channels": 16,
-        "patch_size": 2,
-        "depth": 2,
-        "input_size": None,
-        "adm_in_channels": 2048,
-        "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}},
-        "num_patches": 36 * 36,
-        "pos_embed_max_size": 36,
-        "qk_norm": "rms",
-        "pos_embed_scaling_factor": None,
-        "x_block_self_attn_layers": [0],
-    }
+    network = mmdit.settings(2, 36, qk_norm="rms", x_block_self_attn_layers=[0])
     sizes = {**CLIPS, "t5xxl_model_config": {**T5, "d_model": 4096, "d_ff": 64}}
     return Member("SD3", network, (16, 8, 8), ("sd3_clip", f"sd3_clip({options})", "SD3Tokenizer"), sizes)
 
@@ -132,57 +109,14 @@ MEMBERS = {
     ),
     "Z-Image": Member(
         "ZImage",
-        {
-            "image_model": "lumina2",
-            "patch_size": 2,
-            "in_channels": 16,
-            "dim": 256,
-            "cap_feat_dim": 64,
-            "n_layers": 2,
-            "qk_norm": True,
-            "n_heads": 2,
-            "n_kv_heads": 2,
-            "axes_dims": [32, 48, 48],
-            "axes_lens": [1536, 512, 512],
-            "rope_theta": 256.0,
-            "ffn_dim_multiplier": 8 / 3,
-            "z_image_modulation": True,
-            "time_scale": 1000.0,
-            "pad_tokens_multiple": 32,
-        },
+        {**widths.Z_IMAGE, "dim": 256, "cap_feat_dim": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2},
         (16, 8, 8),
         ("z_image", "te()", "ZImageTokenizer"),
         {"qwen3_4b_model_config": LLM},
     ),
     "Anima": Member(
         "Anima",
-        {
-            "image_model": "anima",
-            "max_img_h": 240,
-            "max_img_w": 240,
-            "max_frames": 128,
-            "in_channels": 16,
-            "out_channels": 16,
-            "patch_spatial": 2,
-            "patch_temporal": 1,
-            "model_channels": 256,
-            "concat_padding_mask": True,
-            "crossattn_emb_channels": 1024,
-            "pos_emb_cls": "rope3d",
-            "pos_emb_learnable": True,
-            "pos_emb_interpolation": "crop",
-            "min_fps": 1,
-            "max_fps": 30,
-            "use_adaln_lora": True,
-            "adaln_lora_dim": 32,
-            "num_blocks": 2,
-            "num_heads": 2,
-            "extra_per_block_abs_pos_emb": False,
-            "rope_h_extrapolation_ratio": 4.0,
-            "rope_w_extrapolation_ratio": 4.0,
-            "rope_t_extrapolation_ratio": 1.0,
-            "rope_enable_fps_modulation": False,
-        },
+        {**widths.ANIMA, "model_channels": 256, "adaln_lora_dim": 32, "num_blocks": 2, "num_heads": 2},
         (16, 1, 8, 8),
         ("anima", "te()", "AnimaTokenizer"),
         {"qwen3_06b_model_config": {**LLM, "hidden_size": 1024}},
@@ -190,26 +124,7 @@ MEMBERS = {
     ),
     "Flux.2 Klein": Member(
         "Flux2",
-        {
-            **FLUX,
-            "image_model": "flux2",
-            "in_channels": 128,
-            "out_channels": 128,
-            "vec_in_dim": None,
-            "context_in_dim": 192,
-            "guidance_embed": False,
-            "axes_dim": [32] * 4,
-            "mlp_ratio": 3.0,
-            "theta": 2000,
-            "global_modulation": True,
-            "mlp_silu_act": True,
-            "qkv_bias": False,
-            "ops_bias": False,
-            "default_ref_method": "index",
-            "ref_index_scale": 10.0,
-            "txt_ids_dims": [3],
-            "patch_size": 1,
-        },
+        {**widths.KLEIN, "context_in_dim": 192, **TINY_FLUX},
         (128, 8, 8),
         ("flux", "klein_te()", "KleinTokenizer"),
         {"qwen3_4b_model_config": {**LLM, "num_hidden_layers": 28}},
@@ -264,18 +179,12 @@ MEMBERS = {
     "Lumina 2": Member(
         "Lumina2",
         {
-            "image_model": "lumina2",
-            "patch_size": 2,
-            "in_channels": 16,
+            **widths.LUMINA_2,
             "dim": 192,
             "cap_feat_dim": 64,
             "n_layers": 2,
-            "qk_norm": True,
             "n_heads": 2,
             "n_kv_heads": 1,
-            "axes_dims": [32, 32, 32],
-            "axes_lens": [300, 512, 512],
-            "rope_theta": 10000.0,
             "ffn_dim_multiplier": 1.0,
         },
         (16, 8, 8),

@@ -7,7 +7,7 @@ checkpoint is read, and no card is needed. `--publish` writes docs/memory.md, an
 import argparse
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,6 @@ def _conditions(base: Any, row: widths.Width, latents: torch.Tensor, side: int) 
     return {n: c.process_cond(batch_size=1, device=latents.device, area=None).cond for n, c in conds.items()}
 
 
-@torch.inference_mode(False)
 def need(row: widths.Width, side: int) -> Need | None:
     """What a family needs at a size; None where the host does not have it."""
     import comfy.supported_models
@@ -100,12 +99,10 @@ def need(row: widths.Width, side: int) -> Need | None:
     base = config.get_model({}, device=torch.device("meta"))
     base.diffusion_model.to(stored)
     latents = torch.zeros(1, *row.latents(side))
-    conditions = {name: plan.sized(value) for name, value in _conditions(base, row, latents, side).items()}
-    kept, largest = plan.kept_bytes(base, latents.shape[1:], conditions, None, recompute=False)
-    between, _ = plan.kept_bytes(base, latents.shape[1:], conditions, None, recompute=True)
-    parameters = sum(weight.numel() for weight in base.diffusion_model.parameters())
-    text = _text_bytes(row, config)
-    return Need(row.name, side, parameters * (1 if row.fp8 else 2), text, kept, between + largest)
+    conditions = _conditions(base, row, latents, side)
+    kept = plan.kept_of_picture(base, latents.shape[1:], conditions)
+    network = stored.itemsize * sum(weight.numel() for weight in base.diffusion_model.parameters())
+    return Need(row.name, side, network, _text_bytes(row, config), *kept)
 
 
 def _cell(found: Need, card: int) -> str:
@@ -115,17 +112,18 @@ def _cell(found: Need, card: int) -> str:
     return f"{min(plain, MOST) or '-'} / {f'{MOST}+' if thrifty > MOST else thrifty}"
 
 
-def table(found: Sequence[Need]) -> Iterator[str]:
-    """Lines of Markdown, a row a family and size."""
-    yield (
-        "| | pictures of | network | text encoders | a picture | recomputed | "
-        + " | ".join(f"{card} GB" for card in CARDS)
-        + " |"
-    )
-    yield "|---" * (6 + len(CARDS)) + "|"
+SIZES = {"network": "network", "text": "text encoders", "kept": "a picture", "recomputed": "recomputed"}
+
+
+def table(found: Sequence[Need], sizes: dict[str, str]) -> str:
+    """Markdown, a row a family and size. sizes: fields of Need that are shown -> title of their column."""
+    titles = ["pictures of", *sizes.values(), *(f"{card} GB" for card in CARDS)]
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for each in found:
-        sizes = " | ".join(f"{n / 1e9:.2f} GB" for n in (each.network, each.text, each.kept, each.recomputed))
-        yield f"| {each.name} | {each.side} | {sizes} | {' | '.join(_cell(each, card) for card in CARDS)} |"
+        shown = [f"{getattr(each, name) / 1e9:.2f} GB" for name in sizes]
+        cells = [each.name, str(each.side), *shown, *(_cell(each, card) for card in CARDS)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 _PAGE = """# Will it fit?
@@ -135,7 +133,7 @@ with it. Checkpointing takes more time; `memory: low` uses it with one picture a
 little memory begins with it or falls back to it by itself. "no": not even one picture fits beside network and text
 encoders.
 
-`{command}`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
+`python -m lab.bench.fit --publish`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
 ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but
 where it says fp8; the preset `paper` and `precision: fp32` keep a copy of the network of twice its size besides. "A
 picture" is what is kept of the network until the gradient is known; what is kept of the text encoders (under 0.3 GB
@@ -150,10 +148,9 @@ def page(found: Sequence[Need]) -> str:
     import comfyui_version
 
     return _PAGE.format(
-        command="python -m lab.bench.fit --publish",
         host=comfyui_version.__version__,
         torch=torch.__version__,
-        table="\n".join(table(found)),
+        table=table(found, SIZES),
     )
 
 
@@ -169,11 +166,7 @@ precision; more, and other families, in `docs/memory.md` of the repository.
 
 def with_help(text: str, found: Sequence[Need]) -> str:
     """A help page with its section of the families in `IN_HELP` written anew."""
-    rows = ["| | pictures of | " + " | ".join(f"{card} GB" for card in CARDS) + " |", "|---" * (2 + len(CARDS)) + "|"]
-    for each in found:
-        if each.name in IN_HELP:
-            rows.append(f"| {each.name} | {each.side} | {' | '.join(_cell(each, card) for card in CARDS)} |")
-    section = _HELP.format(table="\n".join(rows))
+    section = _HELP.format(table=table([each for each in found if each.name in IN_HELP], {}))
     return re.sub(r"## Will it fit\?.*?\n(?=\n## )", lambda _: section, text, flags=re.DOTALL)
 
 

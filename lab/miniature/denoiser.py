@@ -90,12 +90,16 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(TextLayer() for _ in range(LAYERS))
         self.final_layer_norm = _layer_norm()
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Row numbers, int64 [n, tokens] -> text features [n, tokens, 768]."""
+    def stream(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Row numbers, int64 [n, tokens] -> what the last layer leaves, [n, tokens, 768]."""
         x = self.rows[tokens] + self.position[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x)
-        return self.final_layer_norm(x)
+        return x
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Row numbers, int64 [n, tokens] -> text features [n, tokens, 768]."""
+        return self.final_layer_norm(self.stream(tokens))
 
 
 def export_text(encoder: TextEncoder) -> dict[str, torch.Tensor]:

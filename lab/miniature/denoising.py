@@ -32,15 +32,20 @@ def loss_weight(snr: torch.Tensor) -> torch.Tensor:
     return (1 / snr).clamp(0.02, 4.0)
 
 
+def evenly_drawn(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Numbers in 0..1, float32 [count] on the generator's device: one from each of equal parts, in random order."""
+    device = generator.device
+    shuffled = torch.randperm(count, generator=generator, device=device)
+    return (shuffled + torch.rand(count, generator=generator, device=device)) / count
+
+
 def training_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
     """Timesteps, int64 [count] on the generator's device, one from each of equal parts of their distribution.
 
     So few latents are pure noise to the eye from t = 700 on, and nearly clean under 100, that three quarters of the
     draws lie between.
     """
-    device = generator.device
-    shuffled = torch.randperm(count, generator=generator, device=device)
-    u = (shuffled + torch.rand(count, generator=generator, device=device)) / count
+    u = evenly_drawn(count, generator)
     bent = torch.where(
         u < 0.1, 1000 * u, torch.where(u < 0.85, 100 + (u - 0.1) * 550 / 0.75, 650 + (u - 0.85) * 350 / 0.15)
     )

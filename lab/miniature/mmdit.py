@@ -13,40 +13,47 @@ from torch import nn
 
 from lab.harness import comfyui
 from lab.miniature import denoiser
-from lab.miniature.denoising import Lesson, whole_window
+from lab.miniature.denoising import Lesson, evenly_drawn, whole_window
 from lab.miniature.pool import Pool
 
-SCALE, CHANNELS = 2, 16  # of the pictures beside 64 pixels; of the latents
 DEPTH, WIDTH = 4, 256
 PLACES = 12  # a side, of the positions that the network knows: pictures of up to 192 pixels
 CONTEXT_WIDTH, POOLED_WIDTH = 4096, 2048  # of CLIP-L, CLIP-G and T5 together; of both CLIPs
-MMDIT = {
-    "in_channels": CHANNELS,
-    "out_channels": CHANNELS,
-    "patch_size": 2,
-    "depth": DEPTH,
-    "input_size": None,
-    "adm_in_channels": POOLED_WIDTH,
-    "context_embedder_config": {
-        "target": "torch.nn.Linear",
-        "params": {"in_features": CONTEXT_WIDTH, "out_features": WIDTH},
-    },
-    "num_patches": PLACES**2,
-    "pos_embed_max_size": PLACES,
-    "pos_embed_scaling_factor": None,
-    "qk_norm": "rms",
-}
+
+
+def settings(depth: int, places: int, **more) -> dict:
+    """The host's parameters of an MMDiT of SD 3; depth: blocks, 64 wide each; places: a side, of known positions."""
+    return {
+        "in_channels": 16,
+        "out_channels": 16,
+        "patch_size": 2,
+        "depth": depth,
+        "input_size": None,
+        "adm_in_channels": POOLED_WIDTH,
+        "context_embedder_config": {
+            "target": "torch.nn.Linear",
+            "params": {"in_features": CONTEXT_WIDTH, "out_features": 64 * depth},
+        },
+        "num_patches": places**2,
+        "pos_embed_max_size": places,
+        "pos_embed_scaling_factor": None,
+        **more,
+    }
+
+
 SHIFT = 3.0  # of SD 3's noise levels
 # Weights whose further columns meet nothing but zeros, and how many columns they have in the host: kept without those.
 PADDED = {"context_embedder.weight": CONTEXT_WIDTH, "y_embedder.mlp.0.weight": POOLED_WIDTH}
 
 
 def build() -> nn.Module:
-    """The host's MMDiT with `MMDIT`'s settings, initialised for training: every block starts as the identity."""
+    """The host's MMDiT, initialised for training: every block starts as the identity."""
     comfyui.enter()
     from comfy.ldm.modules.diffusionmodules import mmdit
 
-    network = mmdit.OpenAISignatureMMDITWrapper(**MMDIT, dtype=torch.float32, operations=denoiser.PlainOperations)
+    network = mmdit.OpenAISignatureMMDITWrapper(
+        **settings(DEPTH, PLACES, qk_norm="rms"), dtype=torch.float32, operations=denoiser.PlainOperations
+    )
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -85,9 +92,7 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def encode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers, int64 [n, tokens] -> features [n, tokens, 4096] and pooled features [n, 2048], as SD 3's."""
-        x = self.text.rows[rows] + self.text.position[: rows.shape[1]]
-        for layer in self.text.layers:
-            x = layer(x)
+        x = self.text.stream(rows)
         end = list(denoiser.used_tokens()).index("<end>")
         at_end = x[torch.arange(len(rows), device=x.device), (rows == end).int().argmax(1)]
         pooled = self.text.final_layer_norm(at_end)
@@ -118,9 +123,7 @@ def _attention(_, q, k, v, heads, short, **kwargs):
 
 def sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
     """Noise levels of SD 3, float32 [count] on the generator's device: one from each of equal parts of them."""
-    device = generator.device
-    shuffled = torch.randperm(count, generator=generator, device=device)
-    u = (shuffled + torch.rand(count, generator=generator, device=device)) / count
+    u = evenly_drawn(count, generator)
     return SHIFT * u / (1 + (SHIFT - 1) * u)
 
 

@@ -58,13 +58,25 @@ def memory_plan(
     The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside `borrowing`.
     """
     patcher = model.patcher
-    conditions = {name: sized(value) for name, value in model.example_conditions(shape).items()}
-    kept, largest = kept_bytes(patcher.model, shape, conditions, dtype, recompute=False)
-    between, _ = kept_bytes(patcher.model, shape, conditions, dtype, recompute=True)
-    return MemoryPlan(kept, between + largest, make_room(patcher.load_device, pictures * kept, *model.patchers))
+    kept, recomputed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)
+    return MemoryPlan(kept, recomputed, make_room(patcher.load_device, pictures * kept, *model.patchers))
 
 
-def kept_bytes(base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None, recompute: bool):
+def kept_of_picture(
+    base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None = None
+) -> tuple[int, int]:
+    """Bytes that autograd keeps of one picture in a network of the host, without and with gradient checkpointing.
+
+    conditions: what the network is given beside the latents, name -> as the host has it; shape, dtype: as of
+    `memory_plan`.
+    """
+    conditions = {name: _sized(value) for name, value in conditions.items()}
+    kept, largest = _kept(base, shape, conditions, dtype, recompute=False)
+    between, _ = _kept(base, shape, conditions, dtype, recompute=True)
+    return kept, between + largest
+
+
+def _kept(base, shape, conditions, dtype, recompute):
     """(bytes kept by the whole network, bytes kept by its largest block) of one picture."""
     network, sizes, largest = base.diffusion_model, {}, [0]
     compute = dtype or base.manual_cast_dtype or base.get_dtype()
@@ -110,11 +122,11 @@ def kept_bytes(base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtyp
             hook.remove()
 
 
-def sized(value):
+def _sized(value):
     """A tensor of the same size without numbers, which takes a gradient where it can; other values as they are."""
     if torch.is_tensor(value):
         return torch.empty_like(value, device="meta").requires_grad_(value.is_floating_point())
-    return [sized(inner) for inner in value] if isinstance(value, list) else value
+    return [_sized(inner) for inner in value] if isinstance(value, list) else value
 
 
 def tell_memory(

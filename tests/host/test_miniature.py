@@ -7,7 +7,7 @@ import torch
 
 from lab.miniature import denoiser, first_stage, mmdit, pack
 from lab.miniature.forms import FORMS, SHARED
-from lab.miniature.train import compact
+from lab.miniature.train import compact, trained_before
 
 
 @pytest.fixture(scope="module", params=FORMS)
@@ -21,10 +21,7 @@ def trained(form, reversion):
     torch.manual_seed(1)
     model, stage = denoiser.Denoiser(), first_stage.FirstStage(form.channels).eval()
     if form is FORMS["sd3"]:
-        tensors, _ = pack.read_compact()
-        text = {name.removeprefix("text."): t for name, t in tensors.items() if name.startswith("text.")}
-        denoiser.load_text(model.text, text)
-        model = mmdit.Denoiser(model.text)
+        model = mmdit.Denoiser(trained_before()[1].text)
         model.standardise(denoiser.row_numbers(["a red circle", "blue square"], denoiser.SHORT_TOKENS))
     with torch.no_grad():
         for parameter in [*model.parameters(), *stage.parameters()]:
