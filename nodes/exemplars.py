@@ -17,7 +17,7 @@ from ..reversion_core.exemplars import (
 )
 from ..reversion_core.store.reading import Unreadable
 from . import places
-from .progress import show_text
+from .progress import as_sentences, show_text
 from .sockets import ExemplarsSocket
 
 CATEGORY = "ReVersion/learn"
@@ -54,12 +54,16 @@ def _checked(size, fit, node):
 
 
 def _said(exemplars, heading, node, input_name):
-    """(what there is to know of the exemplars, each picture with its captions), as text for the node."""
+    """(what there is to know of the exemplars, the same with each picture and its captions), as texts.
+
+    The second is a list for ReVersion's own node and for Preview Any, which reads Markdown.
+    """
     found = [
-        f"{name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
+        f"- {name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
         for name, p, captions in zip(exemplars.names, exemplars.pictures, exemplars.captions, strict=True)
     ]
-    return "\n".join([heading, *advice(exemplars, node, input_name)]), "\n".join(found)
+    known = as_sentences([heading, *advice(exemplars, node, input_name)])
+    return known, "\n".join([*known.splitlines(), *found]).replace("\n", "\n\n", known.count("\n") + 1)
 
 
 class ReVersionLoadExemplars(io.ComfyNode):
@@ -77,9 +81,9 @@ class ReVersionLoadExemplars(io.ComfyNode):
                 io.Combo.Input(
                     "folder",
                     options=places.picture_folders(),
-                    tooltip="A folder in ComfyUI's input folder with 4 to 10 pictures and their captions: text.json "
-                    'such as {"0.jpg": ["cat {} stone"]}, or a .txt of the same name beside each picture, a caption a '
-                    "line. {} stands for the relation.",
+                    tooltip="A folder in ComfyUI's input folder with 4 to 10 pictures. Beside each a .txt of the same "
+                    "name with its caption, such as cat {} stone; {} stands for the relation. Or write the captions "
+                    "into the box below.",
                 ),
                 *_size_inputs(),
                 io.String.Input(
@@ -120,7 +124,7 @@ class ReVersionLoadExemplars(io.ComfyNode):
         exemplars = read_folder(path, cls.NAME, lines=captions, size=size, fit=fit)
         known, found = _said(exemplars, f"{len(exemplars.names)} exemplars in '{folder}'", cls.NAME, "folder")
         preview = torch.from_numpy(exemplars.fitted(exemplars.training_size(PREVIEW_SIDE)))
-        return io.NodeOutput(exemplars, preview, f"{known}\n{found}", ui=show_text(cls, known))
+        return io.NodeOutput(exemplars, preview, found, ui=show_text(cls, known))
 
 
 class ReVersionExemplars(io.ComfyNode):

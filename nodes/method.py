@@ -26,8 +26,8 @@ class ReVersionSteering(io.ComfyNode):
             node_id="ReVersionSteering",
             display_name=cls.NAME,
             category=CATEGORY,
-            description="Pulls the relation towards prepositions and away from the words of the entities. ReVersion "
-            "Train does this with the published values when nothing is plugged in; plug this in to change them.",
+            description="Pulls the relation towards prepositions and away from the words of the entities. Without this "
+            "node ReVersion Train does so with the published weight and words; connect it to change them.",
             inputs=[
                 io.Float.Input(
                     "weight",

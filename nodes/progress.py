@@ -10,9 +10,11 @@ from comfy_api.latest import ui
 from comfy_execution.utils import get_executing_context
 
 from ..reversion_core.report import charts
+from ..reversion_core.training.loop import TITLES
 
 SECONDS_BETWEEN_CHARTS = 2.0
 CARD_SIDE = 1200  # pixels; the host shrinks a larger card
+_hinted = {}  # id of a node that shows a hint -> the queued prompt in which it was given
 
 
 def show_text(node, text):
@@ -25,12 +27,30 @@ def show_text(node, text):
     return ui.PreviewText(text)
 
 
-def tell_running_node(text):
-    """Show a text on the node that runs now, whoever made it, and say it in the log."""
-    logging.info("ReVersion: %s", text)
+def as_sentences(texts):
+    """Texts, a line each, that also read well where the page joins their lines: with capital letters and full stops."""
+    lines = [line for text in texts for line in text.splitlines() if line]
+    # A name with a dot or a digit, such as a file's, stays as it is.
+    lines = [line[0].upper() + line[1:] if line.split()[0].isalpha() else line for line in lines]
+    return "\n".join(line if line.endswith((".", "!", "?", ":")) else f"{line}." for line in lines)
+
+
+def hint_on_running_node(text):
+    """Show a hint on the node that runs now, whoever made it, and say it in the log.
+
+    "": there is none; one of an earlier run, which the page keeps showing, is replaced.
+    """
     context = get_executing_context()
-    if context is not None:
+    if text:
+        logging.info("ReVersion: %s", text)
+    if context is None:
+        return
+    if text:
+        _hinted[context.node_id] = context.prompt_id
         _send_text(text, context.node_id)
+    elif _hinted.get(context.node_id, context.prompt_id) != context.prompt_id:
+        del _hinted[context.node_id]
+        _send_text("This prompt is drawn with its relation.", context.node_id)
 
 
 def _send_text(text, node_id):
@@ -46,7 +66,7 @@ class TrainingProgress:
     def __init__(self, node, steps):
         self.node, self.steps, self.bar = node, steps, comfy.utils.ProgressBar(steps)
         self.began, self.first, self.shown = time.monotonic(), None, 0.0
-        self.history, self.sample, self.message = [], None, ""
+        self.history, self.sample, self.message, self.done = [], None, "", 0
 
     def __call__(self, learner, previews):
         # The bar skips updates that come fast, and with them the look at the cancel button.
@@ -58,7 +78,7 @@ class TrainingProgress:
         if self.first is None:
             self.first, self.began = learner.step - 1, now
         self.history, self.sample = learner.history, previews[-1] if previews else None
-        picture = None
+        self.done, picture = learner.step, None
         if now - self.shown > SECONDS_BETWEEN_CHARTS or learner.step == self.steps:
             self.shown = now
             left = (now - self.began) / max(learner.step - self.first, 1) * (self.steps - learner.step)
@@ -68,17 +88,18 @@ class TrainingProgress:
 
     def tell(self, text):
         """Say what happened, on the card and as the node's text."""
-        self.message = text
-        show_text(self.node, text)
-        done = len(self.history)
-        self.bar.update_absolute(done, self.steps, self._card(f"Step {done} of {self.steps}"))
+        self.message = as_sentences([text])
+        show_text(self.node, self.message)
+        headline = f"Step {self.done} of {self.steps}" if self.done else f"{self.steps} steps"
+        self.bar.update_absolute(self.done, self.steps, self._card(headline))
 
     def finish(self, result):
         """The last card of a training, also where it came from disk; returns the ui output for the history."""
         self.history, self.sample = result.history, result.previews[-1] if result.previews else None
-        self.message = "\n".join(result.messages)
-        self.bar.update_absolute(self.steps, self.steps, self._card(f"Learned in {len(self.history)} steps"))
-        return show_text(self.node, f"Learned in {len(self.history)} steps.\n{self.message}".strip())
+        self.message = as_sentences(result.messages)
+        headline = f"Learned in {len(self.history)} steps"
+        self.bar.update_absolute(self.steps, self.steps, self._card(headline))
+        return show_text(self.node, f"{headline}.\n{self.message}".strip())
 
     def _card(self, headline):
-        return "JPEG", charts.progress_card(headline, self.history, self.sample, self.message), CARD_SIDE
+        return "JPEG", charts.progress_card(headline, self.history, TITLES, self.sample, self.message), CARD_SIDE

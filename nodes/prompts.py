@@ -78,9 +78,9 @@ class ReVersionPrompts(io.ComfyNode):
                     min=ALL,
                     max=prompt_grids.MOST_PROMPTS,
                     optional=True,
-                    tooltip="0 or more: one prompt a run, this one, and every run counts it up: with the run count set "
-                    "to the number of prompts each picture is saved as soon as it is drawn. After a cancel it goes on "
-                    "where it was. -1: all prompts in one run, which saves its pictures at the end.",
+                    tooltip="0 or more: each Run draws one prompt, this one, and counts up. Set the number beside Run to "
+                    "the number of prompts, and each picture is saved as soon as it is drawn; after a cancel it goes "
+                    "back to the first that was not drawn. -1: all in one Run, which saves its pictures at the end.",
                 ),
             ],
             outputs=[

@@ -11,7 +11,7 @@ from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
 from .numbers import check_numbers
-from .progress import show_text, tell_running_node
+from .progress import hint_on_running_node, show_text
 from .schema import named
 from .sockets import RelationSocket
 
@@ -69,26 +69,30 @@ class ReVersionSaveRelation(io.ComfyNode):
     def execute(cls, relation, name, overwrite, format=FORMATS[0]):
         name = relation_files.checked_name(name, cls.NAME, "name")
         check_choice(format, FORMATS, cls.NAME, "format")
+        told = []
         if len(relation.vectors) > 1 and format != FORMATS[0]:
-            problem = f"{format!r} cannot hold a relation of {relation.family}"
-            raise ReVersionError(cls.NAME, "format", problem, f"choose {FORMATS[0]}")
-        path, told = places.embedding_roots()[0] / f"{name}.{format}", ""
+            told.append(f"Saved as {FORMATS[0]}: {format} cannot hold a relation of {relation.family}.")
+            format = FORMATS[0]
+        path = places.embedding_roots()[0] / f"{name}.{format}"
         if not overwrite:
             path = relation_files.free_path(relation, path)
             if path.stem != name:
-                told = f"Saved as embedding:{path.stem}; {name} holds another relation."
+                told.append(f"Saved as embedding:{path.stem}; {name} holds another relation.")
         if overwrite or not path.exists():
             titled = {**relation.metadata, "modelspec.title": path.stem}
             try:
                 relation_files.save(relation_files.Relation(relation.vectors, titled), path)
             except OSError as error:
                 problem = f"'{path}' cannot be written ({error.strerror})"
-                raise ReVersionError(cls.NAME, "name", problem, "free space on the disk or allow writing") from error
+                cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
+                raise ReVersionError(cls.NAME, "name", problem, cure) from error
         text = f"embedding:{path.stem}"
+        if not told:
+            told.append(f"Saved as {text}.")
         family = families.named(relation.family)
         if family is not None and not family.embedding:
-            told += f" Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI."
-        return io.NodeOutput(text, ui=show_text(cls, told.strip() or text))
+            told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")
+        return io.NodeOutput(text, ui=show_text(cls, " ".join(told)))
 
 
 class ReVersionLoadRelation(io.ComfyNode):
@@ -129,7 +133,8 @@ class ReVersionLoadRelation(io.ComfyNode):
     @classmethod
     def execute(cls, relation):
         loaded = relation_files.load(places.relation_file(relation, cls.NAME), cls.NAME)
-        lines = [f"{relation}: {loaded.family}, {loaded.count} vectors", *loaded.notes]
+        count = f"{loaded.count} vector{'s' if loaded.count > 1 else ''}"
+        lines = [f"{relation}: {loaded.family}, {count}", *loaded.notes]
         known = "\n".join(lines)
         lines += [f"{key}: {_short(value)}" for key, value in sorted(loaded.metadata.items())]
         return io.NodeOutput(loaded, "\n".join(lines), ui=show_text(cls, known))
@@ -138,6 +143,15 @@ class ReVersionLoadRelation(io.ComfyNode):
 def _short(value):
     """A value of the metadata: other programs keep megabytes of tags and whole pictures there."""
     return value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
+
+
+def _checked_placeholder(text, node):
+    """The word that stands for a relation. Raises a ReVersionError for one that could be a part of any prompt."""
+    word = text.strip()
+    if not re.fullmatch(r"<[A-Za-z0-9_-]+>", word):
+        problem = f"{word[:60]!r} could be an ordinary part of a prompt"
+        raise ReVersionError(node, "placeholder", problem, "write a word in angle brackets, such as <R>")
+    return word
 
 
 class ReVersionApplyRelation(io.ComfyNode):
@@ -173,20 +187,18 @@ class ReVersionApplyRelation(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, placeholder):
+        # A word that cannot stand for a relation is refused before a training runs for it.
+        return places.validation(_checked_placeholder, placeholder, cls.NAME)
+
+    @classmethod
     def execute(cls, clip, relation, placeholder, strength):
         check_numbers(cls, strength=strength)
         host.check_clip(clip, cls.NAME)
-        placeholder = placeholder.strip()
-        if not re.fullmatch(r"<[A-Za-z0-9_-]+>", placeholder):
-            raise ReVersionError(
-                cls.NAME,
-                "placeholder",
-                f"{placeholder!r} could be an ordinary part of a prompt",
-                "write a word in angle brackets, such as <R>",
-            )
+        placeholder = _checked_placeholder(placeholder, cls.NAME)
         if placeholder in host.placeholders(clip):
             problem = f"{placeholder} stands for another relation of this CLIP already"
             raise ReVersionError(cls.NAME, "placeholder", problem, "choose another word, such as <S>")
         host.check_fits(relation, clip, cls.NAME)
         vectors = host.at_strength(relation, clip, strength)
-        return io.NodeOutput(host.with_hints(host.with_relation(clip, placeholder, vectors), tell_running_node))
+        return io.NodeOutput(host.with_hints(host.with_relation(clip, placeholder, vectors), hint_on_running_node))

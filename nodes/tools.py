@@ -59,13 +59,13 @@ class ReVersionInspect(io.ComfyNode):
         check_numbers(cls, words=words)
         host.check_clip(clip, cls.NAME)
         host.check_fits(relation, clip, cls.NAME)
-        verdict = relation.detail("verdict").get("text")
+        verdict = relation.detail("verdict")
         groups = {
             "prepositions": PREPOSITIONS,
             "entities": tuple(split_words(entities)),
             "initial word": (relation.initial_word,),
         }
-        parts, pictures = [str(verdict)] if verdict else [], []
+        parts, pictures = [str(verdict[name]) for name in ("text", "details") if verdict.get(name)], []
         for key, vectors in relation.vectors.items():
             encoder = f" in {key}" if len(relation.vectors) > 1 else ""
             parts += cls._nearest_words(clip, key, vectors, words, encoder)

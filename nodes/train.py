@@ -31,6 +31,16 @@ def _amount(preset):
     return f"{settings.steps} steps of {settings.batch_size * settings.accumulation} pictures"
 
 
+def _of_presets(name):
+    """What each preset has for a setting, in words: "balanced and fast 0.005, paper 0.002"."""
+    having = {}
+    for preset, settings in PRESETS.items():
+        having.setdefault(getattr(settings, name), []).append(preset)
+    if len(having) == 1:
+        return str(next(iter(having)))
+    return ", ".join(f"{' and '.join(presets)} {value}" for value, presets in having.items())
+
+
 def _settings_inputs():
     """How to learn: everything that changes the result."""
     return [
@@ -48,14 +58,15 @@ def _settings_inputs():
             default=0,
             min=0,
             max=64,
-            tooltip="Pictures at once; more needs more memory. 0: preset.",
+            tooltip=f"Pictures at once; more needs more memory. 0: preset ({_of_presets('batch_size')}).",
         ),
         io.Int.Input(
             "accumulation",
             default=0,
             min=0,
             max=64,
-            tooltip="Batches added up for one step: like a larger batch, without its memory. 0: preset.",
+            tooltip="Batches added up for one step: like a larger batch, without its memory. 0: preset "
+            f"({_of_presets('accumulation')}).",
         ),
         io.Float.Input(
             "learning_rate",
@@ -64,13 +75,14 @@ def _settings_inputs():
             max=1.0,
             step=0.0001,
             round=False,
-            tooltip="How far a step moves <R>. Too high and it overshoots. 0: preset.",
+            tooltip="How far a step moves <R>. Too high and it overshoots. 0: preset "
+            f"({_of_presets('learning_rate')}).",
         ),
         io.Combo.Input(
             "schedule",
             options=[FROM_PRESET, *SCHEDULES],
             default=FROM_PRESET,
-            tooltip="How the learning rate falls over the steps.",
+            tooltip=f"How the learning rate falls over the steps. Preset: {_of_presets('schedule')}.",
         ),
         io.String.Input(
             "initial_word",
@@ -85,14 +97,16 @@ def _settings_inputs():
             options=[FROM_PRESET, *NORMS],
             default=FROM_PRESET,
             tooltip="free: the length of <R> may grow, as published. vocabulary: it is kept like an ordinary "
-            "word's, so that <R> does not shout down the rest of a prompt.",
+            "word's, so that <R> does not overpower the rest of a prompt. Preset: "
+            f"{_of_presets('norm')}.",
         ),
         io.Combo.Input(
             "precision",
             options=[FROM_PRESET, *PRECISIONS],
             default=FROM_PRESET,
             tooltip="auto: compute as ComfyUI loaded the model. fp32: exact and slower, needs more memory. bf16: "
-            "about twice as fast on a recent processor without a graphics card. <R> itself is always fp32.",
+            "about twice as fast on a recent processor without a graphics card. <R> itself is always fp32. "
+            f"Preset: {_of_presets('precision')}.",
         ),
         io.Int.Input(
             "training_seed",
@@ -157,7 +171,10 @@ class ReVersionTrain(io.ComfyNode):
                 *_settings_inputs(),
                 *_run_inputs(),
                 SteeringSocket.Input(
-                    "steering", optional=True, tooltip="ReVersion Steering. Without it the published values are used."
+                    "steering",
+                    optional=True,
+                    tooltip="ReVersion Steering. Without it: the published weight and words, and the preset's prior "
+                    f"({_of_presets('prior')}).",
                 ),
                 FocalSocket.Input(
                     "focal",
@@ -179,7 +196,8 @@ class ReVersionTrain(io.ComfyNode):
                     options=[FROM_PRESET, *OPTIMIZERS],
                     default=FROM_PRESET,
                     optional=True,
-                    tooltip="adamw: as published. tangent: <R> turns and keeps its length.",
+                    tooltip="adamw: as published. tangent: <R> turns and keeps its length. Preset: "
+                    f"{_of_presets('optimizer')}.",
                 ),
             ],
             outputs=[
@@ -237,7 +255,7 @@ class ReVersionTrain(io.ComfyNode):
         progress = TrainingProgress(cls, settings.steps)
         options = run.RunOptions(
             folder=places.runs_folder(),
-            label=first.replace(SLOT, "R"),
+            label=exemplars.label or first.replace(SLOT, "R"),
             every=autosave,
             resume=resume,
             previews=previews,

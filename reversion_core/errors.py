@@ -5,6 +5,10 @@ class ReVersionError(ValueError):
         super().__init__(f"{node}, input '{input_name}': {problem}; {cure}.")
 
 
+# The page heads its messages with this name; with the module's it would be a path of this machine.
+ReVersionError.__module__, ReVersionError.__qualname__ = "builtins", "ReVersion"
+
+
 def check_choice(value, options, node, input_name):
     """Raises a ReVersionError for a value that is not among the names: the host lets any through in API prompts."""
     if value not in options:

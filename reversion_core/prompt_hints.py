@@ -27,7 +27,8 @@ def hint(text: str, placeholders: Iterable[str]) -> str:
     if left == text:
         bare = [word for word in known if re.search(rf"(?<!\w){re.escape(word.strip('<>'))}(?!\w)", text)]
         said = f", only the letter{'s' if len(bare[0]) > 3 else ''} {bare[0].strip('<>')}" if bare else ""
-        return f"There is no {' or '.join(known)} in this prompt{said}: it is drawn without the relation."
+        right = "" if bare else " For a negative prompt that is right."
+        return f"There is no {' or '.join(known)} in this prompt{said}, so it has no relation.{right}"
     return ""
 
 

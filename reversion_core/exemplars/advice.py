@@ -1,11 +1,13 @@
 """What an artist should know before exemplars are trained on: the size, and what in their captions does nothing."""
 
+import hashlib
 import statistics
 
 from .. import prompt_syntax
 from ..errors import ReVersionError
 
 SMALLEST_NATIVE = 512  # no family trains at less, so a picture of this size holds none back
+FEWEST = 4  # pictures from which a relation can be told from the rest of what they show
 WORDS_READ = 75  # tokens of a prompt's first window, and a word is one at least
 _MEANING = {
     "weight": "weights do not count in captions and are learned as letters",
@@ -22,7 +24,7 @@ _MEANING = {
 def advice(exemplars, node, input_name):
     """Sentences for the node's report. Raises a ReVersionError where one small picture would hold back all others."""
     _check_sizes(exemplars, node, input_name)
-    return [_size(exemplars), *exemplars.notes, *_of_captions(exemplars)]
+    return [_size(exemplars), *exemplars.notes, *_of_pictures(exemplars), *_of_captions(exemplars)]
 
 
 def _check_sizes(exemplars, node, input_name):
@@ -38,7 +40,7 @@ def _check_sizes(exemplars, node, input_name):
 def _size(exemplars):
     number, side = exemplars.smallest()
     height, width = exemplars.pictures[number].shape[:2]
-    smallest = f"the smallest is {exemplars.names[number]} ({width} x {height})"
+    smallest = f"the smallest picture is {exemplars.names[number]} ({width} x {height})"
     if exemplars.size:
         enlarged = [
             n for n, p in zip(exemplars.names, exemplars.pictures, strict=True) if min(p.shape[:2]) < exemplars.size
@@ -46,7 +48,19 @@ def _size(exemplars):
         also = f", for which {len(enlarged)} of them are enlarged" if enlarged else ""
         return f"training size: {exemplars.size} x {exemplars.size} pixels as chosen{also}; {smallest}"
     most = exemplars.training_size(side)
-    return f"training size: the model's own, {most} x {most} pixels at most; {smallest}"
+    return f"training size: what the model was made for (512 for SD 1.x), at most {most} x {most} pixels; {smallest}"
+
+
+def _of_pictures(exemplars):
+    seen = {}
+    for name, picture in zip(exemplars.names, exemplars.pictures, strict=True):
+        seen.setdefault((picture.shape, hashlib.sha256(picture.tobytes()).digest()), []).append(name)
+    for names in seen.values():
+        if len(names) > 1:
+            yield f"{', '.join(names[1:7])}: the same picture as {names[0]}; choose different ones"
+    if len(seen) < FEWEST:
+        count = "1 picture" if len(seen) == 1 else f"{len(seen)} different pictures"
+        yield f"{count}: the relation is hard to tell from their look; 4 to 10 are best"
 
 
 def _of_captions(exemplars):
@@ -58,7 +72,7 @@ def _of_captions(exemplars):
                 owners.setdefault(kind, []).append(name)
             if len(caption.split()) > WORDS_READ:
                 count = len(caption.split())
-                yield f"a caption of {name} has {count} words; Stable Diffusion reads {WORDS_READ} at most"
+                yield f"a caption of {name} has {count} words; Stable Diffusion 1.x, 2.x and XL read {WORDS_READ} at most"
     for kind, piece in examples.items():
         names = list(dict.fromkeys(owners[kind]))
         yield f"captions of {', '.join(names[:6])}: {piece[:60]!r}: {_MEANING[kind]}"

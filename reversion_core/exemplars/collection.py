@@ -13,7 +13,7 @@ class Exemplars:
     """names [n]; pictures [n], each uint8 [height, width, 3]; captions [n], each a tuple of templates with `{}`.
 
     size: training size in pixels, 0 for automatic; fit: "crop" the middle square or "pad" to a square; notes: what the
-    artist should know of how they were read, a sentence each.
+    artist should know of how they were read, a sentence each; label: what to call them, "" for their first caption.
     """
 
     names: tuple
@@ -22,6 +22,7 @@ class Exemplars:
     size: int = 0
     fit: str = "crop"
     notes: tuple = ()
+    label: str = ""
 
     def smallest(self):
         """(number, shorter side in pixels) of the picture whose shorter side is the shortest."""

@@ -12,7 +12,7 @@ from .collection import Exemplars
 from .pictures import OTHER_PICTURES, PICTURE_SUFFIXES, open_picture
 
 LARGEST_IN_ALL = 2 * 2**30  # bytes of decoded pictures
-TEXT_OR_JSON = "text.json or a .txt of the same name"
+TEXT_OR_JSON = "a .txt of the same name or text.json"
 _LEFT_BY_SYSTEMS = frozenset(
     ["thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin"]
     + ["lost+found", "system volume information", "__pycache__"]
@@ -39,23 +39,25 @@ class _FolderReader:
 
     def __init__(self, folder, node, input_name):
         self.folder, self.node, self.input_name = folder, node, input_name
+        self.captions_input = input_name  # in messages about captions
         self.used, self.notes = set(), []
 
     def read(self, lines, size, fit):
         files, names = self._listed()
         described = self._described(files, names, lines)
         captions = tuple(
-            tuple(template(caption, self.node, self.input_name, printable(name)) for caption in described[name])
+            tuple(template(caption, self.node, self.captions_input, printable(name)) for caption in described[name])
             for name in names
         )
         pictures = tuple(self._pictures(names))
-        return Exemplars(tuple(map(printable, names)), pictures, captions, size, fit, tuple(self.notes))
+        shown = tuple(map(printable, names))
+        return Exemplars(shown, pictures, captions, size, fit, tuple(self.notes), self.folder.name)
 
     def _say(self, text):
         self.notes.append(printable(text))
 
-    def _refuse(self, problem, cure, cause=None):
-        raise ReVersionError(self.node, self.input_name, printable(problem), cure) from cause
+    def _refuse(self, problem, cure, cause=None, input_name=None):
+        raise ReVersionError(self.node, input_name or self.input_name, printable(problem), cure) from cause
 
     def _listed(self):
         """(names of the other files, names of the pictures), both in natural order."""
@@ -94,6 +96,7 @@ class _FolderReader:
         """Picture -> its captions, for every picture."""
         table = caption_files.table_among(files)
         if lines.strip():
+            self.captions_input = "captions"
             source, found = "the captions box", self._for_all(lines_of(lines), pictures, "the captions box")
         elif table:
             source, found = table, self._of_table(table, pictures)
@@ -111,7 +114,8 @@ class _FolderReader:
         try:
             return of_each(lines, pictures)
         except ValueError as error:
-            self._refuse(f"in {where} {error}", "write a line for each picture, in the order of their names", error)
+            cure = "write a line for each picture, in the order of their names"
+            self._refuse(f"in {where} {error}", cure, error, self.captions_input)
 
     def _of_table(self, name, pictures):
         text = self._read(name, read_text)

@@ -10,13 +10,13 @@ class _TellsOfPrompts:
     """Added to the class of a CLIP's tokenizer: every prompt is looked at before the host's own reading of it."""
 
     def tokenize_with_weights(self, text, *args, **kwargs):
-        if isinstance(text, str) and (said := hint(text, placeholders_of(self))):
-            self.reversion_tell(said)
+        if isinstance(text, str):
+            self.reversion_tell(hint(text, placeholders_of(self)))
         return super().tokenize_with_weights(text, *args, **kwargs)
 
 
 def with_hints(clip, tell: Callable[[str], None]):
-    """The clone from `with_relation`, changed: tell(sentence) is called for a prompt that needs a hint.
+    """The clone from `with_relation`, changed: tell(sentence) is called for every prompt, with "" where none is needed.
 
     The tokenizer gets a subclass of its class, so that copies of it, and what other nodes do to them, work as before.
     """

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, GRID, PAPER = (40, 40, 40), (222, 222, 222), (255, 255, 255)
 LINES = ((31, 110, 190), (220, 90, 30), (60, 150, 70), (140, 80, 170))
-WIDTH = 640  # of a card
+WIDTH, CHART_HEIGHT = 640, 270  # of a card and what it shows, which a node shrinks to its own width
 HEADLINE, TEXT = 38, 22  # heights of letters in pixels
+MESSAGE_LINES = 2
 SMALLEST_SPAN = 0.05  # of the values' size: an axis never magnifies rounding
 
 
@@ -37,13 +38,15 @@ def line_chart(title, series, x_label, size=(WIDTH, 320)):
     """A chart of named series of numbers drawn over 1 .. n: PIL image. Values that are not finite are left out."""
     image = Image.new("RGB", size, PAPER)
     draw, letters = ImageDraw.Draw(image), font(TEXT)
-    left, top, right, bottom = 92, TEXT + 20, size[0] - 16, size[1] - TEXT - 18
     low, high = axis_range(np.concatenate([np.asarray(v, dtype=np.float64) for v in series.values()]))
+    labels = [f"{low + (high - low) * i / 3:.3g}" for i in range(4)]
+    left = 16 + max(round(draw.textlength(label, font=letters)) for label in labels)
+    top, right, bottom = TEXT + 20, size[0] - 16, size[1] - TEXT - 18
     longest = max((len(v) for v in series.values()), default=1)
-    for i in range(4):
+    for i, label in enumerate(labels):
         y = bottom - (bottom - top) * i / 3
         draw.line([(left, y), (right, y)], fill=GRID, width=2)
-        draw.text((left - 8, y), f"{low + (high - low) * i / 3:.3g}", fill=INK, font=letters, anchor="rm")
+        draw.text((left - 8, y), label, fill=INK, font=letters, anchor="rm")
     draw.text((8, 6), title, fill=INK, font=letters)
     draw.text((left, bottom + 8), "1", fill=INK, font=letters)
     draw.text((right, bottom + 8), f"{x_label} {longest}", fill=INK, font=letters, anchor="ra")
@@ -74,7 +77,7 @@ def smoothed(values, share=0.95):
 
 def _varies(values):
     """Whether numbers change by more than rounding."""
-    return max(values) - min(values) > 1e-3 * max(abs(max(values)), 1e-9)
+    return bool(values) and max(values) - min(values) > 1e-3 * max(abs(max(values)), 1e-9)
 
 
 def training_report(history, titles):
@@ -95,11 +98,13 @@ def training_report(history, titles):
     return sheet
 
 
-def text_lines(text, size, width=WIDTH):
-    """Text as a picture, wrapped to a width in pixels: PIL image."""
+def text_lines(text, size, most=MESSAGE_LINES, width=WIDTH):
+    """Text as a picture, wrapped to a width in pixels and cut after the most lines: PIL image."""
     letters = font(size)
     per_line = max(int((width - 16) / letters.getlength("n")), 1)
     lines = [line for part in text.splitlines() for line in textwrap.wrap(part, per_line) or [""]]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][: per_line - 3]}..."]
     image = Image.new("RGB", (width, len(lines) * (size + 8) + 10), PAPER)
     draw = ImageDraw.Draw(image)
     for i, line in enumerate(lines):
@@ -107,23 +112,18 @@ def text_lines(text, size, width=WIDTH):
     return image
 
 
-def progress_card(headline, history, sample=None, message=""):
-    """What a training node shows: PIL image, `WIDTH` wide.
+def progress_card(headline, history, titles, sample=None, message=""):
+    """What a training node shows: PIL image, `WIDTH` wide and at most 400 pixels high, for a node has no more room.
 
-    headline: one line, such as the step and the time left; history: a record for each update; sample: the latest
-    preview, uint8 [h, w, 3]; message: what happened last.
+    headline: one line, such as the step and the time left; history: a record for each update; titles: as for
+    `training_report`; sample: the latest preview, uint8 [h, w, 3], beside the curve of the loss; message: what
+    happened last, of which the first lines are shown.
     """
-    parts = [text_lines(headline, HEADLINE)]
+    parts = [text_lines(headline, HEADLINE, most=1)]
     if message:
         parts.append(text_lines(message, TEXT))
-    if history:
-        loss = [record["denoise"] for record in history]
-        parts.append(line_chart("denoising loss", {"raw": loss, "smoothed": smoothed(loss)}, "step", (WIDTH, 280)))
-        norm = [record["norm"] for record in history]
-        if _varies(norm):
-            parts.append(line_chart("norm of R", {"norm": norm}, "step", (WIDTH, 200)))
-    if sample is not None:
-        parts.append(Image.fromarray(sample).resize((WIDTH, WIDTH), Image.Resampling.LANCZOS))
+    if history or sample is not None:
+        parts.append(_curves(history, titles, sample))
     card = Image.new("RGB", (WIDTH, sum(part.height for part in parts)), PAPER)
     at = 0
     for part in parts:
@@ -132,14 +132,35 @@ def progress_card(headline, history, sample=None, message=""):
     return card
 
 
-def scatter_chart(title, groups, size=(900, 700)):
-    """Named points by group: group -> (names, places [n, 2]). PIL image; the axes have no unit."""
+def _curves(history, titles, sample):
+    """The loss over the updates, and beside it the latest preview or else R's norm where that is free."""
+    loss, norm = ([record[name] for record in history] for name in ("denoise", "norm"))
+    beside = None
+    if sample is not None:
+        beside = Image.fromarray(sample).resize((CHART_HEIGHT, CHART_HEIGHT), Image.Resampling.LANCZOS)
+    elif _varies(norm):
+        beside = line_chart(titles["norm"], {"norm": norm}, "step", (WIDTH // 2, CHART_HEIGHT))
+    row = Image.new("RGB", (WIDTH, CHART_HEIGHT), PAPER)
+    if history:
+        size = WIDTH - (beside.width if beside else 0), CHART_HEIGHT
+        row.paste(line_chart(titles["denoise"], {"raw": loss, "smoothed": smoothed(loss)}, "step", size), (0, 0))
+    if beside:
+        row.paste(beside, (WIDTH - beside.width, 0))
+    return row
+
+
+def scatter_chart(title, groups, size=(900, 640)):
+    """Named points by group: group -> (names, places [n, 2]). PIL image; the axes have no unit.
+
+    A name that would lie on another is left out, the later group's first: its point is there.
+    """
     image = Image.new("RGB", size, PAPER)
-    draw, letters, margin = ImageDraw.Draw(image), font(TEXT - 4), 70
+    draw, letters, margin = ImageDraw.Draw(image), font(TEXT), 70
+    taken = []
     places = np.concatenate([np.asarray(p, dtype=np.float64) for _, p in groups.values()])
     low, high = places.min(0), places.max(0)
-    scale = (np.array(size) - 2 * margin - (80, 0)) / np.maximum(high - low, 1e-9)
-    draw.text((margin, 6), title, fill=INK, font=font(TEXT))
+    scale = (np.array(size) - 2 * margin - (110, 0)) / np.maximum(high - low, 1e-9)
+    draw.text((margin, 6), title, fill=INK, font=letters)
     at = margin
     for i, (group, (names, points)) in enumerate(groups.items()):
         colour = LINES[i % len(LINES)]
@@ -148,5 +169,8 @@ def scatter_chart(title, groups, size=(900, 700)):
         for name, point in zip(names, points, strict=True):
             x, y = margin + (np.asarray(point) - low) * scale
             draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
-            draw.text((x + 7, y - 10), name, fill=colour, font=letters)
+            box = draw.textbbox((x + 8, y), name, font=letters, anchor="lm")
+            if not any(a[0] < box[2] and box[0] < a[2] and a[1] < box[3] and box[1] < a[3] for a in taken):
+                taken.append(box)
+                draw.text((x + 8, y), name, fill=colour, font=letters, anchor="lm")
     return image

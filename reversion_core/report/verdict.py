@@ -13,7 +13,8 @@ class Verdict:
 
     start, nearest, best: than the word it started from, the nearest preposition, the best word of the basis, in the
     captions; alone: R without any entity, than the start word without any; nearest_word, best_word: which they are;
-    entity, entity_cosine: the word of the captions that R is most like, and its cosine; prior: that R was held to.
+    entity, entity_cosine: the word of the captions that R is most like, and its cosine; prior: that R was held to;
+    start_word: that it started from.
     """
 
     start: float
@@ -25,6 +26,7 @@ class Verdict:
     entity: str
     entity_cosine: float
     prior: str = "span"
+    start_word: str = "and"
 
     @property
     def advice(self) -> str:
@@ -37,9 +39,19 @@ class Verdict:
         return "fine"
 
     def __str__(self) -> str:
+        better = f"{100 * self.best:.1f}% better than '{self.best_word}', the best plain word"
+        if self.best < LITTLE:
+            better = f"no better than the plain word '{self.best_word}'"
         return (
-            f"<R> explains the exemplars {100 * self.start:.1f}% better than its start word, {100 * self.nearest:.1f}% "
-            f"than '{self.nearest_word}', {100 * self.best:.1f}% than '{self.best_word}', the best word; alone "
-            f"{100 * self.alone:.1f}%. Of the captions it is most like '{self.entity}' ({self.entity_cosine:.2f}). "
-            f"Verdict: {self.advice}."
+            f"Verdict: {self.advice}. <R> fits your pictures {100 * self.start:.1f}% better than '{self.start_word}', "
+            f"which it began with, and {better}."
+        )
+
+    @property
+    def details(self) -> str:
+        """What else was measured, for ReVersion Inspect."""
+        return (
+            f"Without the things in the captions <R> fits the pictures {100 * self.alone:.1f}% better than "
+            f"'{self.start_word}'; more than with them would mean that it carries their look. Of the words of the "
+            f"captions it is most like '{self.entity}' (cosine {self.entity_cosine:.2f})."
         )

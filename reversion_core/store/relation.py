@@ -187,10 +187,14 @@ def metadata_for(title, family, date, placeholder, details):
 
 
 def free_path(relation, path):
-    """`path`, or with -2, -3 ... behind its name: the first that is free or holds this very relation."""
+    """`path`, or with -2, -3 ... behind its name: the first whose name is free or means this very relation.
+
+    The host's `embedding:NAME` looks for NAME with every suffix, so a name is free only where none of them is taken.
+    """
     for number in itertools.count(1):
         found = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if not found.exists() or same_numbers(relation, found):
+        taken = [other for other in map(found.with_suffix, SUFFIXES) if other.exists()]
+        if all(same_numbers(relation, other) for other in taken):
             return found
 
 

@@ -29,6 +29,7 @@ from .files import SECONDS_PER_DAY, check_writable, remove_old_partials, write_w
 
 KEPT_RUNS, KEPT_DAYS = 20, 7  # the newest, and all that an artist may still go on with
 RELATION, STATE, LOG = "relation.safetensors", "state.safetensors", "log.csv"
+DERIVED = ("caption tokens", "recipe")  # parts of a key that no artist sets
 _LARGEST_STATE = 256 * 2**20  # bytes; a hundred thousand updates take 5 MB
 
 
@@ -132,10 +133,10 @@ class RunFolder:
         return pictures
 
     def changes(self):
-        """Why this run starts anew: the inputs that differ from those of the latest run, "" where there is none."""
+        """The inputs that differ from those of the latest run, in the artist's words; "" where there is none."""
         states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
         before, now = (_description(states[-1], "parts") if states else {}), self.key.parts
-        changed = [name for name in now if name in before and before[name] != now[name]]
+        changed = [n for n in now if n not in DERIVED and n in before and before[n] != now[n]]
         return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
 
     def prune(self):

@@ -37,10 +37,11 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     for note in checked.notes:
         training.tell(note)
     if (finished := folder.finished()) is not None:
-        training.tell(f"learned before: taken from {folder.path}")
+        training.tell(f"learned before; taken from {folder.path}. Change training_seed to learn another")
         return training.result_of(*finished)
     if named.unnamed:
-        training.tell(f"this run cannot be found again, since {', '.join(named.unnamed)} cannot be identified")
+        unknown = ", ".join(named.unnamed)
+        training.tell(f"the next Run will learn this again, since {unknown} cannot be recognised when it comes back")
     folder.check_writable(node)
     on_progress(None, [])
     return training.run(on_progress)
@@ -144,7 +145,7 @@ class _Training:
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
-            self.tell(f"starts anew; since the latest run these changed: {changed}")
+            self.tell(f"learned from the beginning; not as in the training before: {changed}")
         if self.options.low_memory:
             learner.samples_per_pass = 1
         elif plan is not None and plan.pictures < learner.samples_per_pass:
@@ -157,7 +158,7 @@ class _Training:
         fitting = plan.pictures_recomputed if self.recompute else plan.pictures
         learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
         how = " and gradient checkpointing" if self.recompute else ""
-        self.tell(f"{plan.free / 1e9:.1f} GB are free: begins with {learner.samples_per_pass} pictures at once{how}")
+        self.tell(f"{plan.free / 1e9:.1f} GB are free; trains with {learner.samples_per_pass} pictures at once{how}")
 
     def _resume(self, learner):
         """Go on from the furthest state whose updates are those of this run; False where there is none."""
@@ -168,8 +169,8 @@ class _Training:
                 continue
             if any(settings.rate(i) != theirs.rate(i) for i in range(done)):
                 self.tell(
-                    f"an equal run of {steps} steps is not gone on with, since its learning rate fell over these; "
-                    "the schedule 'constant' allows it"
+                    f"not resumed from an equal training of {steps} steps, over which its learning rate fell; the "
+                    "schedule 'constant' allows it"
                 )
                 continue
             try:
@@ -182,8 +183,8 @@ class _Training:
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
             stops = [step for step in self.stops if step <= done]
             self.previews = self.folder.previews(stops, self.options.prompt, path.parent)
-            other = before.get("pack") != VERSION and f", which version {before.get('pack')} of the pack began"
-            self.tell(f"goes on after step {done} of an equal run{other or ''}")
+            other = before.get("pack") != VERSION and f" that version {before.get('pack')} of the pack began"
+            self.tell(f"resumed after step {done} of an equal training{other or ''}")
             return True
         return False
 
@@ -193,10 +194,10 @@ class _Training:
         learner = self.learner
         if learner is not None and learner.samples_per_pass > 1:
             learner.samples_per_pass = (learner.samples_per_pass + 1) // 2
-            self.tell(f"out of memory; goes on with {learner.samples_per_pass} pictures at once")
+            self.tell(f"out of memory; continuing with {learner.samples_per_pass} pictures at once")
         elif not self.recompute:
             self.recompute = True
-            self.tell("out of memory; goes on slower, with gradient checkpointing")
+            self.tell("out of memory; continuing more slowly, with gradient checkpointing")
         else:
             raise self._too_little_memory()
 
@@ -261,7 +262,8 @@ class _Training:
             "key": self.folder.key.text,
         }
         if self.verdict is not None:
-            details["verdict"] = {**dataclasses.asdict(self.verdict), "text": str(self.verdict)}
+            said = {"text": str(self.verdict), "details": self.verdict.details}
+            details["verdict"] = dataclasses.asdict(self.verdict) | said
         metadata = relation.metadata_for("relation", self.checked.family, date, PLACEHOLDER, details)
         return relation.Relation(self.learner.vectors, metadata)
 

@@ -79,6 +79,7 @@ def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
         entity=likest,
         entity_cosine=cosine(entities[likest]) if likest else 0.0,
         prior=learner.inputs.prior,
+        start_word=settings.initial_word,
     )
 
 

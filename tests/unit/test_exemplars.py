@@ -1,5 +1,6 @@
 """Exemplars as a whole: sizes, templates, and what the node's report says of them."""
 
+import dataclasses
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from reversion_core.store.reading import Unreadable
 
 
 def exemplars(*sizes, captions="cat {} stone", **options):
-    pictures = tuple(np.zeros((height, width, 3), np.uint8) for width, height in sizes)
+    pictures = tuple(np.full((height, width, 3), i, np.uint8) for i, (width, height) in enumerate(sizes))
     names = tuple(f"{i}.png" for i in range(len(sizes)))
     return Exemplars(names, pictures, ((captions,),) * len(sizes), **options)
 
@@ -79,17 +80,26 @@ def test_a_caption_that_is_no_sentence_is_refused(caption, problem):
     ],
 )
 def test_what_does_nothing_in_a_caption_is_said(caption, kind):
-    said = advice(exemplars((64, 64), captions=caption), "node", "input")
+    said = advice(exemplars(*4 * [(64, 64)], captions=caption), "node", "input")
     assert any(kind in line and "0.png" in line for line in said)
-    assert len(advice(exemplars((64, 64), captions="a cat, 2 years old {} grey stone"), "node", "input")) == 1
+    plain = "a cat, 2 years old {} grey stone"
+    assert len(advice(exemplars(*4 * [(64, 64)], captions=plain), "node", "input")) == 1
 
 
 def test_the_report_says_the_training_size_and_who_causes_it():
-    assert (
-        "88 x 88 pixels at most; the smallest is 1.png (90 x 100)" in advice(exemplars((99, 99), (90, 100)), "", "")[0]
-    )
-    (said,) = advice(exemplars((600, 600), (90, 100), size=256), "", "")
+    said = advice(exemplars((99, 99), (90, 100)), "", "")[0]
+    assert "at most 88 x 88 pixels; the smallest picture is 1.png (90 x 100)" in said
+    said = advice(exemplars((600, 600), (90, 100), size=256), "", "")[0]
     assert "256 x 256 pixels as chosen, for which 1 of them are enlarged" in said
+
+
+def test_too_few_or_equal_pictures_are_said():
+    same = exemplars(*4 * [(64, 64)])
+    assert len(advice(same, "", "")) == 1
+    same = dataclasses.replace(same, pictures=(same.pictures[0],) * 4)
+    said = "\n".join(advice(same, "", ""))
+    assert "1.png, 2.png, 3.png: the same picture as 0.png" in said and "1 picture: the relation is hard to tell" in said
+    assert any("3 different pictures" in line for line in advice(exemplars((9, 9), (9, 9), (9, 9)), "", ""))
 
 
 def test_one_picture_far_smaller_than_the_rest_is_refused_or_enlarged_by_choice():
