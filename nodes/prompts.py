@@ -78,9 +78,10 @@ class ReVersionPrompts(io.ComfyNode):
                     min=ALL,
                     max=prompt_grids.MOST_PROMPTS,
                     optional=True,
-                    tooltip="0 or more: each Run draws one prompt, this one, and counts up. Set the number beside Run to "
-                    "the number of prompts, and each picture is saved as soon as it is drawn; after a cancel it goes "
-                    "back to the first that was not drawn. -1: all in one Run, which saves its pictures at the end.",
+                    tooltip="0 or more: each Run draws one prompt, this one, and counts up. Set the number beside Run "
+                    "to the number of prompts, and each picture is saved as soon as it is drawn; after a cancel it "
+                    "goes back to the first that was not drawn. -1: all in one Run, which saves its pictures at the "
+                    "end.",
                 ),
             ],
             outputs=[

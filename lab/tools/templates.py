@@ -16,7 +16,8 @@ Learns \<R>; the checkpoint stays as it is. The bar and the curves move from the
 **Cancel whenever you like:** what was learned is kept, and the next Run goes on from there. Run again unchanged, and
 nothing is learned twice.
 
-**To change:** preset *fast* for a first look. More steps if \<R> is too weak, fewer if it copies your pictures.
+**To change:** preset *fast* for a first look. Steps 0 means what the preset says, 400 for *balanced*: write 800 if
+\<R> is too weak, 200 if it copies your pictures. Either learns from the beginning.
 """.strip()
 SAVE_NOTE = r"""
 Saves \<R> in the embeddings folder, for the other templates and for embedding:NAME in any prompt.
@@ -26,7 +27,7 @@ Saves \<R> in the embeddings folder, for the other templates and for embedding:N
 PROMPT_NOTE = r"""
 Write \<R> where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
 
-**To change:** the prompt. If the relation overwhelms the rest, lower strength to 0.8.
+**To change:** the prompt. If the relation overwhelms the rest, lower *strength* on ReVersion Apply Relation to 0.8.
 """.strip()
 PICTURE_NOTE = """
 An ordinary KSampler.
@@ -51,12 +52,13 @@ def learn_a_relation(workflow: Workflow) -> None:
         "5  Keep it",
         SAVE_NOTE + "\n\n"
         r"**Words near \<R>:** good are words such as *on* or *inside*. If they are things of your pictures, the look "
-        "of the pictures leaked in: connect ReVersion Steering to ReVersion Train and name them there.",
+        "of the pictures leaked in: connect ReVersion Steering to ReVersion Train and name them there. Write the "
+        r"things of your captions into the box to see that \<R> does not lie among them.",
     )
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
     inspect = workflow.add("ReVersionInspect", "Words near <R>", relation=train, clip=checkpoint)
     workflow.column()
-    workflow.add("PreviewImage", "Where <R> lies", images=inspect)
+    workflow.add("PreviewImage", "Where <R> lies", columns=2, images=inspect)
 
 
 def use_a_relation(workflow: Workflow) -> None:
@@ -189,7 +191,8 @@ def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
         "2  Exemplars",
         f"Make a folder *{NAME}* in ComfyUI's input folder and put 4 to 10 pictures in it that share the relation and "
         "little else. Beside each, a text file of the same name says what is on it: *cat {} stone*, with {} for the "
-        "relation. Press R to see a new folder.\n\n"
+        "relation. Or write the captions into the box *captions*, a line a picture, in the order of their names. Press "
+        "R to see a new folder.\n\n"
         "**To change:** the folder. The report lists what was found.",
     )
     exemplars = workflow.add("ReVersionLoadExemplars", folder=NAME)
@@ -197,8 +200,9 @@ def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
     workflow.add("PreviewImage", "Exemplars", images=exemplars)
     workflow.column()
     workflow.add("PreviewAny", "What was found", room=200, source=exemplars[2])
+    train = train_group(workflow, checkpoint, exemplars, **settings)  # in the first row, where it is seen
     workflow.row()
-    return checkpoint, train_group(workflow, checkpoint, exemplars, **settings)
+    return checkpoint, train
 
 
 def train_group(workflow: Workflow, checkpoint: Node, exemplars: Node, number: int = 3, **settings: Any) -> Node:
@@ -212,8 +216,8 @@ def relation_groups(workflow: Workflow) -> tuple[Node, Node]:
     checkpoint = model_group(workflow)
     workflow.group(
         "2  Relation",
-        "Choose a relation that you saved (learn one with the first template), or any embedding. ReVersion Apply "
-        r"Relation teaches the CLIP the word \<R>."
+        "Choose a relation that you saved (learn one with the first template), or any embedding; press R to see a new "
+        r"one. ReVersion Apply Relation teaches the CLIP the word \<R>."
         "\n\n"
         r"**To change:** the relation. For two relations, chain a second Apply with \<S>.",
     )

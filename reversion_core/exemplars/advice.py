@@ -72,7 +72,7 @@ def _of_captions(exemplars):
                 owners.setdefault(kind, []).append(name)
             if len(caption.split()) > WORDS_READ:
                 count = len(caption.split())
-                yield f"a caption of {name} has {count} words; Stable Diffusion 1.x, 2.x and XL read {WORDS_READ} at most"
+                yield f"a caption of {name} has {count} words; Stable Diffusion 1.x, 2.x, XL read {WORDS_READ} at most"
     for kind, piece in examples.items():
         names = list(dict.fromkeys(owners[kind]))
         yield f"captions of {', '.join(names[:6])}: {piece[:60]!r}: {_MEANING[kind]}"

@@ -40,7 +40,7 @@ def open_page(host_server, browser):
     """Opens the page anew, with the given options of the browser, and waits until the nodes are there."""
 
     def open_page(**options):
-        page = browser.new_page(viewport={"width": 2400, "height": 1350}, **options)
+        page = browser.new_page(viewport={"width": 1920, "height": 1080}, **options)
         page.goto(f"http://127.0.0.1:{host_server.port}/")
         page.wait_for_function(READY, timeout=120_000)
         return page

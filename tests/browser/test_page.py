@@ -18,6 +18,7 @@ QUICK = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "accumulation":
 QUICK["size"] = 64  # of the exemplars, where a template shows ComfyUI's large example picture
 
 LOAD = "workflow => app.loadGraphData(workflow)"
+ALERTS = ".p-toast-message"
 SET_WIDGETS = """values => {
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? [])
@@ -60,6 +61,7 @@ CONTRASTS = """() => {
 CARD_WIDTH = "name => document.querySelector(`[role=dialog] img[alt='${name}']`)?.naturalWidth >= 512"
 TEXTS = "type => app.graph.nodes.find(node => node.type === type).widgets.map(widget => String(widget.value)).join()"
 TRAIN = "app.graph.nodes.find(node => node.type === 'ReVersionTrain')"
+HELP_PICTURE = "() => document.querySelector('.node-help-content img')?.naturalWidth > 0"
 SEARCH = re.compile("Search Nodes|Add a node")
 SELECT_TRAIN = f"() => app.canvas.selectNode({TRAIN})"
 SHOWN_ON_TRAIN = f"() => {TRAIN}.widgets.filter(widget => {TRAIN}.isWidgetVisible(widget)).length"
@@ -70,7 +72,7 @@ def opened(page, name):
     """Open a workflow from the pack's templates; returns it as the file has it and as the page saves it."""
     saved = page.evaluate(f"fetch('/api/workflow_templates/{server.PACK}/{name}.json').then(r => r.json())")
     page.evaluate(LOAD, saved)
-    return saved, page.evaluate("() => app.graph.serialize()")
+    return saved, json.loads(page.evaluate("() => JSON.stringify(app.graph.serialize())"))
 
 
 def kept(workflow):
@@ -126,6 +128,7 @@ def test_a_workflow_opens_whole_and_runs(page, host_server, name):
     assert shown and all(pixels.std() > 0 for pixels in shown)
     page.wait_for_timeout(500)
     assert_apart(page)
+    assert page.locator(ALERTS).count() == 0
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}-{page.rendering}.png")
 
@@ -153,6 +156,58 @@ def test_texts_show_on_their_nodes(page, host_server):
     run(page, host_server, {**QUICK, "name": name, "ckpt_name": server.CHECKPOINT, "words": 3})
     page.wait_for_function(f"({TEXTS})('ReVersionSaveRelation').includes('embedding:{name}')")
     page.wait_for_function(f"({TEXTS})('ReVersionInspect').includes('Nearest words: ')")
+
+
+def wait_for_text(page, text):
+    page.wait_for_function("text => document.body.innerText.includes(text)", arg=text, timeout=120_000)
+
+
+def test_a_second_training_is_saved_under_the_next_free_name(page, host_server):
+    opened(page, "3_learn_and_use")
+    name = f"twice-{page.rendering}"
+    for seed, said in ((1, f"Saved as embedding:{name}."), (2, f"Saved as embedding:{name}-2; {name} holds another")):
+        values = {**QUICK, "overwrite": False, "ckpt_name": server.CHECKPOINT, "name": name, "training_seed": seed}
+        assert list(pictures(host_server, run(page, host_server, values)))
+        wait_for_text(page, said)
+    page.wait_for_timeout(500)
+    assert_apart(page)
+
+
+def test_a_hint_on_a_prompt_shows_and_goes(page, host_server):
+    opened(page, "2_use_a_relation")
+    prompt = "node => node.title === 'Prompt with <R>'"
+    write = f"text => app.graph.nodes.find({prompt}).widgets[0].value = text"
+    values = {**QUICK, "ckpt_name": server.CHECKPOINT}
+    page.evaluate(write, "cat <r> stone")
+    run(page, host_server, values)
+    wait_for_text(page, "<r> is read as letters: this CLIP knows <R>; write <R>.")
+    page.wait_for_timeout(500)
+    assert_apart(page)
+    page.evaluate(write, "cat <R> stone")
+    run(page, host_server, values)
+    wait_for_text(page, "This prompt is drawn with its relation.")
+    assert "is read as letters" not in page.evaluate("() => document.body.innerText")
+
+
+def test_what_happened_to_a_training_is_on_the_page(page, host_server):
+    opened(page, "1_learn_a_relation")
+    values = {**QUICK, "ckpt_name": server.CHECKPOINT, "name": "story", "training_seed": 7, "steps": 400, "autosave": 1}
+    page.evaluate(SET_WIDGETS, values | {"training_seed": 7 + (page.rendering == "vue")})
+    for before_it_stops in ("", "Resumed after step"):
+        page.evaluate("() => app.queuePrompt(0)")
+        wait_for_text(page, before_it_stops)
+        page.wait_for_function(f"() => {TRAIN}.progress > 0.01", timeout=120_000)
+        host_server.post("interrupt")
+        wait_for_text(page, "Stopped; the relation of step")
+
+
+def test_texts_come_back_where_nothing_ran_again(page, host_server):
+    values = {**QUICK, "ckpt_name": server.CHECKPOINT, "training_seed": 9}
+    for _ in range(2):
+        opened(page, "1_learn_a_relation")
+        assert "Learned in 2 steps." not in page.evaluate("() => document.body.innerText")
+        run(page, host_server, values)
+        wait_for_text(page, "Learned in 2 steps.")
 
 
 def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):
@@ -188,11 +243,20 @@ def test_a_grid_that_is_cancelled_goes_on_with_the_first_prompt_that_was_not_dra
     assert page.evaluate(f"() => {pick}") == sum(e["status"]["status_str"] == "success" for e in ended)
 
 
-@pytest.mark.parametrize("words", ["textual inversion", "embedding", "embedding training", "train", "prompt grid"])
-def test_the_search_finds_the_nodes(page, words):
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("textual inversion", "Train|Load Relation"),
+        ("embedding", "Train|Save Relation|Load Relation"),
+        ("embedding training", "Train"),
+        ("train", "Train"),
+        ("prompt grid", "Prompts"),
+    ],
+)
+def test_the_search_finds_the_nodes(page, words, name):
     page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     page.get_by_placeholder(SEARCH).first.fill(words)
-    page.get_by_role("option").filter(has_text="ReVersion").first.wait_for()
+    page.get_by_role("option").filter(has_text=re.compile(f"ReVersion ({name})")).first.wait_for()
     page.keyboard.press("Escape")
 
 
@@ -222,4 +286,5 @@ def test_a_help_page_shows_up(page):
     page.evaluate(SELECT_TRAIN)
     page.get_by_test_id("info-button").first.click()
     page.locator(".node-help-content").get_by_text("Learns the relation that the exemplars share").wait_for()
+    page.wait_for_function(HELP_PICTURE)
     page.screenshot(path=SCREENSHOTS / f"help-{page.rendering}.png")

@@ -165,7 +165,7 @@ def test_room_is_made_before_a_run_begins_with_less(core, loaded, drawn, tmp_pat
     monkeypatch.setattr(management, "get_free_memory", lambda *given, **named: 2**20)
     monkeypatch.setattr(management, "free_memory", lambda wanted, device, keep_loaded=(): asked.append(keep_loaded))
     learned = learn(core, loaded, drawn, tmp_path, **BATCH)
-    assert "begins with" in learned.messages[0]
+    assert "GB are free; trains with" in learned.messages[0]
     kept = {id(entry.model) for entries in asked for entry in entries if len(entries) == 2}
     assert {id(loaded.model), id(loaded.clip.patcher)} <= kept
 

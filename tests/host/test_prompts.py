@@ -131,23 +131,25 @@ def test_a_prompt_that_misses_or_misspells_the_word_is_told_and_encoded_as_ever(
     for text in ("cat <R> stone", "cat <r> stone", "cat on stone", ""):
         assert_same(encode(telling, text), encode(applied, text))
     assert told == [
+        "",
         "<r> is read as letters: this CLIP knows <R>; write <R>.",
-        "There is no <R> in this prompt: it is drawn without the relation.",
+        "There is no <R> in this prompt, so it has no relation. For a negative prompt that is right.",
+        "",
     ]
     chained = core.host.with_relation(telling, "<S>", relation.vectors)
     encode(chained, "cat <R> stone <S> wall <T>")
-    assert told[2:] == ["<T> is read as letters: this CLIP knows <R> and <S>."]
+    assert told[4:] == ["<T> is read as letters: this CLIP knows <R> and <S>."]
     assert type(loaded.clip.tokenizer).tokenize_with_weights.__module__.startswith("comfy")
 
 
 def test_a_clip_that_tells_has_the_identity_of_its_inputs(core, loaded, relation):
     """Two queues of the same graph are found on disk, though their CLIPs are two objects."""
-    from reversion_pack.nodes.progress import tell_running_node
+    from reversion_pack.nodes.progress import hint_on_running_node
 
     found = [
         core.host.identity(
             loaded.model,
-            core.host.with_hints(core.host.with_relation(loaded.clip, "<R>", relation.vectors), tell_running_node),
+            core.host.with_hints(core.host.with_relation(loaded.clip, "<R>", relation.vectors), hint_on_running_node),
             loaded.vae,
         )
         for _ in range(2)

@@ -97,7 +97,7 @@ def test_changed_inputs_start_anew_and_say_why(core, loaded, drawn, tmp_path, ca
     with caplog.at_level(logging.INFO):
         learn(core, loaded, drawn, tmp_path, seen, steps=3, seed=5)
     assert seen == [None, 1, 2, 3]
-    assert "starts anew; since the latest run these changed: seed (0 -> 5)" in caplog.text
+    assert "learned from the beginning; not as in the training before: seed (0 -> 5)" in caplog.text
 
 
 def test_it_is_saved_every_few_steps(core, loaded, drawn, tmp_path):

@@ -173,12 +173,34 @@ def test_another_relation_is_saved_under_the_next_free_name_unless_it_may_be_rep
         }
         return host_server.run(graph)["save"]["text"]
 
-    assert save("plain.safetensors", False) == save("plain.safetensors", False) == ["embedding:kept"]
+    assert save("plain.safetensors", False) == save("plain.safetensors", False) == ["Saved as embedding:kept."]
     for _ in range(2):
         assert save("wide.safetensors", False) == ["Saved as embedding:kept-2; kept holds another relation."]
     assert relation_files.load(embeddings / "kept.safetensors").family == "SD 1.x"
     save("wide.safetensors", True)
     assert relation_files.load(embeddings / "kept.safetensors").family == "SD 2.x"
+
+
+def test_a_name_is_taken_by_a_relation_of_any_format(host_server, embeddings):
+    """ComfyUI's embedding:NAME finds the .safetensors before the .bin."""
+    graph = {
+        "load": graphs.node("ReVersionLoadRelation", relation="plain.safetensors"),
+        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name="both", overwrite=False, format="bin"),
+    }
+    (embeddings / "both.safetensors").write_bytes((embeddings / "wide.safetensors").read_bytes())
+    assert host_server.run(graph)["save"]["text"] == ["Saved as embedding:both-2; both holds another relation."]
+    assert (embeddings / "both-2.bin").exists() and not (embeddings / "both.bin").exists()
+
+
+def test_a_relation_of_two_encoders_is_saved_in_a_format_that_holds_it(host_server, embeddings):
+    vectors = {"clip_l": torch.full((1, 768), 0.01), "clip_g": torch.full((1, 1280), 0.01)}
+    relation_files.save(relation_files.Relation(vectors), embeddings / "xl.safetensors")
+    graph = {
+        "load": graphs.node("ReVersionLoadRelation", relation="xl.safetensors"),
+        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name="xl-2", overwrite=False, format="pt"),
+    }
+    assert host_server.run(graph)["save"]["text"] == ["Saved as safetensors: pt cannot hold a relation of SDXL."]
+    assert relation_files.load(embeddings / "xl-2.safetensors").vectors.keys() == vectors.keys()
 
 
 @pytest.mark.parametrize("name", ["../up", "CON", "a b", "123"])
@@ -198,6 +220,24 @@ def test_a_name_that_no_file_can_have_is_refused_before_the_training(host_server
         host_server.queue(graph)
 
 
+def test_a_word_that_is_part_of_any_prompt_is_refused_before_the_training(host_server, exemplars):
+    graph = graphs.learn(exemplars, steps=500, training_seed=78)
+    graph |= {"apply": graphs.apply(), **graphs.draw("out", "cat R stone", 1, clip=("apply", 0))}
+    graph["apply"]["inputs"]["placeholder"] = "R"
+    with pytest.raises(PromptError, match="ReVersion Apply Relation, input 'placeholder': 'R' could be an ordinary"):
+        host_server.queue(graph)
+
+
+def test_an_error_is_called_by_the_pack_not_by_a_path_of_this_machine(host_server, embeddings):
+    graph = applying("plain.safetensors")
+    graph["second"] = graphs.apply()
+    graph["second"]["inputs"]["clip"] = ["apply", 0]  # which knows <R> already
+    graph |= graphs.draw("out", "cat", 1, clip=("second", 0))
+    entry = host_server.wait(host_server.queue(graph))
+    kinds = [m["exception_type"] for kind, m in entry["status"]["messages"] if kind == "execution_error"]
+    assert kinds == ["ReVersion"]
+
+
 def test_a_name_may_come_from_another_node(host_server, embeddings):
     vectors = torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.02
     relation_files.save(relation_files.Relation({"clip_l": vectors}), embeddings / "given.safetensors")
@@ -206,7 +246,7 @@ def test_a_name_may_come_from_another_node(host_server, embeddings):
         "name": graphs.node("PrimitiveString", value="from-a-node"),
         "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name=["name", 0], overwrite=True),
     }
-    assert host_server.run(graph)["save"]["text"] == ["embedding:from-a-node"]
+    assert host_server.run(graph)["save"]["text"] == ["Saved as embedding:from-a-node."]
     graph["name"]["inputs"]["value"] = "a<b"
     with pytest.raises(PromptError, match="input 'name': the name 'a<b'"):
         host_server.run(graph)

@@ -21,7 +21,7 @@ def test_a_run_goes_on_after_kill_9(tmp_path, host_server, exemplars):
         first.process.wait()
     with server.Server(folder) as second:
         second.run(graph)
-        assert "goes on after step" in second.log.read_text()
+        assert "resumed after step" in second.log.read_text()
         resumed = vectors(second, "resumed")
     host_server.run(graphs.learn(exemplars, **TRAIN) | saved("unbroken"))
     assert torch.equal(resumed, vectors(host_server, "unbroken"))
@@ -35,7 +35,7 @@ def test_a_cancelled_run_goes_on_in_the_same_server(host_server, exemplars):
         host_server.wait(job, 60)
     started = len(host_server.log.read_text())
     host_server.run(graph)
-    assert "goes on after step" in host_server.log.read_text()[started:]
+    assert "resumed after step" in host_server.log.read_text()[started:]
     shutil.rmtree(host_server.folder / "output" / "reversion" / "runs")
     host_server.run(graphs.learn(exemplars, **TRAIN, training_seed=3, resume=False) | saved("whole"))
     assert torch.equal(vectors(host_server, "after-cancel"), vectors(host_server, "whole"))

@@ -42,7 +42,7 @@ def test_learn_save_apply_and_draw_leave_the_model_as_it_was(host_server, exempl
     graph = graphs.learn(exemplars, **SHORT) | saved("first") | {"apply": apply()}
     graph |= graphs.draw("with-r", "red circle <R> blue square", 5, clip=("apply", 0), steps=4)
     outputs = host_server.run(graph)
-    assert outputs["save"]["text"] == ["embedding:first"]
+    assert outputs["save"]["text"] == ["Saved as embedding:first."]
     assert vectors(host_server, "first").shape == (1, 768)
     assert pixels(host_server, outputs, "with-r").shape == (64, 64, 3)
 
@@ -81,7 +81,7 @@ def test_second_queue_does_not_train_again_and_a_new_seed_does(host_server, exem
     time.sleep(1.5)
     again = _ran_nodes(host_server, graph | saved("thrice"))
     assert "train" in again
-    assert "learned before: taken from" in host_server.log.read_text()
+    assert "learned before; taken from" in host_server.log.read_text()
     assert torch.equal(vectors(host_server, "once"), vectors(host_server, "thrice"))
     host_server.run(graphs.learn(exemplars, **SHORT, training_seed=22) | saved("other"))
     assert not torch.equal(vectors(host_server, "once"), vectors(host_server, "other"))

@@ -1,6 +1,7 @@
 """Exemplars as a whole: sizes, templates, and what the node's report says of them."""
 
 import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -98,7 +99,9 @@ def test_too_few_or_equal_pictures_are_said():
     assert len(advice(same, "", "")) == 1
     same = dataclasses.replace(same, pictures=(same.pictures[0],) * 4)
     said = "\n".join(advice(same, "", ""))
-    assert "1.png, 2.png, 3.png: the same picture as 0.png" in said and "1 picture: the relation is hard to tell" in said
+    assert (
+        "1.png, 2.png, 3.png: the same picture as 0.png" in said and "1 picture: the relation is hard to tell" in said
+    )
     assert any("3 different pictures" in line for line in advice(exemplars((9, 9), (9, 9), (9, 9)), "", ""))
 
 

@@ -1,0 +1,20 @@
+// Shows the texts of our nodes also where ComfyUI takes a node's result from its cache and does not run it again: after the
+// page was loaded anew, and for a workflow that is opened a second time.
+import { api } from "../../../scripts/api.js"
+import { app } from "../../../scripts/app.js"
+
+const asHtml = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;")
+
+app.registerExtension({
+    name: "ReVersion.ShownTexts",
+    nodeCreated(node) {
+        if (!node.comfyClass?.startsWith("ReVersion")) return
+        const onExecuted = node.onExecuted
+        node.onExecuted = function (output) {
+            onExecuted?.apply(this, arguments)
+            const text = output?.text?.[0]
+            // As the server sends it while the node runs.
+            if (text) api.dispatchCustomEvent("progress_text", { nodeId: String(this.id), text: asHtml(text) })
+        }
+    },
+})
