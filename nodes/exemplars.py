@@ -8,7 +8,7 @@ from ..reversion_core.exemplars import (
     FITS,
     LARGEST_SIDE,
     Exemplars,
-    advice,
+    exemplar_notes,
     lines_of,
     of_each,
     pictures_of,
@@ -59,7 +59,7 @@ def _said(exemplars, heading, node, input_name):
         f"{name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
         for name, p, captions in zip(exemplars.names, exemplars.pictures, exemplars.captions, strict=True)
     ]
-    return "\n".join([heading, *advice(exemplars, node, input_name)]), "\n".join(found)
+    return "\n".join([heading, *exemplar_notes(exemplars, node, input_name)]), "\n".join(found)
 
 
 class ReVersionLoadExemplars(io.ComfyNode):

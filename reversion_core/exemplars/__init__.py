@@ -1,6 +1,6 @@
 """Exemplars: read from a folder or from the host's IMAGE, with captions in which `{}` stands for the relation."""
 
-from .advice import advice
+from .advice import exemplar_notes
 from .captions import lines_of, of_each, template
 from .collection import FITS, Exemplars, fit_square
 from .folder import left_by_system, read_folder
@@ -12,7 +12,7 @@ __all__ = [
     "FITS",
     "PICTURE_SUFFIXES",
     "Exemplars",
-    "advice",
+    "exemplar_notes",
     "fit_square",
     "left_by_system",
     "lines_of",

@@ -19,7 +19,7 @@ _MEANING = {
 }
 
 
-def advice(exemplars, node, input_name):
+def exemplar_notes(exemplars, node, input_name):
     """Sentences for the node's report. Raises a ReVersionError where one small picture would hold back all others."""
     _check_sizes(exemplars, node, input_name)
     return [_size(exemplars), *exemplars.notes, *_of_captions(exemplars)]

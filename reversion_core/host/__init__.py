@@ -11,11 +11,11 @@ from .encoders import (
 )
 from .families import check_clip, check_fits, check_pair, family_of
 from .hints import with_hints
-from .identity import identity, provenance
+from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import load_for_training, unload_twins
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
-from .model import HostModel, borrowing
+from .model import HostModel, borrowed_model
 from .naming import Naming
 from .plan import MemoryPlan, memory_plan, tell_memory
 from .preview import sample
@@ -29,7 +29,7 @@ __all__ = [
     "MemoryPlan",
     "Naming",
     "at_strength",
-    "borrowing",
+    "borrowed_model",
     "caption_tokens",
     "check_clip",
     "check_fits",
@@ -40,10 +40,10 @@ __all__ = [
     "family_of",
     "focal_sampling",
     "focal_sigmas",
-    "identity",
     "is_interruption",
     "is_out_of_memory",
     "memory_plan",
+    "model_identity",
     "learning_rate_unit",
     "load_for_training",
     "out_of_memory_told",

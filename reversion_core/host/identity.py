@@ -34,7 +34,7 @@ class Identity:
     unnamed: tuple[str, ...]
 
 
-def identity(model, clip, vae) -> Identity:
+def model_identity(model, clip, vae) -> Identity:
     """The Identity of the host's MODEL, CLIP and VAE.
 
     Made of inputs only: weights without what is patched into them at the moment (by evenly spaced values), the patches,

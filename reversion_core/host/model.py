@@ -21,7 +21,7 @@ def _pytorch_attention(_, *args, **kwargs):
 
 
 class HostModel:
-    """The loaded model as the trainer sees it. Its methods work only inside `borrowing`.
+    """The loaded model as the trainer sees it. Its methods work only inside `borrowed_model`.
 
     It knows no family: noise levels, the network's own error, text features and conditioning all come from the host's
     functions, as its sampler uses them.
@@ -176,7 +176,7 @@ def _markers(tokens):
 
 
 @contextlib.contextmanager
-def borrowing(model, clip, tokens, dtype=None, recompute=False):
+def borrowed_model(model, clip, tokens, dtype=None, recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
     dtype: to compute in, by temporary copies of the weights; None computes in those that the host chose. Text features

@@ -55,7 +55,8 @@ def memory_plan(
 
     Other models are moved off the device where `pictures` at once do not fit beside them.
 
-    The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside `borrowing`.
+    The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside
+    `borrowed_model`.
     """
     patcher = model.patcher
     kept, recomputed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)

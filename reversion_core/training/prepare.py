@@ -54,7 +54,7 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
-    """The inputs as tensors; call it inside `host.borrowing`, so that they can take part in autograd."""
+    """The inputs as tensors; call it inside `host.borrowed_model`, so that they can take part in autograd."""
     captions, steering = inputs.captions, inputs.steering
     number = {caption: i for i, caption in enumerate(captions)}
     read = [host.part_read(clip, caption, inputs.settings.vectors) for caption in captions]

@@ -29,7 +29,7 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     to stop. However the run ends, what was learned up to then is in a folder of `options.folder`.
     """
     checked = check(model, clip, vae, inputs, node)
-    named = host.identity(model, clip, vae)
+    named = host.model_identity(model, clip, vae)
     parts = inputs.key_parts(checked.size) | {"caption tokens": host.Naming().text(checked.tokens)} | named.parts
     parts |= {"memory": "low" if options.low_memory else "auto", "recipe": RECIPE}
     folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
@@ -103,7 +103,7 @@ class _Training:
         settings, options = self.inputs.settings, self.options
         dtype, recompute = PRECISIONS[settings.precision], self.recompute
         try:
-            with host.borrowing(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
+            with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
                 if self.learner is None:
                     self._start(model, latents)
                     if self.recompute and not recompute:

@@ -42,7 +42,7 @@ class _Judge:
 
 
 def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
-    """The Verdict on a learner's R, inside `host.borrowing`; None for a training too short to be worth it.
+    """The Verdict on a learner's R, inside `host.borrowed_model`; None for a training too short to be worth it.
 
     start: R's first vectors, encoder key -> float32 [k, d].
     """

@@ -46,7 +46,7 @@ def moving(reversion, embeddings):
 
 def features(core, model, clip):
     tokens = core.host.caption_tokens(clip, ["cat {} stone"], 1)
-    with core.host.borrowing(model, clip, tokens) as lent, torch.no_grad():
+    with core.host.borrowed_model(model, clip, tokens) as lent, torch.no_grad():
         return lent.encode([0], {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})[0]["cross_attn"]
 
 

@@ -57,7 +57,7 @@ def weighted_error(model, given, relation, captions=(0,)):
 def gradient(core, given, relation, recompute):
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent:
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent:
         live = {key: rows.clone().requires_grad_() for key, rows in relation.items()}
         with lent.recording():
             weighted_error(lent, given, live).backward()
@@ -97,7 +97,7 @@ def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
     given = built(name)
     relation = relation_of(core, given.clip, vectors=2)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 2)
-    with core.host.borrowing(given.model, given.clip, tokens) as lent, torch.no_grad():
+    with core.host.borrowed_model(given.model, given.clip, tokens) as lent, torch.no_grad():
         ours = lent.encode([0, 1], relation)
     applied = core.host.with_relation(given.clip, "<R>", relation)
     for features, caption in zip(ours, CAPTIONS, strict=True):
@@ -147,7 +147,7 @@ def test_samples_go_through_the_network_together_only_where_that_changes_nothing
     given = built(name)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
     relation = relation_of(core, given.clip)
-    with core.host.borrowing(given.model, given.clip, tokens) as lent, torch.no_grad():
+    with core.host.borrowed_model(given.model, given.clip, tokens) as lent, torch.no_grad():
         features = lent.encode([0, 1, 0], relation)
         x0, noise = draws(given, 3)
         timesteps = torch.tensor([lent.timesteps // 2, 5, lent.timesteps - 1])

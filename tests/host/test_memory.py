@@ -96,7 +96,7 @@ def step(core, loaded, drawn, recompute):
     tokens = core.host.caption_tokens(loaded.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(loaded.model, loaded.clip, "test")
     generator = torch.Generator().manual_seed(0)
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
         latents = torch.randn(8, 4, 8, 8, generator=generator)
         data = core.prepare.training_data(clip, inputs, latents, torch.zeros_like(latents))
         cdf = core.focal.cumulative(1000, inputs.focal)
@@ -123,7 +123,7 @@ def kept_by(core, given, recompute):
     """(bytes that autograd really keeps of one picture, what was planned) of a small member of a family."""
     tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent, lent.recording():
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent, lent.recording():
         plan = core.host.memory_plan(lent, given.latents)
         rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         with torch.no_grad():

@@ -30,7 +30,7 @@ UNNAMEABLE = {
 def test_what_cannot_be_seen_is_told(core, loaded, kind):
     model = loaded.model.clone()
     model.set_model_attn1_patch(UNNAMEABLE[kind]())
-    (told,) = core.host.identity(model, loaded.clip, loaded.vae).unnamed
+    (told,) = core.host.model_identity(model, loaded.clip, loaded.vae).unnamed
     assert told.startswith("model options: ") and "0x" not in told
 
 

@@ -131,7 +131,7 @@ def probe(core, given, model, clip, recompute=False):
     """(error, gradient, slope of the same by finite differences) of two samples with unlike noise levels."""
     tokens = core.host.caption_tokens(clip, CAPTIONS, 1)
     model, clip = core.host.load_for_training(model, clip, "test")
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent:
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent:
         live = {"clip_l": relation_of(core, clip)["clip_l"].requires_grad_()}
         with lent.recording():
             weighted_error(lent, given, live, (0, 1)).backward()

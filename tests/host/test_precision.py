@@ -33,7 +33,7 @@ def gradient(core, given, drawn, dtype, scaled=True):
     tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
     mean = torch.randn(8, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    with core.host.borrowing(model, clip, tokens, dtype) as lent, AccumulatesInFloat32():
+    with core.host.borrowed_model(model, clip, tokens, dtype) as lent, AccumulatesInFloat32():
         data = core.prepare.training_data(clip, inputs, mean, torch.zeros_like(mean))
         start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         learner = core.loop.Learner(lent, data, inputs, start)

@@ -145,7 +145,7 @@ def test_a_clip_that_tells_has_the_identity_of_its_inputs(core, loaded, relation
     from reversion_pack.nodes.progress import tell_running_node
 
     found = [
-        core.host.identity(
+        core.host.model_identity(
             loaded.model,
             core.host.with_hints(core.host.with_relation(loaded.clip, "<R>", relation.vectors), tell_running_node),
             loaded.vae,
