@@ -1,7 +1,7 @@
 """The losses of an update, a row each: the update, its record, the charts and the CSV read this table.
 
-A loss of pictures has a value for each piece of a micro-batch that goes through the network at once; a loss of words
-has one for each micro-batch and touches R only.
+A loss from denoising errors has a value for each piece of a micro-batch that goes through the network at once; one from
+the vectors has one for each micro-batch and touches R only.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class MicroBatch:
             yield MicroBatch(exemplars, self.captions[start : start + size], *others)
 
 
-class Errors:
+class DenoisingErrors:
     """The denoising errors of a piece, METHOD eq. 1: mean square of each sample, float32 [b]; computed once each."""
 
     def __init__(self, model, data: TrainingData, piece: MicroBatch, features):
@@ -49,11 +49,11 @@ class Errors:
         return error.square().flatten(1).mean(1)
 
     @cached_property
-    def of_captions(self) -> torch.Tensor:
+    def for_captions(self) -> torch.Tensor:
         return self._of(self._piece.captions)
 
     @cached_property
-    def of_swapped(self) -> torch.Tensor:
+    def for_swapped_captions(self) -> torch.Tensor:
         return self._of([self._data.swapped[c] for c in self._piece.captions])
 
 
@@ -63,8 +63,8 @@ class Loss:
 
     title: str
     weight: Callable[[TrainingInputs], float]
-    of_pictures: Callable[[Errors], torch.Tensor] | None = None
-    of_words: Callable[[dict, TrainingData, MicroBatch, Steering], torch.Tensor] | None = None
+    from_denoising_errors: Callable[[DenoisingErrors], torch.Tensor] | None = None
+    from_vectors: Callable[[dict, TrainingData, MicroBatch, Steering], torch.Tensor] | None = None
 
 
 def _steer(relation, data, batch, steering):
@@ -86,15 +86,15 @@ LOSSES = {
     "denoise": Loss(
         "denoising loss",
         lambda inputs: inputs.settings.denoise_weight,
-        of_pictures=lambda errors: errors.of_captions.mean(),
+        from_denoising_errors=lambda errors: errors.for_captions.mean(),
     ),
     "steer": Loss(
-        "steering loss", lambda inputs: 0.0 if inputs.prior == "none" else inputs.steering.weight, of_words=_steer
+        "steering loss", lambda inputs: 0.0 if inputs.prior == "none" else inputs.steering.weight, from_vectors=_steer
     ),
     "swap": Loss(
         "contrast with swapped captions",
         lambda inputs: inputs.steering.swap,
-        of_pictures=lambda errors: swap_loss(errors.of_captions, errors.of_swapped),
+        from_denoising_errors=lambda errors: swap_loss(errors.for_captions, errors.for_swapped_captions),
     ),
 }
 

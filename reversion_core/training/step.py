@@ -5,7 +5,7 @@ import torch
 from ..method.focal import draw_timesteps
 from ..method.steering import draw_positives
 from .inputs import TrainingData, TrainingInputs
-from .losses import LOSSES, Errors, MicroBatch, weights
+from .losses import LOSSES, DenoisingErrors, MicroBatch, weights
 
 
 class NotFiniteError(ArithmeticError):
@@ -75,8 +75,8 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
     loss -> its mean, a float tensor. Raises GradientOverflow before R has any gradient.
     """
     used = weights(inputs)
-    of_pictures = {name: weight for name, weight in used.items() if LOSSES[name].of_pictures}
-    of_words = {name: weight for name, weight in used.items() if LOSSES[name].of_words}
+    of_errors = {name: weight for name, weight in used.items() if LOSSES[name].from_denoising_errors}
+    of_vectors = {name: weight for name, weight in used.items() if LOSSES[name].from_vectors}
     count = sum(len(batch.captions) for batch in batches)
     means = dict.fromkeys(used, torch.zeros(()))
     with model.recording():
@@ -85,24 +85,24 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
         features = dict(zip(templates, model.encode(templates, relation), strict=True))
         leaves = {t: {name: _leaf(value) for name, value in of_one.items()} for t, of_one in features.items()}
         for piece in (p for batch in batches for p in batch.split(samples_per_pass or len(batch.captions))):
-            errors, share, total = Errors(model, data, piece, leaves), len(piece.captions) / count, 0.0
-            for name, weight in of_pictures.items():
-                value = LOSSES[name].of_pictures(errors)
+            errors, share, total = DenoisingErrors(model, data, piece, leaves), len(piece.captions) / count, 0.0
+            for name, weight in of_errors.items():
+                value = LOSSES[name].from_denoising_errors(errors)
                 total = total + weight * value
                 means[name] = means[name] + share * value.detach().cpu()
-            if of_pictures:
+            if of_errors:
                 (scale * share * total).backward()
         if not all(mean.isfinite() for mean in means.values()):
             raise NotFiniteError("the denoising loss is not a finite number")
-        for name in of_words:
-            values = [LOSSES[name].of_words(relation, data, batch, inputs.steering) for batch in batches]
+        for name in of_vectors:
+            values = [LOSSES[name].from_vectors(relation, data, batch, inputs.steering) for batch in batches]
             means[name] = torch.stack(values).mean()
         reached = [(features[t][name], leaf.grad) for t in templates for name, leaf in leaves[t].items()
                    if torch.is_tensor(leaf) and leaf.grad is not None]  # fmt: skip
         if not all(gradient.isfinite().all() for _, gradient in reached):
             raise GradientOverflow("a gradient at the text features is not a finite number")
-        roots = [feature for feature, _ in reached] + [weight * means[name] for name, weight in of_words.items()]
-        torch.autograd.backward(roots, [gradient / scale for _, gradient in reached] + [None] * len(of_words))
+        roots = [feature for feature, _ in reached] + [weight * means[name] for name, weight in of_vectors.items()]
+        torch.autograd.backward(roots, [gradient / scale for _, gradient in reached] + [None] * len(of_vectors))
     return {name: mean.detach() for name, mean in means.items()}
 
 

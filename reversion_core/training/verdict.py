@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..report.verdict import Verdict
-from .losses import Errors
+from .losses import DenoisingErrors
 from .step import draw_update
 
 DRAWS, SCREENING_DRAWS, FINALISTS = 24, 6, 4
@@ -35,7 +35,7 @@ class _Judge:
                 features = dict(zip(sorted(templates), encoded, strict=True))
                 if alone:
                     features = dict.fromkeys(piece.captions, encoded[0])
-                found.append(Errors(self.model, self.data, piece, features).of_captions.cpu())
+                found.append(DenoisingErrors(self.model, self.data, piece, features).for_captions.cpu())
                 if sum(map(len, found)) >= draws:
                     return torch.cat(found)[:draws]
         return torch.cat(found)[:draws]

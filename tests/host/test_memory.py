@@ -106,7 +106,7 @@ def step(core, loaded, drawn, recompute):
         leaves = {c: {"cross_attn": context[i : i + 1]} for i, c in enumerate(batch.captions)}
         # Instead of the trainer's own hooks, which would hide what is saved.
         with kept_beside(model.model.diffusion_model) as kept:
-            loss = core.losses.Errors(borrowed, data, batch, leaves).of_captions.mean()
+            loss = core.losses.DenoisingErrors(borrowed, data, batch, leaves).for_captions.mean()
         loss.backward()
     return context.grad, sum(kept.values()), len(batch.captions)
 

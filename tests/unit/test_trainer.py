@@ -204,7 +204,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once():
 def test_a_new_loss_a_new_law_and_a_new_optimizer_are_a_row_each(monkeypatch):
     """What the update computes, its record and its draws read the tables."""
     small = losses.Loss(
-        "size of R", lambda inputs: 0.5, of_words=lambda relation, *_: relation["clip_l"].square().sum()
+        "size of R", lambda inputs: 0.5, from_vectors=lambda relation, *_: relation["clip_l"].square().sum()
     )
     monkeypatch.setitem(losses.LOSSES, "size", small)
     monkeypatch.setitem(focal_law.LAWS, "low noise", lambda t, alpha: (t < 0.1).double())
