@@ -86,7 +86,7 @@ class ReVersionSaveRelation(io.ComfyNode):
                 raise ReVersionError(cls.NAME, "name", problem, "free space on the disk or allow writing") from error
         text = f"embedding:{path.stem}"
         family = families.named(relation.family)
-        if family is not None and not family.embedding:
+        if family is not None and not family.embedding_syntax_works:
             told += f" Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI."
         return io.NodeOutput(text, ui=show_text(cls, told.strip() or text))
 

@@ -228,7 +228,7 @@ class ReVersionTrain(io.ComfyNode):
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
         family, _ = host.family_of(model, cls.NAME)
-        focal = focal or Focal(alpha=families.named(family).alpha)
+        focal = focal or Focal(alpha=families.named(family).focal_alpha)
         inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal)
         first = inputs.captions[0]
         prompt = preview_prompt.strip() or first.replace(SLOT, PLACEHOLDER)

@@ -39,7 +39,7 @@ OTHER_PICTURES = frozenset(
 LARGEST_FILE = 512 * 2**20  # bytes
 LARGEST_PICTURE = 64 * 10**6  # pixels, before any is decoded
 LARGEST_SIDE = max(
-    family.native for family in families.FAMILIES
+    family.native_size for family in families.FAMILIES
 )  # pictures are kept with their shorter side no larger than the largest family trains at
 LONGEST_SIDE = 8 * LARGEST_SIDE
 

@@ -21,7 +21,7 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
     if model.model.concat_keys:
         raise ReVersionError(node, input_name, "an inpainting model cannot learn a relation", cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
-    return family.name, family.native_of_v or family.native if predicts_v else family.native
+    return family.name, family.native_size_v or family.native_size if predicts_v else family.native_size
 
 
 def families_of_clip(clip, node: str, input_name: str = "clip") -> tuple[families.Family, ...]:

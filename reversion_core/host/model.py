@@ -42,7 +42,7 @@ class HostModel:
         self._options = plugged.transformer_options(model, _pytorch_attention)
         self._patched = plugged.is_patched(model)
         family = families.of_config(type(model.model.model_config).__name__)
-        self._constant = family.conds if family else {}
+        self._constant = family.constant_conditioning if family else {}
 
     @property
     def patchers(self) -> tuple:

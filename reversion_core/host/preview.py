@@ -20,7 +20,7 @@ def sample(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=None) ->
     positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, ""))
     latent = empty_latent(model, vae, side)
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
-    cfg = family.cfg if cfg is None else cfg
+    cfg = family.preview_cfg if cfg is None else cfg
     samples = comfy.sample.sample(
         model, noise, steps, cfg, "euler", "normal", positive, negative, latent, disable_pbar=True, seed=seed
     )

@@ -47,7 +47,9 @@ class Relation:
         if told in families.NAMES:
             return told
         possible = families.of_encoders(self.vectors)
-        return possible[0].name if possible and (len(possible) == 1 or possible[0].usual) else "unknown"
+        if len(possible) == 1 or (possible and possible[0].default_for_its_encoders):
+            return possible[0].name
+        return "unknown"
 
     @property
     def initial_word(self) -> str:

@@ -45,12 +45,12 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
     tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
     row = families.named(family)
     size = inputs.exemplars.training_size(native)
-    notes = [] if row.proved else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
+    notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
     notes += [row.note] if row.note else []
     for caption in inputs.captions:
         if (read := host.part_read(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
-    return Checked(family, size - size % row.multiple, tokens, tuple(notes))
+    return Checked(family, size - size % row.size_multiple, tokens, tuple(notes))
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
