@@ -10,13 +10,13 @@ from .encoders import (
     word_rows,
 )
 from .families import check_clip, check_fits, check_pair, family_of
+from .fingerprint import Fingerprinter
 from .hints import with_hints
 from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import load_for_training, unload_twins
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
 from .model import HostModel, borrowed_model
-from .naming import Naming
 from .plan import MemoryPlan, memory_plan, tell_memory
 from .preview import sample
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
@@ -24,10 +24,10 @@ from .selfcheck import check_gradients
 from .tokens import at_strength, caption_tokens, part_read, placeholders, with_relation
 
 __all__ = [
+    "Fingerprinter",
     "FocalGuider",
     "HostModel",
     "MemoryPlan",
-    "Naming",
     "at_strength",
     "borrowed_model",
     "caption_tokens",

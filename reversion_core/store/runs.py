@@ -36,16 +36,16 @@ _LARGEST_STATE = 256 * 2**20  # bytes; a hundred thousand updates take 5 MB
 class RunKey:
     """What a run is known by.
 
-    parts: readable name of an input -> text that changes with it; unnamed: inputs that no text can be given to. A run
+    parts: readable name of an input -> text that changes with it; unidentified: inputs that have no such text. A run
     with such inputs gets a random key, so that it is kept and never found again.
     """
 
     parts: dict[str, str]
-    unnamed: tuple[str, ...] = ()
+    unidentified: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:
-        known = secrets.token_hex(8) if self.unnamed else json.dumps(self.parts, sort_keys=True)
+        known = secrets.token_hex(8) if self.unidentified else json.dumps(self.parts, sort_keys=True)
         return sha256(known.encode()).hexdigest()[:16]
 
 

@@ -29,18 +29,20 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     to stop. However the run ends, what was learned up to then is in a folder of `options.folder`.
     """
     checked = check(model, clip, vae, inputs, node)
-    named = host.model_identity(model, clip, vae)
-    parts = inputs.key_parts(checked.size) | {"caption tokens": host.Naming().text(checked.tokens)} | named.parts
+    identity = host.model_identity(model, clip, vae)
+    tokens = {"caption tokens": host.Fingerprinter().fingerprint(checked.tokens)}
+    parts = inputs.key_parts(checked.size) | tokens | identity.parts
     parts |= {"memory": "low" if options.low_memory else "auto", "recipe": RECIPE}
-    folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
+    key = runs.RunKey(parts, identity.unidentified)
+    folder = runs.RunFolder(options.folder, key, inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     for note in checked.notes:
         training.tell(note)
     if (finished := folder.finished()) is not None:
         training.tell(f"learned before: taken from {folder.path}")
         return training.result_of(*finished)
-    if named.unnamed:
-        training.tell(f"this run cannot be found again, since {', '.join(named.unnamed)} cannot be identified")
+    if identity.unidentified:
+        training.tell(f"this run cannot be found again, since {', '.join(identity.unidentified)} cannot be identified")
     folder.check_writable(node)
     on_progress(None, [])
     return training.run(on_progress)

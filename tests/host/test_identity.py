@@ -157,7 +157,7 @@ def test_a_node_changes_the_identity_whatever_is_loaded(core, loaded, row):
     management.unload_all_models()
     plain, (first, same, other) = named(core, loaded), (with_node(loaded, row, i) for i in (False, False, True))
     found = named(core, first)
-    assert found.unnamed == plain.unnamed == ()
+    assert found.unidentified == plain.unidentified == ()
     assert found == named(core, same) != plain
     assert named(core, other) not in (found, plain)
     try:
@@ -204,7 +204,7 @@ given = SimpleNamespace(model=model, clip=clip, vae=vae)
 for row in json.loads(sys.argv[5]):
     given = test_identity.with_node(given, row)
 found = model_identity(given.model, given.clip, given.vae)
-print(json.dumps([found.parts, found.unnamed]))
+print(json.dumps([found.parts, found.unidentified]))
 """
 
 
@@ -267,7 +267,7 @@ def test_fp8_weights_are_another_identity(core, loaded, checkpoint):
             str(checkpoint), output_vae=False, output_clip=False, model_options={"dtype": torch.float8_e4m3fn}
         )
     before, found = named(core, loaded), core.host.model_identity(model, loaded.clip, loaded.vae)
-    assert found.unnamed == () and found.parts["compute dtype"].startswith("torch.float8_e4m3fn in ")
+    assert found.unidentified == () and found.parts["compute dtype"].startswith("torch.float8_e4m3fn in ")
     assert found.parts["model weights"] != before.parts["model weights"]
 
 

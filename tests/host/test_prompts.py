@@ -152,7 +152,7 @@ def test_a_clip_that_tells_has_the_identity_of_its_inputs(core, loaded, relation
         )
         for _ in range(2)
     ]
-    assert found[0] == found[1] and not found[0].unnamed
+    assert found[0] == found[1] and not found[0].unidentified
 
 
 def test_other_packs_may_ask_the_tokenizer_for_several_texts(core, loaded, relation, applied):
