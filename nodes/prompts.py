@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..reversion_core import prompt_grid as prompt_grids
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.prompt_grid import OBJECT, SUBJECT
+from ..reversion_core.prompts import grid as prompt_grids
+from ..reversion_core.prompts.grid import OBJECT, SUBJECT
 from . import places
 from .numbers import check_numbers
 from .progress import show_text

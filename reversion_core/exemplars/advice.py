@@ -2,8 +2,8 @@
 
 import statistics
 
-from .. import prompt_syntax
 from ..errors import ReVersionError
+from ..prompts import syntax
 
 SMALLEST_NATIVE = 512  # no family trains at less, so a picture of this size holds none back
 WORDS_READ = 75  # tokens of a prompt's first window, and a word is one at least
@@ -53,7 +53,7 @@ def _of_captions(exemplars):
     examples, owners = {}, {}
     for name, captions in zip(exemplars.names, exemplars.captions, strict=True):
         for caption in captions:
-            for kind, piece in prompt_syntax.found(caption).items():
+            for kind, piece in syntax.found(caption).items():
                 examples.setdefault(kind, piece)
                 owners.setdefault(kind, []).append(name)
             if len(caption.split()) > WORDS_READ:

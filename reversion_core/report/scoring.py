@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .. import prompt_syntax
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER, SLOT, swapped
+from ..prompts import syntax
 
 BATCH = 16
 
@@ -28,7 +28,7 @@ def phrases(prompt, phrase, placeholder=PLACEHOLDER):
 
     Raises ValueError where the prompt does not have the placeholder between two entities.
     """
-    before, found, after = prompt_syntax.plain(prompt).partition(placeholder)
+    before, found, after = syntax.plain(prompt).partition(placeholder)
     first, second = before.strip(" ,"), after.partition(",")[0].strip()
     if not (found and first and second):
         raise ValueError(f"'{prompt}' has no {placeholder} between two entities")

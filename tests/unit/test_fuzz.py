@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from reversion_core import prompt_grid
 from reversion_core.errors import ReVersionError
 from reversion_core.exemplars import open_picture, read_folder
+from reversion_core.prompts import grid as prompt_grid
 from reversion_core.store import relation
 from reversion_core.store.reading import Unreadable
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from reversion_core import prompt_grid as prompts
+from reversion_core.prompts import grid as prompts
 
 
 def test_grid_is_subject_by_subject_and_keeps_a_word_in_both_places():

@@ -8,8 +8,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from .store.reading import Unreadable, parsed_json, read_text
-from .store.relation import RESERVED_NAMES
+from ..store.reading import Unreadable, parsed_json, read_text
+from ..store.relation import RESERVED_NAMES
 
 SUBJECT, OBJECT = "{subject}", "{object}"
 LONGEST_NAME = 100  # characters
@@ -17,7 +17,7 @@ LONGEST_NAME_ON_DISK = 120  # bytes; with what Save Image adds it stays under th
 MOST_SHUFFLED = 10**6  # pairs
 MOST_PROMPTS = 10**5
 MOST_TEXT = 64 * 2**20  # characters of all prompts
-_OWN_LISTS = Path(__file__).with_name("prompt_lists.json")
+_OWN_LISTS = Path(__file__).with_name("lists.json")
 
 
 @functools.cache
