@@ -1,5 +1,6 @@
 """The one place that touches comfy: the host's loaded model, lent to the method."""
 
+from .compatibility import check_clip, check_fits, check_pair, family_of
 from .encoders import (
     encoder_keys,
     learning_rate_unit,
@@ -9,7 +10,6 @@ from .encoders import (
     vocabulary_norm,
     word_rows,
 )
-from .families import check_clip, check_fits, check_pair, family_of
 from .fingerprint import Fingerprinter
 from .hints import with_hints
 from .identity import model_identity, provenance

@@ -4,9 +4,9 @@ import contextlib
 import gc
 import tracemalloc
 
-import families
 import numpy as np
 import pytest
+import random_models
 import torch
 from test_step import short_training
 from training import Stop, learn, stop_at
@@ -140,7 +140,7 @@ def kept_by(core, given, recompute):
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SDXL", "SD 3.x with CLIP-L", "Flux.1", "Chroma", "Z-Image", "Qwen-Image"])
 def test_the_need_is_known_beforehand(core, embeddings, name):
-    given = families.build(name, embeddings)
+    given = random_models.build(name, embeddings)
     kept, plan = kept_by(core, given, recompute=False)
     assert plan.kept == pytest.approx(kept, rel=0.2)
     kept_less, _ = kept_by(core, given, recompute=True)

@@ -2,8 +2,8 @@
 
 import importlib
 
-import families
 import pytest
+import random_models
 import torch
 from test_members import CAPTIONS, relation_of, weighted_error
 
@@ -146,7 +146,7 @@ def probe(core, given, model, clip, recompute=False):
 
 @pytest.fixture(scope="module")
 def given(reversion, embeddings):
-    return families.build("SD 1.x", embeddings)
+    return random_models.build("SD 1.x", embeddings)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_it_trains_right(core, given, plain, name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused_before_any_work(core, embeddings, name):
     plug, told = REFUSED[name]
-    model, clip = plug(families.build("SD 1.x", embeddings))
+    model, clip = plug(random_models.build("SD 1.x", embeddings))
     with pytest.raises(core.errors.ReVersionError, match=f"ReVersion Train, input {told}"):
         core.host.check_pair(model, clip, "ReVersion Train")
 
@@ -186,7 +186,7 @@ def test_a_latent_format_that_a_node_sets_counts(core, loaded, drawn):
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16])
 def test_weights_that_the_host_casts_at_each_use(core, embeddings, dtype):
-    given = families.build("SD 1.x", embeddings, dtype=dtype, compute=torch.float32)
+    given = random_models.build("SD 1.x", embeddings, dtype=dtype, compute=torch.float32)
     found, slope = probe(core, given, given.model, given.clip)
     assert float(found.norm()) == pytest.approx(slope, rel=0.02)
     again, _ = probe(core, given, given.model, given.clip, recompute=True)

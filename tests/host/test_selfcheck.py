@@ -3,14 +3,14 @@
 import contextlib
 from types import SimpleNamespace
 
-import families
 import pytest
+import random_models
 import torch
 
 
 @pytest.fixture(scope="module")
 def given(reversion, embeddings):
-    return families.build("SD 1.x", embeddings)
+    return random_models.build("SD 1.x", embeddings)
 
 
 def check(core, given, spoil=None):
@@ -57,7 +57,7 @@ def test_right_gradients_of_a_model_that_bends_pass(core):
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 3.x with CLIP-L", "Chroma"])
 def test_right_gradients_pass(core, embeddings, name):
-    check(core, families.build(name, embeddings))
+    check(core, random_models.build(name, embeddings))
 
 
 @pytest.mark.parametrize(
