@@ -6,7 +6,7 @@ from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompts import grid as prompt_grids
 from ..reversion_core.prompts.grid import OBJECT, SUBJECT
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import show_text
 from .schema import advanced, named
 

@@ -10,7 +10,7 @@ from ..reversion_core.method.words import PLACEHOLDER
 from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import show_text, tell_running_node
 from .schema import named
 from .sockets import RelationSocket

@@ -15,7 +15,7 @@ from ..reversion_core.report import charts, inspection, scoring
 from ..reversion_core.store import relation as relation_files
 from ..reversion_core.store.files import write_whole
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import show_text
 from .sockets import RelationSocket, as_image
 

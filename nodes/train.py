@@ -12,7 +12,7 @@ from ..reversion_core.training.loop import TITLES
 from ..reversion_core.training.optimizers import OPTIMIZERS
 from ..reversion_core.training.settings import FROM_PRESET, NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import TrainingProgress
 from .schema import advanced, named
 from .sockets import NOTHING, ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
