@@ -18,7 +18,7 @@ from .loading import load_for_training, unload_twins
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
 from .model import HostModel, borrowed_model
 from .plan import MemoryPlan, memory_plan, tell_memory
-from .preview import sample
+from .preview import draw_preview
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .selfcheck import check_gradients
 from .tokens import at_strength, caption_tokens, part_read, placeholders, with_relation
@@ -35,6 +35,7 @@ __all__ = [
     "check_fits",
     "check_gradients",
     "check_pair",
+    "draw_preview",
     "empty_cache",
     "encoder_keys",
     "family_of",
@@ -51,7 +52,6 @@ __all__ = [
     "placeholders",
     "posterior",
     "provenance",
-    "sample",
     "scaled_posterior",
     "tell_memory",
     "unload_twins",

@@ -5,7 +5,7 @@ import comfy.model_sampling
 from .. import families
 from ..errors import ReVersionError
 from .encoders import encoder_of, encoders
-from .plugged import check_plugged
+from .other_nodes import check_other_nodes
 
 
 def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
@@ -60,7 +60,7 @@ def check_pair(model, clip, node: str) -> tuple[str, int]:
             f"it is of {' or '.join(of_clip)} and the model of {family}",
             "take both from the same checkpoint",
         )
-    check_plugged(model, clip, node)
+    check_other_nodes(model, clip, node)
     return family, native
 
 

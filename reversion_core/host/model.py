@@ -9,7 +9,7 @@ import comfy.samplers
 import torch
 
 from .. import families
-from . import plugged
+from . import other_nodes
 from .borrowing import alias, borrowed
 from .encoders import embedding_scale, encoders, encodes_in_batches
 from .gradients import Differentiable, is_unet, keeping_copies, ready_for_backward, training_mode
@@ -39,8 +39,8 @@ class HostModel:
         self._scales = {key: embedding_scale(encoder.embedding) for key, encoder in self._encoders.items()}
         self._batched = encodes_in_batches(clip)
         # The host's sub-quadratic attention picks its chunks by free memory; this one always computes the same.
-        self._options = plugged.transformer_options(model, _pytorch_attention)
-        self._patched = plugged.is_patched(model)
+        self._options = other_nodes.transformer_options(model, _pytorch_attention)
+        self._patched = other_nodes.is_patched(model)
         family = families.of_config(type(model.model.model_config).__name__)
         self._constant = family.constant_conditioning if family else {}
 
@@ -144,7 +144,7 @@ class HostModel:
 
     def _denoised(self, x_t, sigma, conds):
         options = {**self._options, "sigmas": sigma}
-        return plugged.apply_model(self.patcher, x_t, sigma, {**conds, "transformer_options": options})
+        return other_nodes.apply_model(self.patcher, x_t, sigma, {**conds, "transformer_options": options})
 
     def _conds(self, x_t, features):
         """The host's conditioning objects for one sample, as its sampler prepares them."""

@@ -10,7 +10,7 @@ from .tokens import with_relation
 
 
 @torch.inference_mode()
-def sample(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=None) -> np.ndarray:
+def draw_preview(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=None) -> np.ndarray:
     """One picture of a prompt in which `<R>` is the vectors (encoder key -> [k, d]): uint8 [side, side, 3].
 
     The same seed draws from the same noise, so that only the relation changes. cfg: None for the family's.

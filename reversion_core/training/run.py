@@ -230,7 +230,7 @@ class _Training:
         """
         prompt, size, seed = self.options.prompt, self.checked.size, self.inputs.settings.seed
         try:
-            picture = host.sample(self.model, self.clip, self.vae, vectors, prompt, size, seed)
+            picture = host.draw_preview(self.model, self.clip, self.vae, vectors, prompt, size, seed)
         except Exception as error:
             if host.is_interruption(error):
                 raise

@@ -203,7 +203,7 @@ def test_a_preview_that_fails_ends_nothing(core, loaded, drawn, tmp_path, monkey
     def fail(*arguments):
         raise RuntimeError("no picture")
 
-    monkeypatch.setattr(core.host, "sample", fail)
+    monkeypatch.setattr(core.host, "draw_preview", fail)
     told = []
     learned = learn(core, loaded, drawn, tmp_path, keep={"previews": 1, "prompt": "cat <R> stone", "tell": told.append})
     assert len(learned.history) == 2 and learned.previews == []

@@ -12,7 +12,7 @@ _AT_RANDOM = {"comfy_extras.nodes_hypertile": "HyperTile", "comfy_extras.nodes_t
 _COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
 
 
-def check_plugged(model, clip, node: str):
+def check_other_nodes(model, clip, node: str):
     """Refuse what would make the learned relation wrong. Raises a ReVersionError that names the node to take out."""
     options = model.model_options.get("transformer_options", {})
     for function in _functions(options.get("patches", {})):
