@@ -238,12 +238,12 @@ class ReVersionTrain(io.ComfyNode):
         options = run.RunOptions(
             folder=places.runs_folder(),
             label=first.replace(SLOT, "R"),
-            every=autosave,
+            save_every=autosave,
             resume=resume,
-            previews=previews,
+            preview_every=previews,
             prompt=prompt,
             low_memory=memory == "low",
-            tell=progress.tell,
+            on_message=progress.tell,
         )
         learned = run.learn_relation(model, clip, vae, inputs, options, progress, cls.NAME)
         report = as_image(charts.training_report(learned.history, TITLES))

@@ -55,7 +55,7 @@ class Runner:
         """
         run, given = self.studio.run, METHODS[method]
         inputs = TrainingInputs(exemplars, given.train_settings(seed), given.steering, given.focal)
-        options = run.RunOptions(folder / "runs", label=method, every=100)
+        options = run.RunOptions(folder / "runs", label=method, save_every=100)
         models = self.studio.model, self.studio.clip, self.studio.vae
         with torch.inference_mode():
             return run.learn_relation(*models, inputs, options, lambda learner, _: on_step(learner), "benchmark")

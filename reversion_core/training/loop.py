@@ -52,7 +52,7 @@ class Learner:
         self.optimizer = OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
         self.cdf = cumulative(model.timesteps, inputs.focal)
         self.scale = LossScale(model.computes_in_fp16)
-        self.epoch = []
+        self.remaining_exemplars = []
         self.history = []  # a record for each update
         self.samples_per_pass = settings.batch_size
 
@@ -69,16 +69,16 @@ class Learner:
 
     def update(self):
         """One update of R, whole or not at all. Raises NotFiniteError before one that would spoil it."""
-        drawn_from, epoch = self.generator.get_state(), list(self.epoch)
+        drawn_from, remaining = self.generator.get_state(), list(self.remaining_exemplars)
         try:
             self._update()
         except BaseException:
             self.generator.set_state(drawn_from)
-            self.epoch = epoch
+            self.remaining_exemplars = remaining
             raise
 
     def _update(self):
-        batches = draw_update(self.data, self.inputs, self.cdf, self.epoch, self.generator)
+        batches = draw_update(self.data, self.inputs, self.cdf, self.remaining_exemplars, self.generator)
         means = self._gradient(batches)
         total = sum(weight * means[name] for name, weight in weights(self.inputs).items())
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
@@ -140,9 +140,9 @@ class Learner:
         """Everything that an exact continuation needs, as tensors by name."""
         tensors = {
             "generator": self.generator.get_state(),
-            "epoch": torch.tensor(self.epoch, dtype=torch.int64),
+            "epoch": torch.tensor(self.remaining_exemplars, dtype=torch.int64),
             "history": torch.tensor([list(r.values()) for r in self.history], dtype=torch.float64),
-            "scale": torch.tensor([self.scale.value, self.scale.good], dtype=torch.float64),
+            "scale": torch.tensor([self.scale.value, self.scale.updates_since_overflow], dtype=torch.float64),
             "samples_per_pass": torch.tensor(self.samples_per_pass),
         }
         for key, v in self.relation.items():
@@ -155,10 +155,10 @@ class Learner:
         """Go on from a `state` of a learner that was made alike. Raises ValueError where it cannot be one."""
         check_state(tensors, self)
         self.generator.set_state(tensors["generator"])
-        self.epoch = tensors["epoch"].tolist()
+        self.remaining_exemplars = tensors["epoch"].tolist()
         names = columns(self.inputs)
         self.history = [dict(zip(names, row, strict=True)) for row in tensors["history"].tolist()]
-        self.scale.value, self.scale.good = tensors["scale"][0].item(), int(tensors["scale"][1])
+        self.scale.value, self.scale.updates_since_overflow = tensors["scale"][0].item(), int(tensors["scale"][1])
         self.samples_per_pass = int(tensors["samples_per_pass"])
         for key, v in self.relation.items():
             with torch.no_grad():

@@ -22,13 +22,13 @@ class MicroBatch:
     exemplars: torch.Tensor  # int64 [b]
     captions: tuple[int, ...]  # b numbers of templates
     timesteps: torch.Tensor  # int64 [b]
-    posterior: torch.Tensor  # standard normal [b, ...], for the sample of the first stage's posterior
+    posterior_noise: torch.Tensor  # standard normal [b, ...], for the sample of the first stage's posterior
     noise: torch.Tensor  # standard normal [b, ...]
     positives: torch.Tensor  # int64 [b, P], numbers of basis words
 
     def split(self, size):
         """The same samples in pieces of at most `size`."""
-        tensors = (self.exemplars, self.timesteps, self.posterior, self.noise, self.positives)
+        tensors = (self.exemplars, self.timesteps, self.posterior_noise, self.noise, self.positives)
         pieces = zip(*(tensor.split(size) for tensor in tensors), strict=True)
         for start, (exemplars, *others) in zip(range(0, len(self.captions), size), pieces, strict=True):
             yield MicroBatch(exemplars, self.captions[start : start + size], *others)
@@ -43,7 +43,7 @@ class DenoisingErrors:
 
     def _of(self, templates):
         piece, data = self._piece, self._data
-        x0 = data.mean[piece.exemplars] + data.std[piece.exemplars] * piece.posterior
+        x0 = data.mean[piece.exemplars] + data.std[piece.exemplars] * piece.posterior_noise
         features = [self._features[t] for t in templates]
         error = self._model.prediction_error(x0, piece.noise, piece.timesteps, features)
         return error.square().flatten(1).mean(1)

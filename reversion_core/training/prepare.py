@@ -11,7 +11,7 @@ from .inputs import TrainingData, TrainingInputs
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens, and
     what the artist should know of the family."""
 
@@ -21,7 +21,7 @@ class Checked:
     notes: tuple[str, ...] = ()
 
 
-def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
+def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
     """Refuse what cannot work before anything is loaded or computed."""
     family, native = host.check_pair(model, clip, node)
     if vae is None:
@@ -50,7 +50,7 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
     for caption in inputs.captions:
         if (read := host.part_read(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
-    return Checked(family, size - size % row.size_multiple, tokens, tuple(notes))
+    return CheckResult(family, size - size % row.size_multiple, tokens, tuple(notes))
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:

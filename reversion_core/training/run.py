@@ -53,9 +53,9 @@ class _Training:
 
     def __init__(self, models, checked, inputs, options, folder, node):
         self.model, self.clip, self.vae = models
-        self.given = self.model, self.clip.patcher
+        self.original_patchers = self.model, self.clip.patcher
         self.checked, self.inputs, self.options, self.folder, self.node = checked, inputs, options, folder, node
-        self.stops = _preview_steps(inputs.settings.steps, options.previews)
+        self.preview_steps = _preview_steps(inputs.settings.steps, options.preview_every)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.previews, self.messages, self.recompute = None, [], [], options.low_memory
         self.start, self.verdict = None, None
@@ -64,7 +64,7 @@ class _Training:
         """Say something to the artist, and in the log."""
         logging.info("ReVersion: %s", text)
         self.messages.append(text)
-        self.options.tell(text)
+        self.options.on_message(text)
 
     def run(self, on_progress):
         """Learn to the last step. Returns a TrainingResult."""
@@ -76,7 +76,7 @@ class _Training:
             while self.learner is None or self.learner.step < steps:
                 if not self._learn_on(latents, on_progress):
                     self._use_less_memory()
-                elif self.stops and self.learner.step in self.stops:
+                elif self.preview_steps and self.learner.step in self.preview_steps:
                     self._preview(self.learner.vectors, self.learner.step)
                     if self.learner.step < steps:
                         with self._memory_told():
@@ -84,14 +84,14 @@ class _Training:
                     on_progress(self.learner, self.previews)
         except NotFiniteError as error:
             raise ReVersionError(
-                self.node, "learning_rate", f"{error} ({self._kept()})", "lower it or use precision fp32"
+                self.node, "learning_rate", f"{error} ({self._saved_text()})", "lower it or use precision fp32"
             ) from error
         finally:
-            host.unload_twins((self.model, self.clip.patcher), self.given)
+            host.unload_twins((self.model, self.clip.patcher), self.original_patchers)
             if self.learner is not None and self.learner.step:
-                self._keep()
+                self._save()
                 if self.learner.step < steps:
-                    self.tell(f"stopped; {self._kept()} in {self.folder.path}")
+                    self.tell(f"stopped; {self._saved_text()} in {self.folder.path}")
                 self.folder.prune()
         return TrainingResult(self._relation(), self.learner.history, self.previews, self.messages)
 
@@ -111,11 +111,11 @@ class _Training:
                     if self.recompute and not recompute:
                         return True  # anew, with gradient checkpointing
                 learner, learner.model = self.learner, model
-                stop = next((step for step in self.stops if step > learner.step), settings.steps)
+                stop = next((step for step in self.preview_steps if step > learner.step), settings.steps)
                 for step in range(learner.step + 1, stop + 1):
                     learner.update()
-                    if options.every and step % options.every == 0:
-                        self._keep()
+                    if options.save_every and step % options.save_every == 0:
+                        self._save()
                     on_progress(learner, self.previews)
                 if learner.step == settings.steps:
                     self._judge()
@@ -182,7 +182,7 @@ class _Training:
                 continue
             before = runs.made_with(path)
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
-            stops = [step for step in self.stops if step <= done]
+            stops = [step for step in self.preview_steps if step <= done]
             self.previews = self.folder.previews(stops, self.options.prompt, path.parent)
             other = before.get("pack") != VERSION and f", which version {before.get('pack')} of the pack began"
             self.tell(f"goes on after step {done} of an equal run{other or ''}")
@@ -210,7 +210,7 @@ class _Training:
         return ReVersionError(
             self.node,
             "exemplars",
-            f"there is not enough memory to learn from even one picture at a time ({self._kept()})",
+            f"there is not enough memory to learn from even one picture at a time ({self._saved_text()})",
             "set a smaller size where they are loaded, close other programs or use precision auto",
         )
 
@@ -218,9 +218,9 @@ class _Training:
         """The result of an equal run that was finished: its previews, or one drawn now where they were not kept."""
         if verdict := learned.detail("verdict").get("text"):
             self.tell(verdict)
-        self.previews = self.folder.previews(self.stops, self.options.prompt)
-        if self.stops and not self.previews:
-            self._preview(learned.vectors, self.stops[-1])
+        self.previews = self.folder.previews(self.preview_steps, self.options.prompt)
+        if self.preview_steps and not self.previews:
+            self._preview(learned.vectors, self.preview_steps[-1])
         return TrainingResult(learned, history, self.previews, self.messages)
 
     def _preview(self, vectors, step):
@@ -239,10 +239,10 @@ class _Training:
         self.previews.append(picture)
         self.folder.keep_preview(step, prompt, picture)
 
-    def _keep(self):
+    def _save(self):
         self.folder.keep(self.learner.state(), self.learner.history, self._relation(), self.made_with)
 
-    def _kept(self):
+    def _saved_text(self):
         step = self.learner.step if self.learner else 0
         return f"the relation of step {step} is kept" if step else "nothing was learned yet"
 

@@ -25,28 +25,28 @@ class LossScale:
 
     START, INTERVAL, SMALLEST = 2.0**16, 2000, 2.0**-14
 
-    def __init__(self, used: bool):
-        self.used, self.value, self.good = used, self.START if used else 1.0, 0
+    def __init__(self, enabled: bool):
+        self.enabled, self.value, self.updates_since_overflow = enabled, self.START if enabled else 1.0, 0
 
     def succeeded(self):
-        self.good += 1
-        if self.used and self.good == self.INTERVAL:
-            self.value, self.good = self.value * 2, 0
+        self.updates_since_overflow += 1
+        if self.enabled and self.updates_since_overflow == self.INTERVAL:
+            self.value, self.updates_since_overflow = self.value * 2, 0
 
     def overflowed(self):
         """Halve it. Raises NotFiniteError where no scale can help."""
-        self.value, self.good = self.value / 2, 0
-        if not self.used or self.value < self.SMALLEST:
+        self.value, self.updates_since_overflow = self.value / 2, 0
+        if not self.enabled or self.value < self.SMALLEST:
             raise NotFiniteError("the gradient is not a finite number")
 
 
-def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, epoch: list, generator) -> list[MicroBatch]:
-    """The micro-batches of one update. epoch: the exemplars still to come, refilled when it runs out."""
+def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, remaining: list, generator) -> list[MicroBatch]:
+    """The micro-batches of one update. remaining: the exemplars still to come, refilled when it runs out."""
     settings = inputs.settings
     count = settings.batch_size * settings.accumulation
-    while len(epoch) < count:
-        epoch.extend(torch.randperm(len(data.captions), generator=generator).tolist())
-    chosen = torch.tensor([epoch.pop(0) for _ in range(count)])
+    while len(remaining) < count:
+        remaining.extend(torch.randperm(len(data.captions), generator=generator).tolist())
+    chosen = torch.tensor([remaining.pop(0) for _ in range(count)])
     timesteps = draw_timesteps(cdf, count, generator, settings.stratified)
     basis_size = len(next(iter(data.basis_rows.values())))
     batches = []

@@ -19,9 +19,9 @@ class _Judge:
     def __init__(self, learner):
         self.model, self.data, self.inputs = learner.model, learner.data, learner.inputs
         generator = torch.Generator().manual_seed((self.inputs.settings.seed + _HELD_OUT) % 2**63)
-        self.batches, epoch = [], []
+        self.batches, remaining = [], []
         while sum(len(batch.captions) for batch in self.batches) < DRAWS:
-            self.batches += draw_update(self.data, self.inputs, learner.cdf, epoch, generator)
+            self.batches += draw_update(self.data, self.inputs, learner.cdf, remaining, generator)
         self.pass_size = learner.samples_per_pass
 
     @torch.no_grad()

@@ -203,7 +203,7 @@ def taesd(reversion):
 def test_a_whole_training(core, embeddings, drawn, taesd, tmp_path, name):
     given = random_models.build(name, embeddings, taesd)
     before = digest(given.model.model, given.clip.cond_stage_model)
-    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    keep = {"preview_every": 2, "prompt": "red circle <R> blue square"}
     learned = learn(core, given, drawn, tmp_path, keep=keep, learning_rate=0.05)
     assert digest(given.model.model, given.clip.cond_stage_model) == before
     assert name.startswith(learned.relation.family) and learned.previews[0].shape == (64, 64, 3)

@@ -53,7 +53,7 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
     for draws in batches:
         # The drawn captions are "red circle {} blue square": every word of every sample's caption counts.
         negatives = [word for c in draws.captions for word in captions[c].split() if word != "{}"]
-        x0 = mean[draws.exemplars].clone() + std[draws.exemplars].clone() * draws.posterior
+        x0 = mean[draws.exemplars].clone() + std[draws.exemplars].clone() * draws.posterior_noise
         texts = [captions[c] for c in draws.captions]
         losses.append(reference.denoising_loss(x0, draws.noise, draws.timesteps, texts, prediction))
         positives = [inputs.steering.basis[p] for p in draws.positives.flatten().tolist()]

@@ -190,7 +190,7 @@ def test_the_scale_is_part_of_the_state():
     stopped, goes_on = (learner(settings, Overflowing(answer=100.0, computes_in_fp16=True)) for _ in range(2))
     stopped.update()
     goes_on.restore(stopped.state())
-    assert (goes_on.scale.value, goes_on.scale.good) == (stopped.scale.value, 1)
+    assert (goes_on.scale.value, goes_on.scale.updates_since_overflow) == (stopped.scale.value, 1)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once():
