@@ -15,19 +15,18 @@ from .hints import with_hints
 from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import load_for_training, unload_twins
-from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
+from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_as
 from .model import HostModel, borrowed_model
-from .plan import MemoryPlan, memory_plan, tell_memory
+from .plan import logged_memory_plan
 from .preview import draw_preview
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .selfcheck import check_gradients
-from .tokens import at_strength, caption_tokens, part_read, placeholders, with_relation
+from .tokens import at_strength, caption_tokens, encoded_part, placeholders, with_relation
 
 __all__ = [
     "Fingerprinter",
     "FocalGuider",
     "HostModel",
-    "MemoryPlan",
     "at_strength",
     "borrowed_model",
     "caption_tokens",
@@ -37,23 +36,22 @@ __all__ = [
     "check_pair",
     "draw_preview",
     "empty_cache",
+    "encoded_part",
     "encoder_keys",
     "family_of",
     "focal_sampling",
     "focal_sigmas",
     "is_interruption",
     "is_out_of_memory",
-    "memory_plan",
     "model_identity",
     "learning_rate_unit",
     "load_for_training",
-    "out_of_memory_told",
-    "part_read",
+    "logged_memory_plan",
+    "out_of_memory_as",
     "placeholders",
     "posterior",
     "provenance",
     "scaled_posterior",
-    "tell_memory",
     "unload_twins",
     "token_ids",
     "token_table",

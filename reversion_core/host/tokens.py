@@ -169,7 +169,7 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
     return found
 
 
-def part_read(clip, caption: str, vectors: int) -> str:
+def encoded_part(clip, caption: str, vectors: int) -> str:
     """The part of a caption template that is encoded: whole words up to the end of the first window, where captions
     are encoded in batches. vectors: how many stand in the place of `{}`.
     """

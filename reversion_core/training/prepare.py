@@ -48,7 +48,7 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
     notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
     notes += [row.note] if row.note else []
     for caption in inputs.captions:
-        if (read := host.part_read(clip, caption, inputs.settings.vectors)) != caption:
+        if (read := host.encoded_part(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
     return CheckResult(family, size - size % row.size_multiple, tokens, tuple(notes))
 
@@ -57,7 +57,7 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
     """The inputs as tensors; call it inside `host.borrowed_model`, so that they can take part in autograd."""
     captions, steering = inputs.captions, inputs.steering
     number = {caption: i for i, caption in enumerate(captions)}
-    read = [host.part_read(clip, caption, inputs.settings.vectors) for caption in captions]
+    read = [host.encoded_part(clip, caption, inputs.settings.vectors) for caption in captions]
     words_of = [entity_words(text, steering.basis, inputs.settings.initial_word) for text in read]
     words = tuple(dict.fromkeys(word for of_one in (*words_of, steering.extra_negatives) for word in of_one))
     word_number = {word: i for i, word in enumerate(words)}

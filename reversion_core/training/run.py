@@ -70,7 +70,7 @@ class _Training:
         """Learn to the last step. Returns a TrainingResult."""
         steps = self.inputs.settings.steps
         try:
-            with self._memory_told():
+            with self._explained_out_of_memory():
                 latents = self._latents()
                 self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
             while self.learner is None or self.learner.step < steps:
@@ -79,7 +79,7 @@ class _Training:
                 elif self.preview_steps and self.learner.step in self.preview_steps:
                     self._preview(self.learner.vectors, self.learner.step)
                     if self.learner.step < steps:
-                        with self._memory_told():
+                        with self._explained_out_of_memory():
                             self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
                     on_progress(self.learner, self.previews)
         except NotFiniteError as error:
@@ -139,7 +139,7 @@ class _Training:
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
-        plan = host.tell_memory(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
+        plan = host.logged_memory_plan(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
@@ -156,7 +156,7 @@ class _Training:
     def _begin_with_less(self, learner, plan):
         """Begin with as many pictures at once as fit, by gradient checkpointing where not even one does."""
         self.recompute = plan.pictures == 0
-        fitting = plan.pictures_recomputed if self.recompute else plan.pictures
+        fitting = plan.pictures_checkpointed if self.recompute else plan.pictures
         learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
         how = " and gradient checkpointing" if self.recompute else ""
         self.tell(f"{plan.free / 1e9:.1f} GB are free: begins with {learner.samples_per_pass} pictures at once{how}")
@@ -202,9 +202,9 @@ class _Training:
         else:
             raise self._too_little_memory()
 
-    def _memory_told(self):
+    def _explained_out_of_memory(self):
         """A context in which running out of memory ends in a sentence."""
-        return host.out_of_memory_told(self._too_little_memory)
+        return host.out_of_memory_as(self._too_little_memory)
 
     def _too_little_memory(self):
         return ReVersionError(

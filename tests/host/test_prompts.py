@@ -174,9 +174,9 @@ def test_what_is_cut_off_a_long_caption_is_said_and_no_negative(core, loaded, dr
     inputs = core.inputs.TrainingInputs(exemplars, *given)
     (note,) = core.prepare.check(loaded.model, loaded.clip, loaded.vae, inputs, "Train").notes
     assert "'red circle {} very" in note and note.endswith("very'")
-    read = core.host.part_read(loaded.clip, long, 1)
+    read = core.host.encoded_part(loaded.clip, long, 1)
     # 77 tokens: start, end, "red circle <R>", and 72 of the rest.
     assert read.split() == ["red", "circle", "{}", *["very"] * 72]
-    assert core.host.part_read(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
+    assert core.host.encoded_part(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
     data = core.prepare.training_data(loaded.clip, inputs, torch.zeros(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
     assert len(data.negatives[0]) == 2
