@@ -6,8 +6,8 @@ The model is anything with the methods of `host.HostModel`; this module knows ne
 import torch
 import torch.nn.functional as F
 
-from ..method import prior
 from ..method.focal import cumulative
+from ..method.prior import NORMS, PRIORS, orthonormal
 from .inputs import TrainingData, TrainingInputs
 from .losses import LOSSES, weights
 from .optimizers import OPTIMIZERS
@@ -46,7 +46,7 @@ class Learner:
         settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
-        self._span = {key: prior.orthonormal(rows) for key, rows in data.basis_rows.items()}
+        self._span = {key: orthonormal(rows) for key, rows in data.basis_rows.items()}
         self._hold_to_prior()
         groups = [{"params": [v]} for v in self.relation.values()]
         self.optimizer = OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
@@ -119,13 +119,14 @@ class Learner:
                 return means
 
     def _hold_to_prior(self):
+        to_prior, to_norm = PRIORS[self.inputs.prior].hold, NORMS[self.inputs.settings.norm].hold
         with torch.no_grad():
             for key, vectors in self.relation.items():
                 held = vectors
-                if self.inputs.prior == "span":
-                    held = prior.project(held, self._span[key])
-                if self.inputs.settings.norm == "vocabulary":
-                    held = prior.rescale(held, self.data.norms[key])
+                if to_prior:
+                    held = to_prior(held, self._span[key])
+                if to_norm:
+                    held = to_norm(held, self.data.norms[key])
                 vectors.copy_(held)
 
     def optimizer_shapes(self, key: str) -> dict[str, torch.Size]:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import torch
 
+from ..method.prior import PRIORS
 from ..method.steering import Steering, steering_loss
 from ..method.swap import swap_loss
 from .inputs import TrainingData, TrainingInputs
@@ -89,7 +90,9 @@ LOSSES = {
         from_denoising_errors=lambda errors: errors.for_captions.mean(),
     ),
     "steer": Loss(
-        "steering loss", lambda inputs: 0.0 if inputs.prior == "none" else inputs.steering.weight, from_vectors=_steer
+        "steering loss",
+        lambda inputs: inputs.steering.weight if PRIORS[inputs.prior].steers else 0.0,
+        from_vectors=_steer,
     ),
     "swap": Loss(
         "contrast with swapped captions",
