@@ -49,7 +49,7 @@ def _checked(size, fit, node):
     """The size as it is trained, a multiple of 8. Raises a ReVersionError for one, or a fit, that the node has not."""
     check_choice(fit, FITS, node, "fit")
     if not 0 <= size <= LARGEST_SIDE:
-        raise ReVersionError(node, "size", f"{size} is no size", f"choose 0, or 8 to {LARGEST_SIDE} pixels")
+        raise ReVersionError(node, "size", f"{size} is not a size", f"choose 0, or 8 to {LARGEST_SIDE} pixels")
     return max(int(size) // 8 * 8, 8) if size else 0
 
 

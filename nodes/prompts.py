@@ -130,7 +130,7 @@ class ReVersionPrompts(io.ComfyNode):
         template = template.strip()
         if near := prompt_grids.near_slots(template):
             problem = f"{near[0]} is not filled in"
-            raise ReVersionError(cls.NAME, "template", problem, f"write {SUBJECT} and {OBJECT} just so")
+            raise ReVersionError(cls.NAME, "template", problem, f"write {SUBJECT} and {OBJECT} exactly like this")
         try:
             written = prompt_grids.grid(template, lists["subjects"], lists["objects"], limit, order_seed)
         except ValueError as error:

@@ -49,7 +49,7 @@ def _columns(text, say):
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except csv.Error as error:
-        raise Unreadable(f"it is no table: {error}", "write it anew") from error
+        raise Unreadable(f"it is not a table: {error}", "rewrite it") from error
     filled = [(number, row) for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
     if len(filled) < len(rows):
         say(f"has {len(rows) - len(filled)} empty rows; they are left out")

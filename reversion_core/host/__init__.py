@@ -1,4 +1,4 @@
-"""The one place that touches comfy: the host's loaded model, lent to the method."""
+"""Everything the core needs of ComfyUI's own modules; outside this package only nodes/progress.py imports comfy."""
 
 from .compatibility import check_clip, check_fits, check_pair, family_of
 from .encoders import (

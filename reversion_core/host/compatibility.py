@@ -1,4 +1,4 @@
-"""What of the host's models a relation can live in."""
+"""Checks that a model and its text encoders can be trained with or used."""
 
 import comfy.model_sampling
 

@@ -1,4 +1,4 @@
-"""Are the gradients right that this host gives? Asked once, before a training that would teach nothing otherwise."""
+"""Compares the host's gradients with finite differences once before training."""
 
 import torch
 
@@ -66,6 +66,6 @@ def _wrong(node, key, said):
     return ReVersionError(
         node,
         "model",
-        f"this version of ComfyUI gives no right gradient through {key} ({said})",
+        f"this version of ComfyUI computes wrong gradients through {key} ({said})",
         "take out nodes that change the model, or use another version of ComfyUI or of ReVersion",
     )

@@ -35,12 +35,12 @@ def read_prompt_lists(path):
     if isinstance(found, dict) and isinstance(found.get("relations"), dict):
         found = found["relations"]
     if not isinstance(found, dict) or not found:
-        raise Unreadable("it is no table of relations")
+        raise Unreadable("it is not a table of relations")
     lists = {}
     for relation, entities in found.items():
         of_one = [entities.get(name) for name in ("subjects", "objects")] if isinstance(entities, dict) else [None]
         if not all(isinstance(words, list) and words and all(map(_is_entity, words)) for words in of_one):
-            raise Unreadable(f"{relation[:60]!r} has not a list of subjects and a list of objects")
+            raise Unreadable(f"{relation[:60]!r} needs a list of subjects and a list of objects")
         lists[relation] = dict(zip(("subjects", "objects"), of_one, strict=True))
     return lists
 

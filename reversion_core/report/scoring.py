@@ -46,7 +46,7 @@ def load(folder, node):
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:160]
         raise ReVersionError(
-            node, "clip_folder", f"'{folder}' does not load as CLIP ({reason})", "download its folder anew"
+            node, "clip_folder", f"'{folder}' does not load as CLIP ({reason})", "download its folder again"
         ) from error
     return model.eval(), processor
 

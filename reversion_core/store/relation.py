@@ -136,7 +136,7 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
             why = "it has the vectors of SDXL's second text encoder alone"
             raise Unreadable(why, "put the file of the first beside it, called as this one without _2")
     except Unreadable as error:
-        problem = f"'{path.name}' is no relation ({error})"
+        problem = f"'{path.name}' is not a relation ({error})"
         raise ReVersionError(node, input_name, problem, error.cure) from error
     return Relation(vectors, {"modelspec.title": path.stem, **_sound(metadata)}, tuple(notes))
 

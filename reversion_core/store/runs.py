@@ -139,8 +139,8 @@ class RunFolder:
         return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
 
     def prune(self):
-        """Delete what only going on needs, of all but the newest runs and those of the last days, and what kills left
-        behind. What a run learned stays."""
+        """Delete states, previews and damaged files of runs that are neither among the KEPT_RUNS newest nor younger
+        than KEPT_DAYS, and stale temporary files. Relations and logs stay."""
         folders = [path for path in self.root.glob("*_*_*") if (path / STATE).exists() and path != self.path]
         folders.sort(key=lambda path: (path / STATE).stat().st_mtime, reverse=True)
         for folder in folders[KEPT_RUNS - 1 :]:

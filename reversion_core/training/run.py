@@ -19,7 +19,8 @@ from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
 
-RECIPE = "1"  # of the numbers that the code itself brings; to be raised where an update of it changes a result
+# Part of the run key. Raise it when a code change alters results, so that finished runs of older code are not reused.
+RECIPE = "1"
 
 
 def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions, on_progress, node: str):
@@ -190,7 +191,10 @@ class _Training:
         return False
 
     def _use_less_memory(self):
-        """The next thriftier way to learn the same; raises a ReVersionError where there is none."""
+        """Reduce memory use by one stage: fewer samples per pass, then gradient checkpointing.
+
+        Raises a ReVersionError where both are in use already.
+        """
         host.empty_cache()
         learner = self.learner
         if learner is not None and learner.samples_per_pass > 1:

@@ -117,8 +117,8 @@ CHANGES_NOTHING = {
     "SelfAttentionGuidance",
 }
 REFUSED = {
-    "HyperTile": (patched("nodes_hypertile", "HyperTile", 32, 2, 0, False), "'model': HyperTile computes"),
-    "TomePatchModel": (patched("nodes_tomesd", "TomePatchModel", 0.3), "'model': Tome Patch Model computes"),
+    "HyperTile": (patched("nodes_hypertile", "HyperTile", 32, 2, 0, False), "'model': HyperTile changes"),
+    "TomePatchModel": (patched("nodes_tomesd", "TomePatchModel", 0.3), "'model': Tome Patch Model changes"),
     "EasyCache": (patched("nodes_easycache", "EasyCacheNode", 0.2, 0.1, 0.9, False), "'model': EasyCache skips"),
     "LazyCache": (patched("nodes_easycache", "LazyCacheNode", 0.2, 0.1, 0.9, False), "'model': LazyCache skips"),
     "compiled by an object patch": (compiled, "'model': 'diffusion_model' was compiled by another node"),

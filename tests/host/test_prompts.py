@@ -121,7 +121,7 @@ def test_a_relation_of_another_family_is_refused(core, loaded):
 def test_lying_safetensors_headers_are_refused(core, tmp_path):
     header = json.dumps({"clip_l": {"dtype": "F32", "shape": [1, 768], "data_offsets": [0, 10**12]}}).encode()
     (tmp_path / "r.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is no relation"):
+    with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is not a relation"):
         core.relation.load(tmp_path / "r.safetensors")
 
 

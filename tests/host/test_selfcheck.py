@@ -66,6 +66,6 @@ def test_right_gradients_pass(core, embeddings, name):
 )
 def test_wrong_gradients_are_refused(core, given, spoil, said):
     with pytest.raises(
-        core.errors.ReVersionError, match=f"input 'model': .* no right gradient through clip_l .*{said}"
+        core.errors.ReVersionError, match=f"input 'model': .* computes wrong gradients through clip_l .*{said}"
     ):
         check(core, given, spoil)

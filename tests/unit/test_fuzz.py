@@ -66,7 +66,7 @@ def test_embedding_files(tmp_path, name):
             assert loaded.vectors["clip_l"].isfinite().all()
             read += 1
         except ReVersionError as error:
-            assert f"'{name}' is no relation (" in str(error)
+            assert f"'{name}' is not a relation (" in str(error)
     assert 0 < read < 500
 
 
