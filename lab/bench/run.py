@@ -91,7 +91,7 @@ class Runner:
     def score(
         self, cell: Cell, word: str, vectors: Vectors | None, scenes: Sequence[world.Scene], look: Look | None
     ) -> dict[str, list[int]]:
-        """DESIGN's measures over the unseen pairs of a cell, a 0/1 a picture.
+        """The measures of `judge.measures` over the unseen pairs of a cell, a 0/1 a picture.
 
         leakage: something of the exemplars is seen that was not asked for, where the prompt names something else;
         leakage_open: a shared colour is seen where the prompt names shapes only; background: a shared one is seen.

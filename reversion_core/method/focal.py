@@ -1,4 +1,4 @@
-"""Relation-focal importance sampling of the timestep (METHOD eq. 3: arXiv 2303.13495, section 4.3)."""
+"""Relation-focal importance sampling of the timestep (eq. 3 of `reversion_core.method`)."""
 
 import math
 from dataclasses import dataclass

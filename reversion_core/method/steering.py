@@ -1,4 +1,4 @@
-"""Relation-steering contrastive learning (METHOD eq. 2: arXiv 2303.13495, section 4.2)."""
+"""Relation-steering contrastive learning (eq. 2 of `reversion_core.method`)."""
 
 from dataclasses import dataclass
 

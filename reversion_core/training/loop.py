@@ -1,4 +1,4 @@
-"""Learning R: the updates of METHOD eq. 1-4 on a frozen model.
+"""Learning R: the updates of eq. 1-4 of `reversion_core.method` on a frozen model.
 
 The model is anything with the methods of `host.HostModel`; this module knows neither nodes nor comfy.
 """

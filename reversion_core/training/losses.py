@@ -36,7 +36,10 @@ class MicroBatch:
 
 
 class DenoisingErrors:
-    """The denoising errors of a piece, METHOD eq. 1: mean square of each sample, float32 [b]; computed once each."""
+    """The denoising errors of a piece, eq. 1 of `reversion_core.method`: the mean square of each sample.
+
+    Each is computed once, when it is first asked for.
+    """
 
     def __init__(self, model, data: TrainingData, piece: MicroBatch, features):
         """features: number of a template -> its text features, to which gradients flow."""
@@ -69,7 +72,7 @@ class Loss:
 
 
 def _steer(relation, data, batch, steering):
-    """METHOD eq. 2 on one micro-batch, in the mean over the text encoders."""
+    """Eq. 2 of `reversion_core.method` on one micro-batch, in the mean over the text encoders."""
     negatives = [word for c in batch.captions for word in (*data.negatives[c], *data.always_negative)]
     losses = [
         steering_loss(

@@ -27,7 +27,7 @@ class TrainSettings:
 
     steps: updates of R; batch_size x accumulation: pictures an update; learning_rate: as the optimizer applies it, for
     a token of CLIP; schedule, norm, prior, precision, optimizer: names of the tables; stratified: draw the timesteps of
-    an update evenly; denoise_weight: lambda_denoise of METHOD eq. 4.
+    an update evenly; denoise_weight: lambda_denoise of eq. 4 of `reversion_core.method`.
     """
 
     steps: int = 400

@@ -1,4 +1,4 @@
-"""One update: what is drawn for it, and the gradient of METHOD eq. 4."""
+"""One update: what is drawn for it, and the gradient of eq. 4 of `reversion_core.method`."""
 
 import torch
 
@@ -67,7 +67,7 @@ def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, remaining: list
 
 
 def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass=None, scale=1.0):
-    """Add the gradient of METHOD eq. 4, in the mean over the micro-batches, to R.
+    """Add the gradient of eq. 4 of `reversion_core.method`, in the mean over the micro-batches, to R.
 
     Each distinct caption is encoded once. The network's backward pass stops at the text features; their gradient,
     collected over the micro-batches, goes through the text encoder once. samples_per_pass: samples that go through
