@@ -9,7 +9,7 @@ from ..reversion_core.exemplars import (
     LARGEST_SIDE,
     Exemplars,
     exemplar_notes,
-    lines_of,
+    filled_lines,
     of_each,
     pictures_of,
     read_folder,
@@ -178,7 +178,7 @@ class ReVersionExemplars(io.ComfyNode):
     @classmethod
     def _templates(cls, captions, names):
         """A tuple of captions for each picture, from a list of texts or the lines of one text."""
-        texts = [lines_of(text) for text in captions]
+        texts = [filled_lines(text) for text in captions]
         try:
             if len(texts) == 1:
                 found = of_each(texts[0], names)

@@ -116,7 +116,7 @@ class ReVersionPrompts(io.ComfyNode):
         cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation="", pick=ALL
     ):
         check_numbers(cls, limit=limit, order_seed=order_seed, pick=pick)
-        lists = {"subjects": prompt_grids.lines_of(subjects), "objects": prompt_grids.lines_of(objects)}
+        lists = {"subjects": prompt_grids.stripped_lines(subjects), "objects": prompt_grids.stripped_lines(objects)}
         check_choice(preset, (OWN_LISTS, *prompt_grids.prompt_lists()), cls.NAME, "preset")
         if list_file != NO_FILE:
             lists = cls._lists_of_file(list_file, list_relation.strip() or ("" if preset == OWN_LISTS else preset))

@@ -39,8 +39,8 @@ def template(caption, node, input_name, owner=""):
     return text
 
 
-def lines_of(text):
-    """The lines of a text that say something."""
+def filled_lines(text):
+    """The lines of a text that are more than spaces, as they are."""
     return [line for line in text.splitlines() if line.strip()]
 
 

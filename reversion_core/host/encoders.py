@@ -16,12 +16,11 @@ _ROWS_AT_ONCE = 8192
 class Encoder:
     """One text encoder with its tokenizer.
 
-    key: the host's, also in embedding files (`clip_l`, `t5xxl`, ...); attribute: of the CLIP's tokenizer that holds
-    this one's; tokens: where the CLIP's `tokenize` puts its tokens.
+    key: the host's, also in embedding files (`clip_l`, `t5xxl`, ...); tokens: where the CLIP's `tokenize` puts its
+    tokens.
     """
 
     key: str
-    attribute: str
     tokens: str
     module: comfy.sd1_clip.SDClipModel
     tokenizer: comfy.sd1_clip.SDTokenizer
@@ -45,11 +44,11 @@ def tokenizers(of_clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
 def encoders(clip) -> dict[str, Encoder]:
     """Key -> encoder, of those that the CLIP really has: SD 3 may lack some, Anima has T5's tokenizer only."""
     found = {}
-    for attribute, tokenizer in tokenizers(clip.tokenizer).items():
+    for tokenizer in tokenizers(clip.tokenizer).values():
         key = tokenizer.embedding_key
         module = getattr(clip.cond_stage_model, key, None)
         if isinstance(module, comfy.sd1_clip.SDClipModel):
-            found[key] = Encoder(key, attribute, key.removeprefix("clip_"), module, tokenizer)
+            found[key] = Encoder(key, key.removeprefix("clip_"), module, tokenizer)
     return found
 
 

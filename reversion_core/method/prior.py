@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+FROM_PRESET = "preset"  # in place of a name: what the preset of the training settings says
+
 
 def orthonormal(rows: torch.Tensor) -> torch.Tensor:
     """An orthonormal basis of the span of rows [n, d]: float32 [r, d], r <= n their rank."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .prior import FROM_PRESET
 from .words import PREPOSITIONS
 
 
@@ -14,7 +15,7 @@ class Steering:
 
     weight: lambda_steer; temperature: gamma; positives: words drawn from the basis for each sample; basis: the words
     that relations are like; extra_negatives: words to stay away from, beside the captions' entities; prior: a name of
-    `prior.PRIORS` or "preset", what the training settings say; swap: weight of the contrast with swapped captions.
+    `prior.PRIORS` or FROM_PRESET; swap: weight of the contrast with swapped captions.
     """
 
     weight: float = 0.01
@@ -22,7 +23,7 @@ class Steering:
     positives: int = 4
     basis: tuple[str, ...] = PREPOSITIONS
     extra_negatives: tuple[str, ...] = ()
-    prior: str = "preset"
+    prior: str = FROM_PRESET
     swap: float = 0.0
 
 

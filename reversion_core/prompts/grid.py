@@ -49,7 +49,7 @@ def _is_entity(word):
     return isinstance(word, str) and bool(word.strip())
 
 
-def lines_of(text):
+def stripped_lines(text):
     """The lines of a text that are not empty, without the spaces around them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -1,7 +1,6 @@
 """The Relation: what was learned, and its file."""
 
 import io
-import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,13 +13,12 @@ from .. import families
 from ..errors import ReVersionError
 from ..method.words import INITIAL_WORD, PLACEHOLDER
 from . import foreign
-from .files import remove_old_partials, write_whole
+from .files import numbered, remove_old_partials, write_whole
 from .reading import Unreadable
 
 FORMAT_VERSION = "1"
 MOST_VECTORS = 75  # as many tokens as a prompt's first window has
 LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
-WIDTH_OF_ENCODER = families.WIDTHS
 SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
 READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -102,7 +100,7 @@ def save(relation, path):
         data = safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()})
     else:
         if len(tensors) > 1:
-            raise ValueError(f"a {suffix} file holds one text encoder's vectors and {relation.family} has two")
+            raise ValueError(f"a {suffix} file holds the vectors of one text encoder; this relation has {len(tensors)}")
         (vectors,) = tensors.values()
         word = relation.metadata.get("modelspec.trigger_phrase") or PLACEHOLDER
         # diffusers reads a single vector, as the authors write it, without its first dimension. It puts in the other
@@ -158,9 +156,9 @@ def checked_vectors(key, tensor):
     cure = foreign.NO_EMBEDDING
     plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_complex()
     rows = tensor[None] if plain and tensor.ndim == 1 else tensor
-    if not plain or rows.ndim != 2 or not 1 <= len(rows) <= MOST_VECTORS or rows.shape[1] != WIDTH_OF_ENCODER[key]:
+    if not plain or rows.ndim != 2 or not 1 <= len(rows) <= MOST_VECTORS or rows.shape[1] != families.WIDTHS[key]:
         shape = " x ".join(map(str, rows.shape))
-        expected = f"1 to {MOST_VECTORS} vectors of {WIDTH_OF_ENCODER[key]}"
+        expected = f"1 to {MOST_VECTORS} vectors of {families.WIDTHS[key]}"
         raise Unreadable(f"{key} has shape {shape or 'of one number'} instead of {expected}", cure)
     rows = rows.detach().to(torch.float32, copy=True)
     if not rows.isfinite().all():
@@ -190,10 +188,7 @@ def metadata_for(title, family, date, placeholder, details):
 
 def free_path(relation, path):
     """`path`, or with -2, -3 ... behind its name: the first that is free or holds this very relation."""
-    for number in itertools.count(1):
-        found = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if not found.exists() or same_numbers(relation, found):
-            return found
+    return next(found for found in numbered(path) if not found.exists() or same_numbers(relation, found))
 
 
 def same_numbers(relation, path):
