@@ -51,6 +51,7 @@ class HostModel:
 
     @property
     def timesteps(self) -> int:
+        """T, the number of the sampling's noise levels; `prediction_error` counts them from 0."""
         return len(self._sigmas)
 
     @property

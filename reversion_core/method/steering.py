@@ -27,7 +27,9 @@ class Steering:
     swap: float = 0.0
 
 
-def steering_loss(relation, positives, negatives, temperature):
+def steering_loss(
+    relation: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """Multi-instance InfoNCE, -log(sum_l exp(r.p_l / gamma) / (sum_l exp(r.p_l / gamma) + sum_m exp(r.n_m / gamma))).
 
     One softmax for a whole micro-batch, as published: relation [k, d]; positives [P, d] of all its samples; negatives
@@ -40,6 +42,6 @@ def steering_loss(relation, positives, negatives, temperature):
     return F.softplus(repel - attract).mean()
 
 
-def draw_positives(basis_size, count, samples, generator):
+def draw_positives(basis_size: int, count: int, samples: int, generator: torch.Generator) -> torch.Tensor:
     """Numbers of `count` basis words for each sample, drawn without replacement: int64 [samples, count]."""
     return torch.stack([torch.randperm(basis_size, generator=generator)[:count] for _ in range(samples)])

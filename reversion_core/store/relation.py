@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,12 +35,12 @@ class Relation:
     notes: what the artist should know of how it was read, a sentence each.
     """
 
-    vectors: dict
-    metadata: dict = field(default_factory=dict)
-    notes: tuple = ()
+    vectors: dict[str, torch.Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
-    def family(self):
+    def family(self) -> str:
         """The name of its model family: what the file says, else what its encoders alone tell."""
         told = self.metadata.get("reversion.base_family", "")
         if told in families.NAMES:
@@ -63,11 +64,12 @@ class Relation:
         return found if isinstance(found, dict) else {}
 
     @property
-    def count(self):
+    def count(self) -> int:
+        """How many vectors it has for a text encoder, the most where they differ."""
         return max(len(v) for v in self.vectors.values())
 
 
-def checked_name(name, node, input_name):
+def checked_name(name: str, node: str, input_name: str) -> str:
     """A file name that every system, and the host's `embedding:NAME`, can read. Raises a ReVersionError otherwise."""
     name = name.strip().removesuffix(".safetensors")
     problem = None
@@ -84,7 +86,7 @@ def checked_name(name, node, input_name):
     return name
 
 
-def save(relation, path):
+def save(relation: Relation, path: str | Path) -> None:
     """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
 
     .safetensors: the host's, with the metadata, T5's vectors also as OneTrainer and diffusers call them; .pt: A1111's
@@ -115,7 +117,7 @@ def save(relation, path):
     remove_old_partials(Path(path).parent)
 
 
-def load(path, node="ReVersion Load Relation", input_name="relation"):
+def load(path: str | Path, node: str = "ReVersion Load Relation", input_name: str = "relation") -> Relation:
     """Read a relation from an embedding file of this or another program; `foreign` lists what is read.
 
     What the file is counts, not its suffix. SDXL's vectors in two files are read from either. Pickles are opened with
@@ -139,7 +141,7 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
     return Relation(vectors, {"modelspec.title": path.stem, **_sound(metadata)}, tuple(notes))
 
 
-def _sound(metadata):
+def _sound(metadata: dict[str, str]) -> dict[str, str]:
     """The metadata without settings of ours that are damaged: nothing that reads them later may stumble."""
     try:
         settings = json.loads(metadata.get("reversion.settings", "{}"))
@@ -149,7 +151,7 @@ def _sound(metadata):
     return metadata if sound else {k: v for k, v in metadata.items() if k != "reversion.settings"}
 
 
-def checked_vectors(key, tensor):
+def checked_vectors(key: str, tensor: torch.Tensor) -> torch.Tensor:
     """float32 [k, d] of an encoder's vectors; raises Unreadable, a ValueError, for a wrong shape or for numbers that
     mean no direction. The shape is looked at before anything is copied.
     """
@@ -170,7 +172,7 @@ def checked_vectors(key, tensor):
     return rows.contiguous()
 
 
-def metadata_for(title, family, date, placeholder, details):
+def metadata_for(title: str, family: str, date: str, placeholder: str, details: Mapping[str, object]) -> dict[str, str]:
     """modelspec fields and `reversion.*` (JSON where the value is not text)."""
     fields = {
         "modelspec.sai_model_spec": "1.0.0",
@@ -186,12 +188,12 @@ def metadata_for(title, family, date, placeholder, details):
     return fields | encoded
 
 
-def free_path(relation, path):
+def free_path(relation: Relation, path: Path) -> Path:
     """`path`, or with -2, -3 ... behind its name: the first that is free or holds this very relation."""
     return next(found for found in numbered(path) if not found.exists() or same_numbers(relation, found))
 
 
-def same_numbers(relation, path):
+def same_numbers(relation: Relation, path: str | Path) -> bool:
     """Whether the file holds the vectors of this relation, bit for bit; not where it cannot be read."""
     try:
         saved = load(path).vectors

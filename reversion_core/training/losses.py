@@ -4,9 +4,10 @@ A loss from denoising errors has a value for each piece of a micro-batch that go
 the vectors has one for each micro-batch and touches R only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,9 @@ from ..method.prior import PRIORS
 from ..method.steering import Steering, steering_loss
 from ..method.swap import swap_loss
 from .inputs import TrainingData, TrainingInputs
+
+if TYPE_CHECKING:
+    from ..host import HostModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class MicroBatch:
     noise: torch.Tensor  # standard normal [b, ...]
     positives: torch.Tensor  # int64 [b, P], numbers of basis words
 
-    def split(self, size):
+    def split(self, size: int) -> "Iterator[MicroBatch]":
         """The same samples in pieces of at most `size`."""
         tensors = (self.exemplars, self.timesteps, self.posterior_noise, self.noise, self.positives)
         pieces = zip(*(tensor.split(size) for tensor in tensors), strict=True)
@@ -41,11 +45,11 @@ class DenoisingErrors:
     Each is computed once, when it is first asked for.
     """
 
-    def __init__(self, model, data: TrainingData, piece: MicroBatch, features):
+    def __init__(self, model: "HostModel", data: TrainingData, piece: MicroBatch, features: dict[int, dict]):
         """features: number of a template -> its text features, to which gradients flow."""
         self._model, self._data, self._piece, self._features = model, data, piece, features
 
-    def _of(self, templates):
+    def _of(self, templates: Sequence[int]) -> torch.Tensor:
         piece, data = self._piece, self._data
         x0 = data.mean[piece.exemplars] + data.std[piece.exemplars] * piece.posterior_noise
         features = [self._features[t] for t in templates]
@@ -54,10 +58,12 @@ class DenoisingErrors:
 
     @cached_property
     def for_captions(self) -> torch.Tensor:
+        """With each sample's own caption, float32 [b]."""
         return self._of(self._piece.captions)
 
     @cached_property
     def for_swapped_captions(self) -> torch.Tensor:
+        """With the entities of each sample's caption swapped, float32 [b]; only where the inputs ask for these."""
         return self._of([self._data.swapped[c] for c in self._piece.captions])
 
 
@@ -68,10 +74,12 @@ class Loss:
     title: str
     weight: Callable[[TrainingInputs], float]
     from_denoising_errors: Callable[[DenoisingErrors], torch.Tensor] | None = None
-    from_vectors: Callable[[dict, TrainingData, MicroBatch, Steering], torch.Tensor] | None = None
+    from_vectors: Callable[[dict[str, torch.Tensor], TrainingData, MicroBatch, Steering], torch.Tensor] | None = None
 
 
-def _steer(relation, data, batch, steering):
+def _steer(
+    relation: dict[str, torch.Tensor], data: TrainingData, batch: MicroBatch, steering: Steering
+) -> torch.Tensor:
     """Eq. 2 of `reversion_core.method` on one micro-batch, in the mean over the text encoders."""
     negatives = [word for c in batch.captions for word in (*data.negatives[c], *data.always_negative)]
     losses = [

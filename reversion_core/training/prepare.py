@@ -12,12 +12,12 @@ from .inputs import TrainingData, TrainingInputs
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens, and
-    what the artist should know of the family."""
+    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens (see
+    `host.caption_tokens`), and what the artist should know of the family."""
 
     family: str
     size: int
-    tokens: list
+    tokens: list[dict[str, list[list]]]
     notes: tuple[str, ...] = ()
 
 
