@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from reversion_core import prompt_grid as prompts
+from reversion_core.prompts import grid as prompts
 
 from .errors import FleetError
 

@@ -8,8 +8,8 @@ from ..reversion_core.exemplars import (
     FITS,
     LARGEST_SIDE,
     Exemplars,
-    advice,
-    lines_of,
+    exemplar_notes,
+    filled_lines,
     of_each,
     pictures_of,
     read_folder,
@@ -49,7 +49,7 @@ def _checked(size, fit, node):
     """The size as it is trained, a multiple of 8. Raises a ReVersionError for one, or a fit, that the node has not."""
     check_choice(fit, FITS, node, "fit")
     if not 0 <= size <= LARGEST_SIDE:
-        raise ReVersionError(node, "size", f"{size} is no size", f"choose 0, or 8 to {LARGEST_SIDE} pixels")
+        raise ReVersionError(node, "size", f"{size} is not a size", f"choose 0, or 8 to {LARGEST_SIDE} pixels")
     return max(int(size) // 8 * 8, 8) if size else 0
 
 
@@ -62,7 +62,7 @@ def _said(exemplars, heading, node, input_name):
         f"- {name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
         for name, p, captions in zip(exemplars.names, exemplars.pictures, exemplars.captions, strict=True)
     ]
-    known = as_sentences([heading, *advice(exemplars, node, input_name)])
+    known = as_sentences([heading, *exemplar_notes(exemplars, node, input_name)])
     return known, "\n".join([*known.splitlines(), *found]).replace("\n", "\n\n", known.count("\n") + 1)
 
 
@@ -182,7 +182,7 @@ class ReVersionExemplars(io.ComfyNode):
     @classmethod
     def _templates(cls, captions, names):
         """A tuple of captions for each picture, from a list of texts or the lines of one text."""
-        texts = [lines_of(text) for text in captions]
+        texts = [filled_lines(text) for text in captions]
         try:
             if len(texts) == 1:
                 found = of_each(texts[0], names)

@@ -10,7 +10,7 @@ from ..reversion_core.method.steering import Steering
 from ..reversion_core.method.words import PREPOSITIONS, basis_words, split_words
 from ..reversion_core.report import charts
 from ..reversion_core.training.settings import FROM_PRESET
-from .numbers import check_numbers
+from .limits import check_numbers
 from .sockets import FocalSocket, SteeringSocket, as_image, share_input
 
 CATEGORY = "ReVersion/learn"

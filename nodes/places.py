@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import folder_paths
@@ -15,7 +16,7 @@ LONGEST_PATH = 1000  # bytes
 DEPTH = 3  # of folders of pictures in the input folder
 
 
-def confined(root, name, node, input_name):
+def confined(root: str | Path, name: str, node: str, input_name: str) -> Path:
     """root / name. Raises a ReVersionError for a name that leads out of the root.
 
     Links that the host's user made in the root are followed, as the host does: only names are confined.
@@ -28,7 +29,7 @@ def confined(root, name, node, input_name):
     return Path(root, *parts)
 
 
-def _fits_on_disk(parts):
+def _fits_on_disk(parts: list[str]) -> bool:
     try:
         sizes = [len(os.fsencode(part)) for part in parts]
     except UnicodeEncodeError:
@@ -36,7 +37,7 @@ def _fits_on_disk(parts):
     return max(sizes) <= LONGEST_NAME and sum(sizes) <= LONGEST_PATH
 
 
-def _files(root, depth=None):
+def _files(root: str | Path, depth: int | None = None) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """(folder's path parts, names of its files) for the root and all folders in it, down to `depth`.
 
     Links are followed, though no folder is gone through twice. What cannot be read, or was left by a system, is passed
@@ -57,25 +58,25 @@ def _files(root, depth=None):
         seen.add(identity)
 
 
-def _is_text(name):
+def _is_text(name: str) -> bool:
     try:
         return bool(name.encode())
     except UnicodeEncodeError:  # bytes of no character: a list cannot show them
         return False
 
 
-def _is(entry, what):
+def _is(entry: os.DirEntry, what: str) -> bool:
     try:
         return getattr(entry, what)()
     except OSError:  # a link that leads to itself, a folder that may not be entered
         return False
 
 
-def _of_suffix(names, suffixes):
+def _of_suffix(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
     return [name for name in names if Path(name).suffix.lower() in suffixes]
 
 
-def validation(find, name, *arguments):
+def validation(find: Callable[..., object], name: str | None, *arguments: str) -> bool | str:
     """The host's answer to a name before anything runs: True, or why `find` refuses it.
 
     A name that comes from another node is None until then, and is looked at when it is there.
@@ -88,13 +89,14 @@ def validation(find, name, *arguments):
     return True
 
 
-def picture_folders():
+def picture_folders() -> list[str]:
     """Folders under the host's input/ that hold pictures, as forward-slash paths; three levels deep."""
     found = _files(folder_paths.get_input_directory(), DEPTH)
     return sorted("/".join(parts) for parts, names in found if parts and _of_suffix(names, PICTURE_SUFFIXES))
 
 
-def exemplar_folder(name, node):
+def exemplar_folder(name: str, node: str) -> Path:
+    """The folder of this name in the host's input folder. Raises a ReVersionError where there is none."""
     path = confined(folder_paths.get_input_directory(), name, node, "folder")
     if not os.path.isdir(path):
         raise ReVersionError(
@@ -103,7 +105,7 @@ def exemplar_folder(name, node):
     return path
 
 
-def files_in(folder):
+def files_in(folder: Path) -> list[Path]:
     """Everything that lies in a folder; nothing where it may not be read."""
     try:
         return [folder / name for name in os.listdir(folder)]
@@ -111,7 +113,7 @@ def files_in(folder):
         return []
 
 
-def states_of(paths):
+def states_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
     """What tells whether files have changed: name, size and time of each that is there, in the order of their names."""
     states = []
     for path in sorted(paths):
@@ -121,13 +123,14 @@ def states_of(paths):
     return states
 
 
-def list_files():
+def list_files() -> list[str]:
     """JSON files directly in the host's input/."""
     _, names = next(_files(folder_paths.get_input_directory(), 0), ((), []))
     return sorted(_of_suffix(names, (".json",)))
 
 
-def list_file(name, node):
+def list_file(name: str, node: str) -> Path:
+    """The file of this name in the host's input folder. Raises a ReVersionError where there is none."""
     path = confined(folder_paths.get_input_directory(), name, node, "list_file")
     if not os.path.isfile(path):
         problem = f"there is no file {name[:60]!r} in ComfyUI's input folder"
@@ -135,17 +138,18 @@ def list_file(name, node):
     return path
 
 
-def _clip_roots():
+def _clip_roots() -> list[Path]:
     return [Path(root) for kind in ("clip_vision", "text_encoders") for root in folder_paths.get_folder_paths(kind)]
 
 
-def clip_folders():
+def clip_folders() -> list[str]:
     """Names of the folders that hold a CLIP of transformers, in the host's CLIP folders."""
     found = (entry for root in _clip_roots() for entry in _files(root, 1))
     return sorted({parts[0] for parts, names in found if parts and "preprocessor_config.json" in names})
 
 
-def clip_folder(name, node):
+def clip_folder(name: str, node: str) -> Path:
+    """The folder of this name, with a config.json, in the host's CLIP folders. Raises a ReVersionError otherwise."""
     for root in _clip_roots():
         path = confined(root, name or "?", node, "clip_folder")
         if os.path.isfile(path / "config.json"):
@@ -158,32 +162,33 @@ def clip_folder(name, node):
     )
 
 
-def output_folder():
+def output_folder() -> Path:
     """Where tables, logs and states of the pack go, in the host's output/; it need not exist yet."""
     return Path(folder_paths.get_output_directory()) / "reversion"
 
 
-def runs_folder():
+def runs_folder() -> Path:
     """Where trainings are kept: out of the way of the embeddings that artists choose from."""
     return output_folder() / "runs"
 
 
-def embedding_roots():
+def embedding_roots() -> list[Path]:
+    """The host's embeddings folders: relations are read from all, and saved to the first."""
     return [Path(root) for root in folder_paths.get_folder_paths("embeddings")]
 
 
-def relation_names():
+def relation_names() -> list[str]:
     """Embedding files in all of the host's embeddings folders, as forward-slash paths."""
     found = (entry for root in embedding_roots() for entry in _files(root))
     return sorted({"/".join((*parts, name)) for parts, names in found for name in _of_suffix(names, READ_SUFFIXES)})
 
 
-def confined_relation(name, node):
-    """Raises a ReVersionError for a name that leads out of the embeddings folders."""
+def confined_relation(name: str, node: str) -> list[Path]:
+    """The name in each embeddings folder. Raises a ReVersionError for one that leads out of them."""
     return [confined(root, name, node, "relation") for root in embedding_roots()]
 
 
-def relation_file(name, node):
+def relation_file(name: str, node: str) -> Path:
     """The file of a relation in any of the embeddings folders. Raises a ReVersionError where there is none."""
     for path in confined_relation(name, node):
         for file in (path, *(path.with_name(path.name + suffix) for suffix in READ_SUFFIXES)):

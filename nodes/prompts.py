@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..reversion_core import prompt_grid as prompt_grids
 from ..reversion_core.errors import ReVersionError, check_choice
-from ..reversion_core.prompt_grid import OBJECT, SUBJECT
+from ..reversion_core.prompts import grid as prompt_grids
+from ..reversion_core.prompts.grid import OBJECT, SUBJECT
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import show_text
 from .schema import advanced, named
 
@@ -117,7 +117,7 @@ class ReVersionPrompts(io.ComfyNode):
         cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation="", pick=ALL
     ):
         check_numbers(cls, limit=limit, order_seed=order_seed, pick=pick)
-        lists = {"subjects": prompt_grids.lines_of(subjects), "objects": prompt_grids.lines_of(objects)}
+        lists = {"subjects": prompt_grids.stripped_lines(subjects), "objects": prompt_grids.stripped_lines(objects)}
         check_choice(preset, (OWN_LISTS, *prompt_grids.prompt_lists()), cls.NAME, "preset")
         if list_file != NO_FILE:
             lists = cls._lists_of_file(list_file, list_relation.strip() or ("" if preset == OWN_LISTS else preset))
@@ -131,7 +131,7 @@ class ReVersionPrompts(io.ComfyNode):
         template = template.strip()
         if near := prompt_grids.near_slots(template):
             problem = f"{near[0]} is not filled in"
-            raise ReVersionError(cls.NAME, "template", problem, f"write {SUBJECT} and {OBJECT} just so")
+            raise ReVersionError(cls.NAME, "template", problem, f"write {SUBJECT} and {OBJECT} exactly like this")
         try:
             written = prompt_grids.grid(template, lists["subjects"], lists["objects"], limit, order_seed)
         except ValueError as error:

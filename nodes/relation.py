@@ -10,7 +10,7 @@ from ..reversion_core.method.words import PLACEHOLDER
 from ..reversion_core.store import foreign
 from ..reversion_core.store import relation as relation_files
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import hint_on_running_node, show_text
 from .schema import named
 from .sockets import RelationSocket
@@ -90,7 +90,7 @@ class ReVersionSaveRelation(io.ComfyNode):
         if not told:
             told.append(f"Saved as {text}.")
         family = families.named(relation.family)
-        if family is not None and not family.embedding:
+        if family is not None and not family.embedding_syntax_works:
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")
         return io.NodeOutput(text, ui=show_text(cls, " ".join(told)))
 

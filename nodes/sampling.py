@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..reversion_core import host
-from .numbers import check_numbers
+from .limits import check_numbers
 from .sockets import share_input
 
 CATEGORY = "ReVersion/use"

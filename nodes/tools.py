@@ -2,7 +2,6 @@
 
 import csv
 import io as text_io
-import itertools
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from ..reversion_core.errors import ReVersionError
 from ..reversion_core.method.words import PLACEHOLDER, PREPOSITIONS, split_words
 from ..reversion_core.report import charts, inspection, scoring
 from ..reversion_core.store import relation as relation_files
-from ..reversion_core.store.files import write_whole
+from ..reversion_core.store.files import numbered, write_whole
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import show_text
 from .sockets import RelationSocket, as_image
 
@@ -179,11 +178,7 @@ class ReVersionScore(io.ComfyNode):
         text = text_io.StringIO(newline="")
         csv.writer(text).writerows([("prompt", "entity_score", "relation_score"), *rows])
         data = text.getvalue().encode(errors="replace")
-        path = next(p for p in cls._paths(folder, name) if not p.exists() or (p.is_file() and p.read_bytes() == data))
+        paths = numbered(folder / f"{name}.csv")
+        path = next(p for p in paths if not p.exists() or (p.is_file() and p.read_bytes() == data))
         write_whole(path, data)
         return path
-
-    @staticmethod
-    def _paths(folder, name):
-        yield folder / f"{name}.csv"
-        yield from (folder / f"{name}-{number}.csv" for number in itertools.count(2))

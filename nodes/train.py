@@ -12,7 +12,7 @@ from ..reversion_core.training.loop import TITLES
 from ..reversion_core.training.optimizers import OPTIMIZERS
 from ..reversion_core.training.settings import FROM_PRESET, NORMS, PRECISIONS, PRESETS, SCHEDULES, from_preset
 from . import places
-from .numbers import check_numbers
+from .limits import check_numbers
 from .progress import TrainingProgress
 from .schema import advanced, named
 from .sockets import NOTHING, ExemplarsSocket, FocalSocket, RelationSocket, SteeringSocket, as_image, as_images
@@ -246,7 +246,7 @@ class ReVersionTrain(io.ComfyNode):
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
         family, _ = host.family_of(model, cls.NAME)
-        focal = focal or Focal(alpha=families.named(family).alpha)
+        focal = focal or Focal(alpha=families.named(family).focal_alpha)
         inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal)
         first = inputs.captions[0]
         prompt = preview_prompt.strip() or first.replace(SLOT, PLACEHOLDER)
@@ -256,12 +256,12 @@ class ReVersionTrain(io.ComfyNode):
         options = run.RunOptions(
             folder=places.runs_folder(),
             label=exemplars.label or first.replace(SLOT, "R"),
-            every=autosave,
+            save_every=autosave,
             resume=resume,
-            previews=previews,
+            preview_every=previews,
             prompt=prompt,
             low_memory=memory == "low",
-            tell=progress.tell,
+            on_message=progress.tell,
         )
         learned = run.learn_relation(model, clip, vae, inputs, options, progress, cls.NAME)
         report = as_image(charts.training_report(learned.history, TITLES))

@@ -27,33 +27,24 @@ OTHER_NAMES = {"t5xxl": "t5", "gemma2_2b": "gemma"}
 
 @dataclass(frozen=True)
 class Family:
-    """One family.
+    """One family, with what the host's loaded model does not tell."""
 
-    name: for artists; configs: the host's classes of `comfy.supported_models`; clips: the host's classes of the text
-    encoders, without a final underscore; encoders: keys of WIDTHS; architecture: for `modelspec.architecture`; native:
-    side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of the side;
-    all_encoders: whether each of them must be there; conds: constant conditioning in training; alpha: of the focal
-    law, so that the mean noise is about the paper's; cfg: guidance of previews; embedding: whether the host's own
-    `embedding:NAME` works; usual: what a file with vectors for just these encoders is where it does not say; proved:
-    learned and judged, else experimental; note: what the artist should know.
-    """
-
-    name: str
-    configs: tuple[str, ...]
-    clips: tuple[str, ...]
-    encoders: tuple[str, ...]
-    architecture: str
-    native: int = 1024
-    native_of_v: int = 0
-    multiple: int = 16
-    all_encoders: bool = True
-    conds: dict[str, float] = field(default_factory=dict)
-    alpha: float = 0.0
-    cfg: float = 5.0
-    embedding: bool = True
-    usual: bool = False
-    proved: bool = False
-    note: str = ""
+    name: str  # for artists
+    configs: tuple[str, ...]  # the host's classes of `comfy.supported_models`
+    clips: tuple[str, ...]  # the host's classes of the text encoders, without a final underscore
+    encoders: tuple[str, ...]  # keys of WIDTHS
+    architecture: str  # for `modelspec.architecture`
+    native_size: int = 1024  # side in pixels that it was trained at
+    native_size_v: int = 0  # the same of its checkpoints that predict v, 0 where there is no difference
+    size_multiple: int = 16  # a side in pixels is a multiple of it
+    all_encoders: bool = True  # whether each of its encoders must be there
+    constant_conditioning: dict[str, float] = field(default_factory=dict)  # what every training step is given
+    focal_alpha: float = 0.0  # of the focal law, so that the mean noise is about the paper's
+    preview_cfg: float = 5.0  # guidance of previews
+    embedding_syntax_works: bool = True  # whether `embedding:NAME` works in the host's own prompts
+    default_for_its_encoders: bool = False  # what a file is taken for that holds vectors for just these encoders
+    tested: bool = False  # a relation was learned with it and judged; else it is experimental
+    note: str = ""  # what the artist should know
 
 
 _DISTILLED = "distilled checkpoints, made for a few steps, learn less well than the ones that they were made from"
@@ -65,11 +56,11 @@ FAMILIES = (
         ("SD1ClipModel",),
         ("clip_l",),
         "stable-diffusion-v1/textual-inversion",
-        native=512,
-        multiple=8,
-        alpha=0.5,
-        usual=True,
-        proved=True,
+        native_size=512,
+        size_multiple=8,
+        focal_alpha=0.5,
+        default_for_its_encoders=True,
+        tested=True,
     ),
     Family(
         "SD 2.x",
@@ -77,11 +68,11 @@ FAMILIES = (
         ("SD2ClipModel",),
         ("clip_h",),
         "stable-diffusion-v2-768-v/textual-inversion",
-        native=512,
-        native_of_v=768,
-        multiple=8,
-        alpha=0.5,
-        usual=True,
+        native_size=512,
+        native_size_v=768,
+        size_multiple=8,
+        focal_alpha=0.5,
+        default_for_its_encoders=True,
     ),
     Family(
         "SDXL",
@@ -89,9 +80,9 @@ FAMILIES = (
         ("SDXLClipModel",),
         ("clip_g", "clip_l"),
         "stable-diffusion-xl-v1-base/textual-inversion",
-        multiple=8,
-        alpha=0.5,
-        usual=True,
+        size_multiple=8,
+        focal_alpha=0.5,
+        default_for_its_encoders=True,
     ),
     Family(
         "SD 3.x",
@@ -108,8 +99,8 @@ FAMILIES = (
         ("clip_l", "t5xxl"),
         "flux-1-dev/textual-inversion",
         # Flux dev was distilled with guidance; 1 is what its fine-tuners train at (black-forest-labs/flux, issue 79).
-        conds={"guidance": 1.0},
-        cfg=1.0,
+        constant_conditioning={"guidance": 1.0},
+        preview_cfg=1.0,
         note=_DISTILLED,
     ),
     Family("Chroma", ("Chroma",), ("PixArtTEModel", "PixArtT5XXL"), ("t5xxl",), "chroma/textual-inversion"),
@@ -119,11 +110,13 @@ FAMILIES = (
         ("ZImageTEModel",),
         ("qwen3_4b",),
         "z-image/textual-inversion",
-        cfg=1.0,
-        embedding=False,
+        preview_cfg=1.0,
+        embedding_syntax_works=False,
         note=_DISTILLED,
     ),
-    Family("Anima", ("Anima",), ("AnimaTEModel",), ("qwen3_06b",), "anima/textual-inversion", embedding=False),
+    Family(
+        "Anima", ("Anima",), ("AnimaTEModel",), ("qwen3_06b",), "anima/textual-inversion", embedding_syntax_works=False
+    ),
     Family(
         "Flux.2 Klein",
         ("Flux2",),
@@ -131,8 +124,8 @@ FAMILIES = (
         ("qwen3_4b", "qwen3_8b"),
         "flux-2-klein/textual-inversion",
         all_encoders=False,
-        cfg=1.0,
-        embedding=False,
+        preview_cfg=1.0,
+        embedding_syntax_works=False,
         note=_DISTILLED,
     ),
     Family(
@@ -141,8 +134,8 @@ FAMILIES = (
         ("QwenImageTEModel",),
         ("qwen25_7b",),
         "qwen-image/textual-inversion",
-        native=1328,
-        embedding=False,
+        native_size=1328,
+        embedding_syntax_works=False,
     ),
     Family(
         "AuraFlow",
@@ -150,7 +143,7 @@ FAMILIES = (
         ("AuraT5Model",),
         ("pile_t5xl",),
         "auraflow-v1/textual-inversion",
-        embedding=False,
+        embedding_syntax_works=False,
     ),
     Family(
         "PixArt",
@@ -158,9 +151,16 @@ FAMILIES = (
         ("PixArtTEModel", "PixArtT5XXL"),
         ("t5xxl",),
         "pixart-sigma/textual-inversion",
-        alpha=0.5,
+        focal_alpha=0.5,
     ),
-    Family("Lumina 2", ("Lumina2",), ("LuminaTEModel",), ("gemma2_2b",), "lumina-2/textual-inversion", embedding=False),
+    Family(
+        "Lumina 2",
+        ("Lumina2",),
+        ("LuminaTEModel",),
+        ("gemma2_2b",),
+        "lumina-2/textual-inversion",
+        embedding_syntax_works=False,
+    ),
 )
 
 _EDITS = "it makes a picture from another picture"

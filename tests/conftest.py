@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import families
 import pytest
+import random_models
 
 from lab.harness import comfyui, server
 from lab.miniature import pack
@@ -86,7 +86,7 @@ def of_family(loaded, embeddings):
 
     def get(name):
         if name not in built:
-            built[name] = families.build(name, embeddings, loaded.vae)
+            built[name] = random_models.build(name, embeddings, loaded.vae)
         return built[name]
 
     return get

@@ -53,7 +53,7 @@ class Published:
             with torch.inference_mode():
                 self.setup.vae.encode(self.setup.pixels[draws.exemplars])
             vae += seconds()
-            x0 = data.mean[draws.exemplars] + data.std[draws.exemplars] * draws.posterior
+            x0 = data.mean[draws.exemplars] + data.std[draws.exemplars] * draws.posterior_noise
             loss = self._loss(draws, x0) / len(batches)
             loss.backward()
             total += float(loss.detach())

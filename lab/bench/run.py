@@ -55,7 +55,7 @@ class Runner:
         """
         run, given = self.studio.run, METHODS[method]
         inputs = TrainingInputs(exemplars, given.train_settings(seed), given.steering, given.focal)
-        options = run.RunOptions(folder / "runs", label=method, every=100)
+        options = run.RunOptions(folder / "runs", label=method, save_every=100)
         models = self.studio.model, self.studio.clip, self.studio.vae
         with torch.inference_mode():
             return run.learn_relation(*models, inputs, options, lambda learner, _: on_step(learner), "benchmark")
@@ -91,7 +91,7 @@ class Runner:
     def score(
         self, cell: Cell, word: str, vectors: Vectors | None, scenes: Sequence[world.Scene], look: Look | None
     ) -> dict[str, list[int]]:
-        """DESIGN's measures over the unseen pairs of a cell, a 0/1 a picture.
+        """The measures of `judge.measures` over the unseen pairs of a cell, a 0/1 a picture.
 
         leakage: something of the exemplars is seen that was not asked for, where the prompt names something else;
         leakage_open: a shared colour is seen where the prompt names shapes only; background: a shared one is seen.

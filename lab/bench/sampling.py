@@ -47,7 +47,7 @@ def score(
     guidance: tuple[float, float] | None = None,
     relation_strength: float = 1.0,
 ) -> dict[str, Interval]:
-    """DESIGN's measures over every relation; learned: relation -> (scenes, Relation).
+    """The measures of `judge.measures` over every relation; learned: relation -> (scenes, Relation).
 
     alpha: of the focal scheduler; guidance: (strength, alpha) of the focal guider, None for ordinary guidance.
     """

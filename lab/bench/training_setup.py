@@ -59,7 +59,7 @@ class TrainingSetup:
     def borrowing(self, kind: str = "fp32") -> contextlib.AbstractContextManager:
         """The loaded model as the trainer sees it. kind: a precision, with `RECOMPUTED` behind it or without."""
         precision = kind.removesuffix(RECOMPUTED)
-        return self.host.borrowing(self.model, self.clip, self.tokens, PRECISIONS[precision], kind != precision)
+        return self.host.borrowed_model(self.model, self.clip, self.tokens, PRECISIONS[precision], kind != precision)
 
     def learner(self, model: Any):
         """A `Learner` at the start; model: from `borrowing`."""

@@ -1,7 +1,7 @@
 """A slow, literal form of the published training step, to hold the fast one against.
 
-It does what METHOD's equations say: the relation is a row of the whole embedding table, the caption of every sample is
-encoded, the noised latent is written with alpha-bar, and the sums of the steering loss are
+It does what the equations of `reversion_core.method` say: the relation is a row of the whole embedding table, the
+caption of every sample is encoded, the noised latent is written with alpha-bar, and the sums of the steering loss are
 sums of exponentials. It shares no code with `reversion_core`; of the host it uses the bare networks alone.
 """
 
@@ -39,7 +39,7 @@ def alphas_cumprod() -> torch.Tensor:
 
 
 def density(alpha: float, timesteps: int = 1000) -> list[float]:
-    """f(t) of METHOD eq. 3, normalised to sum 1."""
+    """f(t) of eq. 3, normalised to sum 1."""
     values = [(1 - alpha * math.cos(math.pi * t / timesteps)) / timesteps for t in range(timesteps)]
     return [v / sum(values) for v in values]
 
@@ -105,7 +105,7 @@ class Reference:
         captions: Sequence[str],
         prediction: str = "eps",
     ) -> torch.Tensor:
-        """METHOD eq. 1 of each sample, float32 [n].
+        """Eq. 1 of each sample, float32 [n].
 
         x0, noise: float32 [n, c, h, w] in the model's scale; timesteps: int64 [n]; captions: n templates; prediction:
         "eps" or "v".
@@ -129,7 +129,7 @@ class Reference:
         return row / row.norm()
 
     def steering_loss(self, positives: Sequence[str], negatives: Sequence[str], gamma: float) -> torch.Tensor:
-        """METHOD eq. 2 for the words of one micro-batch, a word for each occurrence, in the mean over the encoders."""
+        """Eq. 2 for the words of one micro-batch, a word for each occurrence, in the mean over the encoders."""
         losses = []
         for key, table in self.tables.items():
             r = table[ROW] / table[ROW].norm()

@@ -162,9 +162,11 @@ def _background(picture):
 
 
 def measures(pictures, pairs, relation, exemplar_entities=()):
-    """What the judge says of pictures of pairs in a relation: {"relation", "entity", "leakage": bool [n]}.
+    """The measures of pictures of pairs in a relation, each a bool a picture.
 
-    Leakage: an entity of the exemplars is seen that was not asked for.
+    relation: the relation is seen between the two entities that were asked for, this way round; entity: both of these
+    are seen, each a colour with a shape; leakage: an entity of the exemplars is seen that was not asked for.
+    pairs: (subject, object) of each picture; exemplar_entities: what the exemplars show.
     """
     seen = [look(picture) for picture in pictures]
     both = list(zip(seen, pairs, strict=True))

@@ -1,7 +1,7 @@
 """Exemplars: read from a folder or from the host's IMAGE, with captions in which `{}` stands for the relation."""
 
-from .advice import advice
-from .captions import lines_of, of_each, template
+from .advice import exemplar_notes
+from .captions import filled_lines, of_each, template
 from .collection import FITS, Exemplars, fit_square
 from .folder import left_by_system, read_folder
 from .images import pictures_of
@@ -12,10 +12,10 @@ __all__ = [
     "FITS",
     "PICTURE_SUFFIXES",
     "Exemplars",
-    "advice",
+    "exemplar_notes",
     "fit_square",
     "left_by_system",
-    "lines_of",
+    "filled_lines",
     "of_each",
     "open_picture",
     "pictures_of",

@@ -3,8 +3,8 @@
 import hashlib
 import statistics
 
-from .. import prompt_syntax
 from ..errors import ReVersionError
+from ..prompts import syntax
 
 SMALLEST_NATIVE = 512  # no family trains at less, so a picture of this size holds none back
 FEWEST = 4  # pictures from which a relation can be told from the rest of what they show
@@ -21,7 +21,7 @@ _MEANING = {
 }
 
 
-def advice(exemplars, node, input_name):
+def exemplar_notes(exemplars, node, input_name):
     """Sentences for the node's report. Raises a ReVersionError where one small picture would hold back all others."""
     _check_sizes(exemplars, node, input_name)
     return [_size(exemplars), *exemplars.notes, *_of_pictures(exemplars), *_of_captions(exemplars)]
@@ -67,7 +67,7 @@ def _of_captions(exemplars):
     examples, owners = {}, {}
     for name, captions in zip(exemplars.names, exemplars.captions, strict=True):
         for caption in captions:
-            for kind, piece in prompt_syntax.found(caption).items():
+            for kind, piece in syntax.found(caption).items():
                 examples.setdefault(kind, piece)
                 owners.setdefault(kind, []).append(name)
             if len(caption.split()) > WORDS_READ:

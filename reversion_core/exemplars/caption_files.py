@@ -5,7 +5,7 @@ import io
 from pathlib import PurePosixPath
 
 from ..store.reading import Unreadable, as_seen, parsed_json
-from .captions import Owners, lines_of
+from .captions import Owners, filled_lines
 
 # The files that are taken for tables of captions, by name and in this order.
 TABLE_NAMES = ("text", "captions", "caption", "metadata", "meta_cap", "prompts", "labels")
@@ -30,14 +30,14 @@ def _of_object(value):
     return _entry(name, value) if name else None
 
 
-def _json(text, say):
+def _json(text, _say):
     value = parsed_json(text)
     if isinstance(value, dict):
         return [_entry(*pair) for pair in value.items()]
     return [_of_object(one) for one in value] if isinstance(value, list) and value else [None]
 
 
-def _json_lines(text, say):
+def _json_lines(text, _say):
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     return [_of_object(parsed_json(line, number)) for number, line in lines] or [None]
 
@@ -49,7 +49,7 @@ def _columns(text, say):
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except csv.Error as error:
-        raise Unreadable(f"it is no table: {error}", "write it anew") from error
+        raise Unreadable(f"it is not a table: {error}", "rewrite it") from error
     filled = [(number, row) for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
     if len(filled) < len(rows):
         say(f"has {len(rows) - len(filled)} empty rows; they are left out")
@@ -104,7 +104,7 @@ def read_beside(files, pictures, read):
             of_text = owners.of(name[: -len(suffix)])
             if of_text and before.issuperset(of_text):
                 continue
-            lines = lines_of(read(name))
+            lines = filled_lines(read(name))
             if not of_text:
                 others[name] = lines
             elif lines:

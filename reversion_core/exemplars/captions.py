@@ -25,7 +25,7 @@ def template(caption, node, input_name, owner=""):
     if len(caption) > LONGEST_CAPTION:
         problem, cure = f"has {len(caption)} characters", "write what is on the picture in a sentence"
     elif any(unicodedata.category(c) == "Cs" for c in text):
-        problem, cure = "has a character that no text has", "write it anew"
+        problem, cure = "has a character that no text has", "rewrite it"
     elif SLOT not in text:
         near = _NEAR_SLOT.search(unicodedata.normalize("NFKC", text))
         problem = f"has no {SLOT}" + (f" ({near[0]!r} is not read as one)" if near else "")
@@ -39,8 +39,8 @@ def template(caption, node, input_name, owner=""):
     return text
 
 
-def lines_of(text):
-    """The lines of a text that say something."""
+def filled_lines(text):
+    """The lines of a text that are more than spaces, as they are."""
     return [line for line in text.splitlines() if line.strip()]
 
 

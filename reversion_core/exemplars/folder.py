@@ -7,7 +7,7 @@ from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER, SLOT
 from ..store.reading import Unreadable, in_natural_order, printable, read_text
 from . import caption_files
-from .captions import Owners, lines_of, of_each, template
+from .captions import Owners, filled_lines, of_each, template
 from .collection import Exemplars
 from .pictures import OTHER_PICTURES, PICTURE_SUFFIXES, open_picture
 
@@ -97,7 +97,7 @@ class _FolderReader:
         table = caption_files.table_among(files)
         if lines.strip():
             self.captions_input = "captions"
-            source, found = "the captions box", self._for_all(lines_of(lines), pictures, "the captions box")
+            source, found = "the captions box", self._for_all(filled_lines(lines), pictures, "the captions box")
         elif table:
             source, found = table, self._of_table(table, pictures)
         else:

@@ -5,12 +5,12 @@ import torch
 from PIL import Image
 
 from ..store.reading import Unreadable
-from .pictures import as_rgb, check_pixels, unsaid
+from .pictures import as_rgb, check_pixels, ignore_note
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def pictures_of(image, say=unsaid):
+def pictures_of(image, say=ignore_note):
     """Yields uint8 [h, w, 3] of each picture in what a node sends as IMAGE.
 
     image: [n, h, w, c], one [h, w, c], a mask [n, h, w] or a video [n, t, h, w, c]; c is 1 to 4, the last of 2 and 4

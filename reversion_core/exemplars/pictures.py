@@ -39,16 +39,16 @@ OTHER_PICTURES = frozenset(
 LARGEST_FILE = 512 * 2**20  # bytes
 LARGEST_PICTURE = 64 * 10**6  # pixels, before any is decoded
 LARGEST_SIDE = max(
-    family.native for family in families.FAMILIES
+    family.native_size for family in families.FAMILIES
 )  # pictures are kept with their shorter side no larger than the largest family trains at
 LONGEST_SIDE = 8 * LARGEST_SIDE
 
 
-def unsaid(text):
-    """Where nobody listens to notes."""
+def ignore_note(text):
+    """Discard a note."""
 
 
-def open_picture(path, say=unsaid):
+def open_picture(path, say=ignore_note):
     """uint8 [h, w, 3] RGB of a picture file. say: called with what is worth knowing of it, a sentence each.
 
     Raises Unreadable.
@@ -81,7 +81,7 @@ def check_pixels(width, height):
         raise Unreadable(f"it has {width} x {height} pixels, more than {millions} million", "make it smaller")
 
 
-def as_rgb(image, say=unsaid):
+def as_rgb(image, say=ignore_note):
     """uint8 [h, w, 3] of a Pillow image in any mode, kept to `LARGEST_SIDE`."""
     profile = image.info.get("icc_profile")
     _turn_upright(image)

@@ -1,5 +1,6 @@
-"""The one place that touches comfy: the host's loaded model, lent to the method."""
+"""Everything the core needs of ComfyUI's own modules; outside this package only nodes/progress.py imports comfy."""
 
+from .compatibility import check_clip, check_fits, check_pair, family_of
 from .encoders import (
     encoder_keys,
     learning_rate_unit,
@@ -9,51 +10,48 @@ from .encoders import (
     vocabulary_norm,
     word_rows,
 )
-from .families import check_clip, check_fits, check_pair, family_of
+from .fingerprint import Fingerprinter
 from .hints import with_hints
-from .identity import identity, provenance
+from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import load_for_training, unload_twins
-from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_told
-from .model import HostModel, borrowing
-from .naming import Naming
-from .plan import MemoryPlan, memory_plan, tell_memory
-from .preview import sample
+from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_as
+from .model import HostModel, borrowed_model
+from .plan import logged_memory_plan
+from .preview import draw_preview
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .selfcheck import check_gradients
-from .tokens import at_strength, caption_tokens, part_read, placeholders, with_relation
+from .tokens import at_strength, caption_tokens, encoded_part, placeholders, with_relation
 
 __all__ = [
+    "Fingerprinter",
     "FocalGuider",
     "HostModel",
-    "MemoryPlan",
-    "Naming",
     "at_strength",
-    "borrowing",
+    "borrowed_model",
     "caption_tokens",
     "check_clip",
     "check_fits",
     "check_gradients",
     "check_pair",
+    "draw_preview",
     "empty_cache",
+    "encoded_part",
     "encoder_keys",
     "family_of",
     "focal_sampling",
     "focal_sigmas",
-    "identity",
     "is_interruption",
     "is_out_of_memory",
-    "memory_plan",
+    "model_identity",
     "learning_rate_unit",
     "load_for_training",
-    "out_of_memory_told",
-    "part_read",
+    "logged_memory_plan",
+    "out_of_memory_as",
     "placeholders",
     "posterior",
     "provenance",
-    "sample",
     "scaled_posterior",
-    "tell_memory",
     "unload_twins",
     "token_ids",
     "token_table",

@@ -38,21 +38,21 @@ def _alias_of_quantised(tensor):
 
 @contextlib.contextmanager
 def borrowed(modules: Iterable[tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]]):
-    """Let autograd run through modules whose weights are inference tensors: pairs of a module and its stand-ins' maker.
+    """Let autograd run through modules whose weights are inference tensors.
 
-    Every parameter and buffer, and the weights of adapters that the host has put before a layer, are stood in for by
-    what the maker (such as `alias`) returns for it, and put back afterwards, whatever happens. Nothing is written to
-    the weights.
+    modules: pairs (module, function that returns a replacement for one of its tensors), such as `alias`. Every
+    parameter and buffer is replaced, as are the weights of adapters that the host has put before a layer (by `alias`),
+    and put back afterwards, whatever happens. Nothing is written to the weights.
     """
     taken, adapters = [], []
     try:
-        for module, stand_in in modules:
+        for module, replacement in modules:
             for part in module.modules():
                 for held in (part._parameters, part._buffers):
                     for name, tensor in held.items():
                         if tensor is not None:
                             taken.append((held, name, tensor))
-                            held[name] = stand_in(tensor)
+                            held[name] = replacement(tensor)
                 if (adapter := _adapter_before(part)) is not None:
                     adapters.append((adapter, adapter.weights))
                     adapter.weights = type(adapter.weights)(

@@ -1,11 +1,15 @@
 """The text encoders of the host's CLIP, found rather than listed, and the token embeddings that R lives among."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import comfy.sd1_clip
 import comfy.sdxl_clip
 import torch
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
 
 # Root mean square of CLIP's token embeddings, 0.4 / sqrt(768): learning rates are given for it.
 CLIP_RMS = 0.0144
@@ -16,12 +20,11 @@ _ROWS_AT_ONCE = 8192
 class Encoder:
     """One text encoder with its tokenizer.
 
-    key: the host's, also in embedding files (`clip_l`, `t5xxl`, ...); attribute: of the CLIP's tokenizer that holds
-    this one's; tokens: where the CLIP's `tokenize` puts its tokens.
+    key: the host's, also in embedding files (`clip_l`, `t5xxl`, ...); tokens: where the CLIP's `tokenize` puts its
+    tokens.
     """
 
     key: str
-    attribute: str
     tokens: str
     module: comfy.sd1_clip.SDClipModel
     tokenizer: comfy.sd1_clip.SDTokenizer
@@ -36,50 +39,51 @@ class Encoder:
         return self.module.transformer.get_input_embeddings()
 
 
-def tokenizers(of_clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
+def tokenizers(of_clip: object) -> dict[str, comfy.sd1_clip.SDTokenizer]:
     """Attribute of a CLIP's tokenizer -> the tokenizer of one text encoder, there or not."""
     held = getattr(of_clip, "__dict__", {})
     return {name: value for name, value in held.items() if isinstance(value, comfy.sd1_clip.SDTokenizer)}
 
 
-def encoders(clip) -> dict[str, Encoder]:
+def encoders(clip: "CLIP") -> dict[str, Encoder]:
     """Key -> encoder, of those that the CLIP really has: SD 3 may lack some, Anima has T5's tokenizer only."""
     found = {}
-    for attribute, tokenizer in tokenizers(clip.tokenizer).items():
+    for tokenizer in tokenizers(clip.tokenizer).values():
         key = tokenizer.embedding_key
         module = getattr(clip.cond_stage_model, key, None)
         if isinstance(module, comfy.sd1_clip.SDClipModel):
-            found[key] = Encoder(key, attribute, key.removeprefix("clip_"), module, tokenizer)
+            found[key] = Encoder(key, key.removeprefix("clip_"), module, tokenizer)
     return found
 
 
-def encoder_keys(clip) -> list[str]:
+def encoder_keys(clip: "CLIP") -> list[str]:
     """The host's keys of a CLIP's text encoders, such as ["clip_l"]."""
     return list(encoders(clip))
 
 
-def encodes_in_batches(clip) -> bool:
+def encodes_in_batches(clip: "CLIP") -> bool:
     """Whether captions of one window can go through the text encoders together: CLIP's own, of SD 1.x, 2.x and SDXL."""
     kinds = (comfy.sd1_clip.SD1ClipModel, comfy.sdxl_clip.SDXLClipModel)
     return isinstance(clip.cond_stage_model, kinds) and all(e.is_clip for e in encoders(clip).values())
 
 
-def encoder_of(clip, key: str) -> Encoder:
+def encoder_of(clip: "CLIP", key: str) -> Encoder:
+    """The encoder of this key. Raises KeyError where the CLIP has none of it."""
     return encoders(clip)[key]
 
 
-def plain_ids(owner: comfy.sd1_clip.SDTokenizer, text: str, tokenizer=None) -> list[int]:
+def plain_ids(owner: comfy.sd1_clip.SDTokenizer, text: str, tokenizer: Callable | None = None) -> list[int]:
     """The tokens of a text without those that start and end every text; tokenizer: instead of the owner's."""
     ids = (tokenizer or owner.tokenizer)(text)["input_ids"]
     return ids[owner.tokens_start : len(ids) - (1 if owner.tokenizer_adds_end_token else 0)]
 
 
-def ids_after_a_word(owner: comfy.sd1_clip.SDTokenizer, text: str, tokenizer=None) -> list[int]:
+def ids_after_a_word(owner: comfy.sd1_clip.SDTokenizer, text: str, tokenizer: Callable | None = None) -> list[int]:
     """The tokens of a text that goes on after a word: most tokenizers read a space as part of the next word."""
     return plain_ids(owner, f"a{text}", tokenizer)[len(plain_ids(owner, "a", tokenizer)) :]
 
 
-def token_ids(clip, key: str, word: str) -> list[int]:
+def token_ids(clip: "CLIP", key: str, word: str) -> list[int]:
     """The tokens of a word as it stands within a text."""
     return ids_after_a_word(encoder_of(clip, key).tokenizer, f" {word}")
 
@@ -106,7 +110,7 @@ def rows(encoder: Encoder, ids: Sequence[int]) -> torch.Tensor:
     return found if scale == 1.0 else found / scale
 
 
-def word_rows(clip, key: str, words: Sequence[str]) -> torch.Tensor:
+def word_rows(clip: "CLIP", key: str, words: Sequence[str]) -> torch.Tensor:
     """Input token embedding of each word, float32 [words, d]; a word of several tokens is the mean of its tokens."""
     encoder = encoder_of(clip, key)
     ids = [token_ids(clip, key, word) for word in words]
@@ -116,7 +120,7 @@ def word_rows(clip, key: str, words: Sequence[str]) -> torch.Tensor:
     return torch.stack([of_one.mean(0) for of_one in looked_up])
 
 
-def token_table(clip, key: str) -> torch.Tensor:
+def token_table(clip: "CLIP", key: str) -> torch.Tensor:
     """The input token embeddings of an encoder, [vocabulary, d], as the host holds them or, quantised, float32."""
     encoder = encoder_of(clip, key)
     weight = encoder.embedding.weight
@@ -124,7 +128,7 @@ def token_table(clip, key: str) -> torch.Tensor:
     return weight if plain else rows(encoder, range(weight.shape[0]))
 
 
-def vocabulary_norm(clip, key: str) -> torch.Tensor:
+def vocabulary_norm(clip: "CLIP", key: str) -> torch.Tensor:
     """L2 norm of an encoder's input token embeddings, a scalar on the CPU: the mean for CLIP.
 
     For others the median, since the tables of language models hold many rows that no text uses.
@@ -133,12 +137,12 @@ def vocabulary_norm(clip, key: str) -> torch.Tensor:
     return (norms.mean() if encoder_of(clip, key).is_clip else norms.median()).cpu()
 
 
-def vocabulary(clip, key: str) -> dict[int, str]:
+def vocabulary(clip: "CLIP", key: str) -> dict[int, str]:
     """Token id -> the token as a tokenizer's vocabulary writes it, such as "cat</w>"."""
     return encoder_of(clip, key).tokenizer.inv_vocab
 
 
-def learning_rate_unit(clip, key: str, word: str) -> float:
+def learning_rate_unit(clip: "CLIP", key: str, word: str) -> float:
     """What to multiply a learning rate by that was chosen for CLIP: the size of the start word's embedding over CLIP's.
 
     An optimizer's steps are absolute, and the tables of other encoders have numbers of other sizes. 1 for CLIP itself.

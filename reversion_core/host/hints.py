@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..prompt_hints import hint
+from ..prompts.hints import hint
 from .tokens import placeholders_of
 
 

@@ -8,7 +8,7 @@ import comfy.model_management
 import comfyui_version
 import torch
 
-from .naming import Naming, Unnameable, class_name, hashed, hooks, own_tensors, tensor_digest
+from .fingerprint import CannotFingerprint, Fingerprinter, class_name, hashed, hooks, own_tensors, tensor_digest
 
 # What the host and its wrappers of a model hold beside what they compute: memory, devices, and what is named apart.
 _NOT_OF_CLIP = {"patcher", "cond_stage_model", "tokenizer"}
@@ -24,17 +24,17 @@ _OF_PATCHER = {
 
 @dataclass(frozen=True)
 class Identity:
-    """parts: readable name of an input -> text that changes with it; unnamed: what of them cannot be named, in words.
+    """parts: readable name of an input -> its fingerprint; unidentified: the inputs that have none, in words.
 
-    Two runs with equal parts and nothing unnamed train on the same models. A run with something unnamed must neither
-    be looked up nor kept under the parts.
+    Two runs with equal parts and nothing unidentified train on the same models. A run with something unidentified must
+    neither be looked up nor kept under the parts.
     """
 
     parts: dict[str, str]
-    unnamed: tuple[str, ...]
+    unidentified: tuple[str, ...]
 
 
-def identity(model, clip, vae) -> Identity:
+def model_identity(model, clip, vae) -> Identity:
     """The Identity of the host's MODEL, CLIP and VAE.
 
     Made of inputs only: weights without what is patched into them at the moment (by evenly spaced values), the patches,
@@ -53,24 +53,24 @@ def identity(model, clip, vae) -> Identity:
         "vae": [type(vae), type(first_stage), _others(vae, _NOT_OF_VAE)],
     }
     patchers = {"model": model, "clip": clip.patcher, "vae": getattr(vae, "patcher", None)}
-    parts, unnamed = {}, []
+    parts, unidentified = {}, []
     if patchers["vae"] is None:
         del patchers["vae"]
-        unnamed.append(f"vae weights: an object of {class_name(type(vae))}")
+        unidentified.append(f"vae weights: an object of {class_name(type(vae))}")
     with contextlib.ExitStack() as ejected:
         for patcher in patchers.values():
             ejected.enter_context(patcher.use_ejected())
         known = _paths(patchers)
-        naming, patches = Naming(known, _STAND_INS), Naming(known, _STAND_INS, sampled=True)
+        exact, sampled = Fingerprinter(known, _STATE_GETTERS), Fingerprinter(known, _STATE_GETTERS, sampled=True)
         for name, patcher in patchers.items():
             try:
                 parts[f"{name} weights"] = _weights(patcher)
-            except Unnameable as error:
-                unnamed.append(f"{name} weights: {error}")
+            except CannotFingerprint as error:
+                unidentified.append(f"{name} weights: {error}")
             values |= {f"{name} {part}": value for part, value in _attached(patcher).items()}
-        parts |= patches.names({f"{name} patches": _patches(patcher) for name, patcher in patchers.items()})
-        parts |= naming.names(values)
-    return Identity(parts, (*unnamed, *patches.unnamed, *naming.unnamed))
+        parts |= sampled.fingerprints({f"{name} patches": _patches(patcher) for name, patcher in patchers.items()})
+        parts |= exact.fingerprints(values)
+    return Identity(parts, (*unidentified, *sampled.unidentified, *exact.unidentified))
 
 
 def provenance(model, clip) -> dict[str, object]:
@@ -188,7 +188,7 @@ def _injected(hook):
 
 
 # Name of a class of the host, or below it -> its inputs; the rest is what it computed or remembers.
-_STAND_INS: dict[str, Callable] = {
+_STATE_GETTERS: dict[str, Callable] = {
     "comfy.model_patcher.ModelPatcher": lambda patcher: [_weights(patcher), _patches(patcher), _attached(patcher)],
     "comfy.hooks.HookGroup": lambda group: group.hooks,
     "comfy.hooks.HookKeyframeGroup": lambda group: group.keyframes,

@@ -11,7 +11,7 @@ def load_for_training(model, clip, node: str):
 
     Under dynamic VRAM weights come and go between forward and backward pass; the host then has an ordinary twin of a
     model, which is made once. LoRAs and other patches go with it. Raises a ReVersionError where a model cannot be
-    loaded as a whole: the host would compute in buffers that are used again, which spoils gradients silently.
+    loaded as a whole: the host then reuses buffers, which makes gradients wrong without an error.
     """
     model = _unmoved(model, node, "model")
     patcher = _unmoved(clip.patcher, node, "clip")
@@ -56,7 +56,7 @@ def _unmoved(patcher, node, input_name):
         raise ReVersionError(
             node,
             input_name,
-            "ComfyUI's dynamic VRAM moves its weights about and its loader cannot load it otherwise",
+            "ComfyUI's dynamic VRAM moves its weights, and this loader cannot load it without that",
             "load it with one of ComfyUI's own loaders or start ComfyUI with --disable-dynamic-vram",
         ) from error
 

@@ -31,8 +31,8 @@ def is_interruption(error) -> bool:
 
 
 @contextlib.contextmanager
-def out_of_memory_told(make_error):
-    """Raises make_error() where the host runs out of memory inside."""
+def out_of_memory_as(make_error):
+    """A context that raises make_error() in place of an error that says that a device has too little memory."""
     try:
         yield
     except Exception as error:

@@ -9,7 +9,7 @@ import comfy.samplers
 import torch
 
 from .. import families
-from . import plugged
+from . import other_nodes
 from .borrowing import alias, borrowed
 from .encoders import embedding_scale, encoders, encodes_in_batches
 from .gradients import Differentiable, is_unet, keeping_copies, ready_for_backward, training_mode
@@ -21,7 +21,7 @@ def _pytorch_attention(_, *args, **kwargs):
 
 
 class HostModel:
-    """The loaded model as the trainer sees it. Its methods work only inside `borrowing`.
+    """The loaded model as the trainer sees it. Its methods work only inside `borrowed_model`.
 
     It knows no family: noise levels, the network's own error, text features and conditioning all come from the host's
     functions, as its sampler uses them.
@@ -39,10 +39,10 @@ class HostModel:
         self._scales = {key: embedding_scale(encoder.embedding) for key, encoder in self._encoders.items()}
         self._batched = encodes_in_batches(clip)
         # The host's sub-quadratic attention picks its chunks by free memory; this one always computes the same.
-        self._options = plugged.transformer_options(model, _pytorch_attention)
-        self._patched = plugged.is_patched(model)
+        self._options = other_nodes.transformer_options(model, _pytorch_attention)
+        self._patched = other_nodes.is_patched(model)
         family = families.of_config(type(model.model.model_config).__name__)
-        self._constant = family.conds if family else {}
+        self._constant = family.constant_conditioning if family else {}
 
     @property
     def patchers(self) -> tuple:
@@ -51,6 +51,7 @@ class HostModel:
 
     @property
     def timesteps(self) -> int:
+        """T, the number of the sampling's noise levels; `prediction_error` counts them from 0."""
         return len(self._sigmas)
 
     @property
@@ -144,7 +145,7 @@ class HostModel:
 
     def _denoised(self, x_t, sigma, conds):
         options = {**self._options, "sigmas": sigma}
-        return plugged.apply_model(self.patcher, x_t, sigma, {**conds, "transformer_options": options})
+        return other_nodes.apply_model(self.patcher, x_t, sigma, {**conds, "transformer_options": options})
 
     def _conds(self, x_t, features):
         """The host's conditioning objects for one sample, as its sampler prepares them."""
@@ -176,7 +177,7 @@ def _markers(tokens):
 
 
 @contextlib.contextmanager
-def borrowing(model, clip, tokens, dtype=None, recompute=False):
+def borrowed_model(model, clip, tokens, dtype=None, recompute=False):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
     dtype: to compute in, by temporary copies of the weights; None computes in those that the host chose. Text features

@@ -14,22 +14,22 @@ from .recompute import blocks_of, recomputing
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that autograd keeps of one picture, and how many pictures at once fit in what is free beside the models.
+    """Bytes that autograd saves for one picture, and how many pictures at once fit in what is free beside the models.
 
-    recomputed: with gradient checkpointing, the inputs of all blocks and the inside of the largest.
+    checkpointed_bytes: with gradient checkpointing, the inputs of all blocks and the inside of the largest.
     """
 
-    kept: int
-    recomputed: int
+    saved_bytes: int
+    checkpointed_bytes: int
     free: int
 
     @property
     def pictures(self) -> int:
-        return self.free // max(self.kept, 1)
+        return self.free // max(self.saved_bytes, 1)
 
     @property
-    def pictures_recomputed(self) -> int:
-        return self.free // max(self.recomputed, 1)
+    def pictures_checkpointed(self) -> int:
+        return self.free // max(self.checkpointed_bytes, 1)
 
 
 class _MetaAttention(torch.autograd.Function):
@@ -55,11 +55,12 @@ def memory_plan(
 
     Other models are moved off the device where `pictures` at once do not fit beside them.
 
-    The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside `borrowing`.
+    The forward pass runs on torch's meta device, which knows sizes and computes nothing. Call it inside
+    `borrowed_model`.
     """
     patcher = model.patcher
-    kept, recomputed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)
-    return MemoryPlan(kept, recomputed, make_room(patcher.load_device, pictures * kept, *model.patchers))
+    saved, checkpointed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)
+    return MemoryPlan(saved, checkpointed, make_room(patcher.load_device, pictures * saved, *model.patchers))
 
 
 def kept_of_picture(
@@ -71,55 +72,67 @@ def kept_of_picture(
     `memory_plan`.
     """
     conditions = {name: _sized(value) for name, value in conditions.items()}
-    kept, largest = _kept(base, shape, conditions, dtype, recompute=False)
-    between, _ = _kept(base, shape, conditions, dtype, recompute=True)
+    kept, largest = _measured(base, shape, conditions, dtype, recompute=False)
+    between, _ = _measured(base, shape, conditions, dtype, recompute=True)
     return kept, between + largest
 
 
-def _kept(base, shape, conditions, dtype, recompute):
-    """(bytes kept by the whole network, bytes kept by its largest block) of one picture."""
-    network, sizes, largest = base.diffusion_model, {}, [0]
-    compute = dtype or base.manual_cast_dtype or base.get_dtype()
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        sizes[storage._cdata] = storage.nbytes()
-        return tensor
-
-    def of_size(weight):
-        plain = type(weight) in (torch.Tensor, torch.nn.Parameter)
-        wanted = (dtype if weight.is_floating_point() else None) or weight.dtype
-        held = torch.empty(tuple(weight.shape), dtype=wanted if plain else compute, device="meta")
-        if plain:  # of others autograd keeps the dequantised copy
-            weights.add(held.untyped_storage()._cdata)
-        return held
-
-    def total():
-        return sum(size for storage, size in sizes.items() if storage not in weights)
-
-    def before(block, _):
-        before.total = total()
-
-    def after(block, _, __):
-        largest[0] = max(largest[0], total() - before.total)
-
-    weights, blocks = set(), blocks_of(network)
-    hooks = [h for b in blocks for h in (b.register_forward_pre_hook(before), b.register_forward_hook(after))]
+def _measured(base, shape, conditions, dtype, recompute):
+    """(bytes saved in the whole network, bytes saved in its largest block) for one picture."""
+    network, measured = base.diffusion_model, _SavedBytes(dtype, dtype or base.manual_cast_dtype or base.get_dtype())
+    blocks = blocks_of(network)
+    hooks = [block.register_forward_pre_hook(measured.before_block) for block in blocks]
+    hooks += [block.register_forward_hook(measured.after_block) for block in blocks]
     options = {"optimized_attention_override": _attention, "cond_or_uncond": [0]}
     x, sigma = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     try:
         with (
             training_mode(),
-            borrowed([(network, of_size), (base.model_sampling, of_size)]),
+            borrowed([(network, measured.sized_weight), (base.model_sampling, measured.sized_weight)]),
             recomputing(blocks if recompute else []),
-            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autograd.graph.saved_tensors_hooks(measured.count, lambda tensor: tensor),
             Differentiable(),
         ):
             base._apply_model(x, sigma, transformer_options=options, **conditions)
-            return total(), largest[0]
+            return measured.total(), measured.largest_block
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class _SavedBytes:
+    """Counts what autograd saves in a forward pass on the meta device, in all and in the largest block."""
+
+    def __init__(self, dtype, quantised_dtype):
+        """dtype: of the weights, None for their own; quantised_dtype: that quantised ones are computed in."""
+        self._dtype, self._quantised_dtype = dtype, quantised_dtype
+        self._sizes = {}  # storage -> its bytes
+        self._weights = set()  # storages that are there in any case
+        self._before = 0  # bytes that were saved before the block under way
+        self.largest_block = 0
+
+    def total(self):
+        return sum(size for storage, size in self._sizes.items() if storage not in self._weights)
+
+    def count(self, tensor):
+        storage = tensor.untyped_storage()
+        self._sizes[storage._cdata] = storage.nbytes()
+        return tensor
+
+    def sized_weight(self, weight):
+        """A weight of the same size without numbers."""
+        plain = type(weight) in (torch.Tensor, torch.nn.Parameter)
+        wanted = (self._dtype if weight.is_floating_point() else None) or weight.dtype
+        held = torch.empty(tuple(weight.shape), dtype=wanted if plain else self._quantised_dtype, device="meta")
+        if plain:  # of others autograd keeps the dequantised copy
+            self._weights.add(held.untyped_storage()._cdata)
+        return held
+
+    def before_block(self, block, _):
+        self._before = self.total()
+
+    def after_block(self, block, _, __):
+        self.largest_block = max(self.largest_block, self.total() - self._before)
 
 
 def _sized(value):
@@ -129,10 +142,10 @@ def _sized(value):
     return [_sized(inner) for inner in value] if isinstance(value, list) else value
 
 
-def tell_memory(
+def logged_memory_plan(
     model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None
 ) -> MemoryPlan | None:
-    """Log what a training step needs beside the loaded models, and what is free; returns the plan. Never ends a run."""
+    """The plan, logged with what is free; None where it cannot be made, which never ends a run."""
     try:
         plan = memory_plan(model, shape, dtype, pictures)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
@@ -142,8 +155,8 @@ def tell_memory(
         "ReVersion: %d pictures at once need about %.1f GB beside the models, %.1f GB with gradient checkpointing; "
         "%.1f GB are free",
         pictures,
-        pictures * plan.kept / 1e9,
-        pictures * plan.recomputed / 1e9,
+        pictures * plan.saved_bytes / 1e9,
+        pictures * plan.checkpointed_bytes / 1e9,
         plan.free / 1e9,
     )
     return plan

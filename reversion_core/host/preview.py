@@ -10,7 +10,7 @@ from .tokens import with_relation
 
 
 @torch.inference_mode()
-def sample(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=None) -> np.ndarray:
+def draw_preview(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=None) -> np.ndarray:
     """One picture of a prompt in which `<R>` is the vectors (encoder key -> [k, d]): uint8 [side, side, 3].
 
     The same seed draws from the same noise, so that only the relation changes. cfg: None for the family's.
@@ -20,7 +20,7 @@ def sample(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=None) ->
     positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, ""))
     latent = empty_latent(model, vae, side)
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
-    cfg = family.cfg if cfg is None else cfg
+    cfg = family.preview_cfg if cfg is None else cfg
     samples = comfy.sample.sample(
         model, noise, steps, cfg, "euler", "normal", positive, negative, latent, disable_pbar=True, seed=seed
     )

@@ -4,6 +4,8 @@ f is a function of a noise level's place in the model's own table of them, so it
 timesteps and in flow models: there the place is the time before the shift.
 """
 
+from typing import TYPE_CHECKING
+
 import comfy.model_sampling
 import comfy.samplers
 import torch
@@ -11,8 +13,11 @@ import torch
 from ..errors import ReVersionError
 from ..method import focal
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
-def focal_sampling(model, node, input_name="model"):
+
+def focal_sampling(model: "ModelPatcher", node: str, input_name: str = "model") -> torch.nn.Module:
     """The model's sampling, which has a table of noise levels. Raises a ReVersionError where f(t) has no meaning."""
     sampling = model.get_model_object("model_sampling")
     continuous = isinstance(sampling, comfy.model_sampling.ModelSamplingContinuousEDM)
@@ -27,7 +32,7 @@ def focal_sampling(model, node, input_name="model"):
     return sampling
 
 
-def focal_sigmas(sampling, steps, alpha, denoise=1.0):
+def focal_sigmas(sampling: torch.nn.Module, steps: int, alpha: float, denoise: float = 1.0) -> torch.Tensor:
     """Sigmas [steps + 1] whose timesteps lie at the quantiles of f, so that high noise gets more of the steps.
 
     alpha 0 is the host's "normal" schedule, which ends in the lowest noise level and then 0. Any other leaves that
@@ -54,13 +59,21 @@ class FocalGuider(comfy.samplers.CFGGuider):
     blend, e_n moves with it.
     """
 
-    def set_focus(self, strength, alpha):
+    def set_focus(self, strength: float, alpha: float) -> None:
+        """strength: of the relation, on the scale of cfg; alpha: of f, 0 for the same strength at all noise levels."""
         self.strength, self.alpha = strength, alpha
 
-    def set_conds(self, relation, plain, negative):
+    def set_conds(self, relation: list, plain: list, negative: list) -> None:
+        """The host's conditioning of the prompt with the relation, of the plain prompt and of the negative one."""
         self.inner_set_conds({"positive": relation, "plain": plain, "negative": negative})
 
-    def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 - the host's own signature
+    def predict_noise(
+        self,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict = {},  # noqa: B006 - the host's own signature
+        seed: int | None = None,
+    ) -> torch.Tensor:
         relation, plain, negative = (self.conds.get(name) for name in ("positive", "plain", "negative"))
         neutral = self.alpha == 0 and self.strength == self.cfg
         if neutral or self.strength == 0:
@@ -82,7 +95,7 @@ class FocalGuider(comfy.samplers.CFGGuider):
             self.inner_model, x, timestep, negative, relation, self.cfg, model_options=model_options, seed=seed
         )
 
-    def _weight(self, sigma):
+    def _weight(self, sigma: torch.Tensor) -> float | torch.Tensor:
         """strength T f(t) at a noise level [b]: a number where it is the same at all, else a tensor."""
         if self.alpha == 0:
             return self.strength
@@ -91,7 +104,7 @@ class FocalGuider(comfy.samplers.CFGGuider):
         return (self.strength * focal.relative_density(t, self.alpha)).float().to(sigma)
 
 
-def _timestep(sampling, sigma):
+def _timestep(sampling: torch.nn.Module, sigma: torch.Tensor) -> torch.Tensor:
     """The place of noise levels in the model's table, float64 in 0 .. T - 1, between two of them by log sigma.
 
     On the CPU: not every device has float64.
@@ -102,13 +115,13 @@ def _timestep(sampling, sigma):
     return above - 1 + share.clamp(0, 1)
 
 
-def _sigma(sampling, timesteps):
+def _sigma(sampling: torch.nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
     """The noise levels at places in the model's table, float64; the inverse of `_timestep`."""
     levels = sampling.sigmas.cpu().double().log()
     below = timesteps.long().clamp(0, len(levels) - 2)
     return torch.lerp(levels[below], levels[below + 1], timesteps - below).exp()
 
 
-def _calc_cond_batch(arguments):
+def _calc_cond_batch(arguments: dict) -> list[torch.Tensor]:
     names = ("model", "conds", "input", "sigma", "model_options")
     return comfy.samplers.calc_cond_batch(*(arguments[name] for name in names))

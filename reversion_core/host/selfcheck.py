@@ -1,4 +1,4 @@
-"""Are the gradients right that this host gives? Asked once, before a training that would teach nothing otherwise."""
+"""Compares the host's gradients with finite differences once before training."""
 
 import torch
 
@@ -13,7 +13,7 @@ _WITHIN = (0.5, 2.0)  # of the true slope; gradients that a kernel spoils are fa
 
 
 def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: torch.Tensor, node: str):
-    """Compare R's gradient with finite differences, an encoder at a time; call it inside `borrowing`.
+    """Compare R's gradient with finite differences, an encoder at a time; call it inside `borrowed_model`.
 
     relation: encoder key -> float32 [k, d]; x0: the latents of one picture, [1, ...]. Raises a ReVersionError where
     they disagree. What is compared is the projection of the error on its own change: a slope that is as large as can
@@ -66,6 +66,6 @@ def _wrong(node, key, said):
     return ReVersionError(
         node,
         "model",
-        f"this version of ComfyUI gives no right gradient through {key} ({said})",
+        f"this version of ComfyUI computes wrong gradients through {key} ({said})",
         "take out nodes that change the model, or use another version of ComfyUI or of ReVersion",
     )

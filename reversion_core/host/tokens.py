@@ -3,12 +3,15 @@
 import bisect
 import copy
 import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import comfy.sd1_clip
 import torch
 
 from ..errors import ReVersionError
 from ..method.words import INITIAL_WORD, PLACEHOLDER, SLOT
+from ..store.relation import Relation
 from .encoders import (
     embedding_scale,
     encoders,
@@ -18,6 +21,9 @@ from .encoders import (
     tokenizers,
     word_rows,
 )
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
 
 _WINDOW = 77  # tokens that CLIP reads at once
 
@@ -30,18 +36,18 @@ class _TokenizerWithRelations:
     `embedding:NAME` where that works.
     """
 
-    def __init__(self, owner: comfy.sd1_clip.SDTokenizer, given: dict):
+    def __init__(self, owner: comfy.sd1_clip.SDTokenizer, given: dict[str, Sequence | str]):
         """owner: the host's tokenizer of the encoder; given: placeholder -> sequence of vectors, or a word."""
         self._owner = owner
         self._tokenizer = owner.tokenizer
         self._given = given
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         if name == "_tokenizer":  # of a copy that is not filled yet
             raise AttributeError(name)
         return getattr(self._tokenizer, name)
 
-    def __call__(self, text, **kwargs):
+    def __call__(self, text: str | list[str], **kwargs: object) -> dict[str, list]:
         if not isinstance(text, str):  # a list of texts, as other packs ask for
             return {"input_ids": [self(one, **kwargs)["input_ids"] for one in text]}
         pattern = "|".join(re.escape(p) for p in sorted(self._given, key=len, reverse=True))
@@ -62,7 +68,7 @@ class _TokenizerWithRelations:
                 ids.extend(self._ids(piece, i > 0, i < len(pieces) - 1))
         return {"input_ids": [*ids, *end]}
 
-    def _ids(self, piece, after, before):
+    def _ids(self, piece: str, after: bool, before: bool) -> list[int]:
         """The tokens of a piece of the text that stands after and before a placeholder or not.
 
         A placeholder is a word, the space before it part of it. The rest after it is read as the host does behind an
@@ -75,13 +81,13 @@ class _TokenizerWithRelations:
             return plain_ids(self._owner, piece.lstrip(), self._tokenizer)
         return ids_after_a_word(self._owner, piece, self._tokenizer)
 
-    def _reads_words_alone(self):
+    def _reads_words_alone(self) -> bool:
         word = "stone"
         alone = plain_ids(self._owner, word, self._tokenizer)
         return alone == ids_after_a_word(self._owner, f" {word}", self._tokenizer)
 
 
-def with_relation(clip, placeholder, vectors):
+def with_relation(clip: "CLIP", placeholder: str, vectors: Mapping[str, torch.Tensor | list]) -> "CLIP":
     """A clone of the host's CLIP in whose prompts `placeholder` is the given vectors (encoder key -> [k, d]).
 
     A tokenizer without an encoder, such as Anima's of T5, reads a plain word instead. The incoming CLIP and its
@@ -108,18 +114,18 @@ def with_relation(clip, placeholder, vectors):
     return clone
 
 
-def placeholders(clip) -> set[str]:
+def placeholders(clip: "CLIP") -> set[str]:
     """The words that stand for relations in a CLIP's prompts."""
     return placeholders_of(clip.tokenizer)
 
 
-def placeholders_of(tokenizer) -> set[str]:
+def placeholders_of(tokenizer: object) -> set[str]:
     """The same of a CLIP's tokenizer."""
     held = (of_encoder.tokenizer for of_encoder in tokenizers(tokenizer).values())
     return {word for t in held if isinstance(t, _TokenizerWithRelations) for word in t._given}
 
 
-def at_strength(relation, clip, strength):
+def at_strength(relation: Relation, clip: "CLIP", strength: float) -> dict[str, torch.Tensor]:
     """The relation's vectors between the word it started from (strength 0) and itself (1), and beyond.
 
     Directions are interpolated on the sphere and norms linearly; strength 1 gives the very same numbers.
@@ -132,7 +138,7 @@ def at_strength(relation, clip, strength):
     }
 
 
-def slerp(start, end, share):
+def slerp(start: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
     """Spherical interpolation of directions and linear interpolation of norms: [..., d] each, share may exceed 1."""
     start_norm, end_norm = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
     a, b = start / start_norm, end / end_norm
@@ -141,7 +147,9 @@ def slerp(start, end, share):
     return direction * (start_norm + share * (end_norm - start_norm)).clamp(min=0)
 
 
-def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="exemplars"):
+def caption_tokens(
+    clip: "CLIP", captions: Sequence[str], vectors: int, node: str = "ReVersion Train", input_name: str = "exemplars"
+) -> list[dict[str, list[list]]]:
     """The host's tokens of each caption template: name of the encoder's tokens -> windows, each a list of tokens.
 
     Where vector i of the relation goes stands the marker (encoder key, i). Where captions are encoded in batches the
@@ -169,7 +177,7 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
     return found
 
 
-def part_read(clip, caption: str, vectors: int) -> str:
+def encoded_part(clip: "CLIP", caption: str, vectors: int) -> str:
     """The part of a caption template that is encoded: whole words up to the end of the first window, where captions
     are encoded in batches. vectors: how many stand in the place of `{}`.
     """
@@ -189,12 +197,12 @@ def part_read(clip, caption: str, vectors: int) -> str:
     return " ".join(words[: bisect.bisect_left(range(count + 1), True, key=lambda n: not fits(n)) - 1])
 
 
-def _with_markers(clip, vectors):
+def _with_markers(clip: "CLIP", vectors: int) -> "CLIP":
     """A clone of the CLIP in which the relation's vector i is the marker (encoder key, i)."""
     return with_relation(clip, PLACEHOLDER, {key: [(key, i) for i in range(vectors)] for key in encoders(clip)})
 
 
-def _unweighted(clip, text):
+def _unweighted(clip: "CLIP", text: str) -> dict[str, list]:
     """The host's tokens of a text whose parentheses are parentheses."""
     try:
         return clip.tokenize(text, disable_weights=True)

@@ -1,6 +1,7 @@
-"""Relation-focal importance sampling of the timestep (METHOD eq. 3: arXiv 2303.13495, section 4.3)."""
+"""Relation-focal importance sampling of the timestep (eq. 3 of `reversion_core.method`)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,22 +21,25 @@ class Focal:
     law: str = "focal"
 
 
-def relative_density(t, alpha):
+def relative_density(t: torch.Tensor, alpha: float) -> torch.Tensor:
     """T f(t) = 1 - alpha cos(pi t / T), whose mean over t is 1; t: a tensor of shares of T in 0..1."""
     return 1 - alpha * torch.cos(math.pi * t)
 
 
-def logit_normal_density(t, alpha):
+def logit_normal_density(t: torch.Tensor, alpha: float) -> torch.Tensor:
     """The logit-normal density of SD 3 (arXiv 2403.03206, section 3.1) with location alpha and scale 1; t in (0, 1)."""
     t = t.clamp(1e-6, 1 - 1e-6)
     return torch.exp(-0.5 * (torch.logit(t) - alpha) ** 2) / (math.sqrt(2 * math.pi) * t * (1 - t))
 
 
 # Laws of the timestep: a density over shares of T, by alpha. It need not be normalised.
-LAWS = {"focal": relative_density, "logit-normal": logit_normal_density}
+LAWS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "focal": relative_density,
+    "logit-normal": logit_normal_density,
+}
 
 
-def distribution(timesteps, focal):
+def distribution(timesteps: int, focal: Focal) -> torch.Tensor:
     """Probability of each timestep 0 .. T - 1, limited to the focal's range: float64 [T], sum 1."""
     t = torch.arange(timesteps, dtype=torch.float64)
     f = LAWS[focal.law](t / timesteps, focal.alpha)
@@ -43,13 +47,13 @@ def distribution(timesteps, focal):
     return f / f.sum()
 
 
-def cumulative(timesteps, focal):
+def cumulative(timesteps: int, focal: Focal) -> torch.Tensor:
     """Cumulative distribution of the timesteps: float64 [T], ends in 1."""
     cdf = torch.cumsum(distribution(timesteps, focal), 0)
     return cdf / cdf[-1]
 
 
-def draw_timesteps(cdf, count, generator, stratified=False):
+def draw_timesteps(cdf: torch.Tensor, count: int, generator: torch.Generator, stratified: bool = False) -> torch.Tensor:
     """`count` timesteps by the inverse of the cumulative distribution: int64 [count].
 
     Stratified draws take one from each of `count` equally likely parts, in random order: the same expectation with
@@ -61,7 +65,7 @@ def draw_timesteps(cdf, count, generator, stratified=False):
     return torch.searchsorted(cdf, u, right=True).clamp(max=len(cdf) - 1)
 
 
-def quantiles(u, alpha):
+def quantiles(u: torch.Tensor, alpha: float) -> torch.Tensor:
     """The shares of T at which the integral of f from 0 is u: float64, same shape as u in 0..1; exact to 1e-9."""
     t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
     reached = t - alpha * torch.sin(math.pi * t) / math.pi

@@ -1,10 +1,11 @@
-"""Relation-steering contrastive learning (METHOD eq. 2: arXiv 2303.13495, section 4.2)."""
+"""Relation-steering contrastive learning (eq. 2 of `reversion_core.method`)."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from .prior import FROM_PRESET
 from .words import PREPOSITIONS
 
 
@@ -14,7 +15,7 @@ class Steering:
 
     weight: lambda_steer; temperature: gamma; positives: words drawn from the basis for each sample; basis: the words
     that relations are like; extra_negatives: words to stay away from, beside the captions' entities; prior: a name of
-    `prior.PRIORS` or "preset", what the training settings say; swap: weight of the contrast with swapped captions.
+    `prior.PRIORS` or FROM_PRESET; swap: weight of the contrast with swapped captions.
     """
 
     weight: float = 0.01
@@ -22,11 +23,13 @@ class Steering:
     positives: int = 4
     basis: tuple[str, ...] = PREPOSITIONS
     extra_negatives: tuple[str, ...] = ()
-    prior: str = "preset"
+    prior: str = FROM_PRESET
     swap: float = 0.0
 
 
-def steering_loss(relation, positives, negatives, temperature):
+def steering_loss(
+    relation: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """Multi-instance InfoNCE, -log(sum_l exp(r.p_l / gamma) / (sum_l exp(r.p_l / gamma) + sum_m exp(r.n_m / gamma))).
 
     One softmax for a whole micro-batch, as published: relation [k, d]; positives [P, d] of all its samples; negatives
@@ -39,6 +42,6 @@ def steering_loss(relation, positives, negatives, temperature):
     return F.softplus(repel - attract).mean()
 
 
-def draw_positives(basis_size, count, samples, generator):
+def draw_positives(basis_size: int, count: int, samples: int, generator: torch.Generator) -> torch.Tensor:
     """Numbers of `count` basis words for each sample, drawn without replacement: int64 [samples, count]."""
     return torch.stack([torch.randperm(basis_size, generator=generator)[:count] for _ in range(samples)])

@@ -1,6 +1,7 @@
 """The basis of prepositions, and captions read as words."""
 
 import re
+from collections.abc import Iterable
 
 # English prepositions of place and contact, each one token of CLIP's vocabulary.
 _BASIS = """
@@ -33,18 +34,20 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
-def split_words(text):
+def split_words(text: str) -> list[str]:
     """The words of a text in lower case: no punctuation, no weights, hyphens and apostrophes kept inside a word."""
     without_weights = _NUMBER.sub(lambda number: " " if "." in number[0] else number[0], text)
     return _WORD.findall(without_weights.lower())
 
 
-def basis_words(text):
+def basis_words(text: str) -> tuple[str, ...]:
     """The distinct words of a list that is separated by commas, semicolons, spaces or lines, in order."""
     return tuple(dict.fromkeys(word for word in re.split(r"[\s,;]+", text.lower()) if word))
 
 
-def entity_words(caption, basis=PREPOSITIONS, initial_word=INITIAL_WORD):
+def entity_words(
+    caption: str, basis: Iterable[str] = PREPOSITIONS, initial_word: str = INITIAL_WORD
+) -> tuple[str, ...]:
     """The words of a caption template that must not leak into the relation, every occurrence, in order.
 
     Left out: function words, prepositions, the words of the basis, the word that R starts from, and the slot `{}`.
@@ -53,7 +56,7 @@ def entity_words(caption, basis=PREPOSITIONS, initial_word=INITIAL_WORD):
     return tuple(word for word in split_words(caption.replace(SLOT, " ")) if word not in left_out)
 
 
-def swapped(caption):
+def swapped(caption: str) -> str:
     """The caption with its entities exchanged: "a photo of a cat {} a stone, at night" -> "a photo of a stone {} a cat,
     at night". What leads to the first entity, and what follows the second after a comma, stays in its place.
     """

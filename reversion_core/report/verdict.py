@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..method.prior import PRIORS
+
 # Shares of the error; calibrated on the miniature, see docs/benchmark.md.
 LITTLE = 0.005  # an improvement below it is noise
 LOOK = 0.02  # R alone explains the pictures so much better than a plain word that it carries their look
@@ -32,7 +34,7 @@ class Verdict:
     def advice(self) -> str:
         """What to do, in a few words."""
         if self.alone > LOOK and self.alone > self.best:
-            cure = "vary the pictures" if self.prior == "span" else "choose prior span, or vary the pictures"
+            cure = "vary the pictures" if PRIORS[self.prior].hold else "choose prior span, or vary the pictures"
             return f"{cure}: <R> carries their look"
         if self.start < LITTLE:
             return "more steps: <R> hardly differs from its start"

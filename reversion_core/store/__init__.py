@@ -1,0 +1,1 @@
+"""Relations and runs on disk, and the files of other programs."""

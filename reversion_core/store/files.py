@@ -1,8 +1,10 @@
 """Files that are written whole or not at all."""
 
+import itertools
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -26,6 +28,12 @@ def write_whole(path, data: bytes):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """`path`, then with -2, -3 ... behind its name, without end."""
+    yield path
+    yield from (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
 
 
 def check_writable(folder):

@@ -1,4 +1,5 @@
-"""Embedding files as they are about: of ComfyUI, WebUI, diffusers, kohya, OneTrainer, cog and the published script.
+"""Embedding files in the layouts that other programs write: ComfyUI, WebUI, diffusers, kohya, OneTrainer, cog, and the
+published script.
 
 First the container is read (safetensors, or a pickle of tensors), by what the file is and not by its suffix; then the
 layout, a table of small readers. Sizes are looked at before anything is read into memory.

@@ -63,7 +63,7 @@ def open_file(path, largest):
 
 def _unopened(path, error):
     if isinstance(error, FileNotFoundError) and os.path.islink(path):
-        return Unreadable("it is a link to nothing", "mend the link or take it out")
+        return Unreadable("it is a link to nothing", "fix the link or take it out")
     if isinstance(error, PermissionError):
         return Unreadable("it may not be read", "allow reading it or take it out")
     return Unreadable(error.strerror or "the disk gives no answer")
@@ -112,13 +112,13 @@ def parsed_json(text, first_line=1):
         return json.loads(text, object_pairs_hook=without_doubles)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno + first_line - 1}, column {error.colno}"
-        raise Unreadable(f"it is not valid JSON: {error.msg}, {place}", "mend that place") from error
+        raise Unreadable(f"it is not valid JSON: {error.msg}, {place}", "fix that place") from error
     except RecursionError as error:
-        raise Unreadable("it is not valid JSON: it is nested too deep", "write it anew") from error
+        raise Unreadable("it is not valid JSON: it is nested too deep", "rewrite it") from error
     except Unreadable:
         raise
     except ValueError as error:  # a number of thousands of digits
-        raise Unreadable("it is not valid JSON: a number in it is too long", "write it anew") from error
+        raise Unreadable("it is not valid JSON: a number in it is too long", "rewrite it") from error
 
 
 def content(head):

@@ -1,9 +1,9 @@
 """The Relation: what was learned, and its file."""
 
 import io
-import itertools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +14,12 @@ from .. import families
 from ..errors import ReVersionError
 from ..method.words import INITIAL_WORD, PLACEHOLDER
 from . import foreign
-from .files import remove_old_partials, write_whole
+from .files import numbered, remove_old_partials, write_whole
 from .reading import Unreadable
 
 FORMAT_VERSION = "1"
 MOST_VECTORS = 75  # as many tokens as a prompt's first window has
 LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
-WIDTH_OF_ENCODER = families.WIDTHS
 SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
 READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -36,18 +35,20 @@ class Relation:
     notes: what the artist should know of how it was read, a sentence each.
     """
 
-    vectors: dict
-    metadata: dict = field(default_factory=dict)
-    notes: tuple = ()
+    vectors: dict[str, torch.Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
-    def family(self):
+    def family(self) -> str:
         """The name of its model family: what the file says, else what its encoders alone tell."""
         told = self.metadata.get("reversion.base_family", "")
         if told in families.NAMES:
             return told
         possible = families.of_encoders(self.vectors)
-        return possible[0].name if possible and (len(possible) == 1 or possible[0].usual) else "unknown"
+        if len(possible) == 1 or (possible and possible[0].default_for_its_encoders):
+            return possible[0].name
+        return "unknown"
 
     @property
     def initial_word(self) -> str:
@@ -63,11 +64,12 @@ class Relation:
         return found if isinstance(found, dict) else {}
 
     @property
-    def count(self):
+    def count(self) -> int:
+        """How many vectors it has for a text encoder, the most where they differ."""
         return max(len(v) for v in self.vectors.values())
 
 
-def checked_name(name, node, input_name):
+def checked_name(name: str, node: str, input_name: str) -> str:
     """A file name that every system, and the host's `embedding:NAME`, can read. Raises a ReVersionError otherwise."""
     name = name.strip().removesuffix(".safetensors")
     problem = None
@@ -84,7 +86,7 @@ def checked_name(name, node, input_name):
     return name
 
 
-def save(relation, path):
+def save(relation: Relation, path: str | Path) -> None:
     """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
 
     .safetensors: the host's, with the metadata, T5's vectors also as OneTrainer and diffusers call them; .pt: A1111's
@@ -100,7 +102,7 @@ def save(relation, path):
         data = safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()})
     else:
         if len(tensors) > 1:
-            raise ValueError(f"a {suffix} file holds one text encoder's vectors and {relation.family} has two")
+            raise ValueError(f"a {suffix} file holds the vectors of one text encoder; this relation has {len(tensors)}")
         (vectors,) = tensors.values()
         word = relation.metadata.get("modelspec.trigger_phrase") or PLACEHOLDER
         # diffusers reads a single vector, as the authors write it, without its first dimension. It puts in the other
@@ -115,7 +117,7 @@ def save(relation, path):
     remove_old_partials(Path(path).parent)
 
 
-def load(path, node="ReVersion Load Relation", input_name="relation"):
+def load(path: str | Path, node: str = "ReVersion Load Relation", input_name: str = "relation") -> Relation:
     """Read a relation from an embedding file of this or another program; `foreign` lists what is read.
 
     What the file is counts, not its suffix. SDXL's vectors in two files are read from either. Pickles are opened with
@@ -134,12 +136,12 @@ def load(path, node="ReVersion Load Relation", input_name="relation"):
             why = "it has the vectors of SDXL's second text encoder alone"
             raise Unreadable(why, "put the file of the first beside it, called as this one without _2")
     except Unreadable as error:
-        problem = f"'{path.name}' is no relation ({error})"
+        problem = f"'{path.name}' is not a relation ({error})"
         raise ReVersionError(node, input_name, problem, error.cure) from error
     return Relation(vectors, {"modelspec.title": path.stem, **_sound(metadata)}, tuple(notes))
 
 
-def _sound(metadata):
+def _sound(metadata: dict[str, str]) -> dict[str, str]:
     """The metadata without settings of ours that are damaged: nothing that reads them later may stumble."""
     try:
         settings = json.loads(metadata.get("reversion.settings", "{}"))
@@ -149,16 +151,16 @@ def _sound(metadata):
     return metadata if sound else {k: v for k, v in metadata.items() if k != "reversion.settings"}
 
 
-def checked_vectors(key, tensor):
+def checked_vectors(key: str, tensor: torch.Tensor) -> torch.Tensor:
     """float32 [k, d] of an encoder's vectors; raises Unreadable, a ValueError, for a wrong shape or for numbers that
     mean no direction. The shape is looked at before anything is copied.
     """
     cure = foreign.NO_EMBEDDING
     plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_complex()
     rows = tensor[None] if plain and tensor.ndim == 1 else tensor
-    if not plain or rows.ndim != 2 or not 1 <= len(rows) <= MOST_VECTORS or rows.shape[1] != WIDTH_OF_ENCODER[key]:
+    if not plain or rows.ndim != 2 or not 1 <= len(rows) <= MOST_VECTORS or rows.shape[1] != families.WIDTHS[key]:
         shape = " x ".join(map(str, rows.shape))
-        expected = f"1 to {MOST_VECTORS} vectors of {WIDTH_OF_ENCODER[key]}"
+        expected = f"1 to {MOST_VECTORS} vectors of {families.WIDTHS[key]}"
         raise Unreadable(f"{key} has shape {shape or 'of one number'} instead of {expected}", cure)
     rows = rows.detach().to(torch.float32, copy=True)
     if not rows.isfinite().all():
@@ -170,7 +172,7 @@ def checked_vectors(key, tensor):
     return rows.contiguous()
 
 
-def metadata_for(title, family, date, placeholder, details):
+def metadata_for(title: str, family: str, date: str, placeholder: str, details: Mapping[str, object]) -> dict[str, str]:
     """modelspec fields and `reversion.*` (JSON where the value is not text)."""
     fields = {
         "modelspec.sai_model_spec": "1.0.0",
@@ -186,19 +188,20 @@ def metadata_for(title, family, date, placeholder, details):
     return fields | encoded
 
 
-def free_path(relation, path):
+def free_path(relation: Relation, path: Path) -> Path:
     """`path`, or with -2, -3 ... behind its name: the first whose name is free or means this very relation.
 
     The host's `embedding:NAME` looks for NAME with every suffix, so a name is free only where none of them is taken.
     """
-    for number in itertools.count(1):
-        found = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+    def free(found: Path) -> bool:
         taken = [other for other in map(found.with_suffix, SUFFIXES) if other.exists()]
-        if all(same_numbers(relation, other) for other in taken):
-            return found
+        return all(same_numbers(relation, other) for other in taken)
+
+    return next(filter(free, numbered(path)))
 
 
-def same_numbers(relation, path):
+def same_numbers(relation: Relation, path: str | Path) -> bool:
     """Whether the file holds the vectors of this relation, bit for bit; not where it cannot be read."""
     try:
         saved = load(path).vectors

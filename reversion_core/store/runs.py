@@ -13,12 +13,14 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
@@ -37,23 +39,24 @@ _LARGEST_STATE = 256 * 2**20  # bytes; a hundred thousand updates take 5 MB
 class RunKey:
     """What a run is known by.
 
-    parts: readable name of an input -> text that changes with it; unnamed: inputs that no text can be given to. A run
+    parts: readable name of an input -> text that changes with it; unidentified: inputs that have no such text. A run
     with such inputs gets a random key, so that it is kept and never found again.
     """
 
     parts: dict[str, str]
-    unnamed: tuple[str, ...] = ()
+    unidentified: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:
-        known = secrets.token_hex(8) if self.unnamed else json.dumps(self.parts, sort_keys=True)
+        """16 hex digits, for the name of the run's folder."""
+        known = secrets.token_hex(8) if self.unidentified else json.dumps(self.parts, sort_keys=True)
         return sha256(known.encode()).hexdigest()[:16]
 
 
 class RunFolder:
     """The folder of one run."""
 
-    def __init__(self, root, key: RunKey, steps: int, label: str):
+    def __init__(self, root: str | Path, key: RunKey, steps: int, label: str):
         """root: where the folders of all runs lie; label: readable part of the name."""
         self.root, self.key, self.steps = Path(root), key, steps
         found = self._of_key(steps)
@@ -61,11 +64,11 @@ class RunFolder:
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:40]
         self.path = found[-1] if found else self.root / f"{date}_{readable}_{key.text}_{steps}"
 
-    def _of_key(self, steps="*"):
+    def _of_key(self, steps: int | str = "*") -> list[Path]:
         """Folders of runs with this key, the oldest first."""
         return sorted(path for path in self.root.glob(f"*_{self.key.text}_{steps}") if path.is_dir())
 
-    def check_writable(self, node):
+    def check_writable(self, node: str) -> None:
         """Raises a ReVersionError where nothing could be kept, before any work."""
         try:
             check_writable(self.path)
@@ -77,7 +80,7 @@ class RunFolder:
                 "free space on the disk or allow writing there",
             ) from error
 
-    def finished(self):
+    def finished(self) -> tuple[relation.Relation, list[dict[str, float]]] | None:
         """(Relation, history) of an equal run that went to its end, or None."""
         path, log = self.path / RELATION, self.path / LOG
         if not (path.exists() and log.exists()):
@@ -93,7 +96,7 @@ class RunFolder:
         whole = [row.pop("step", None) for row in rows] == list(range(1, self.steps + 1))
         return (learned, rows) if whole and done == self.steps else None
 
-    def states(self):
+    def states(self) -> list[tuple[Path, dict[str, torch.Tensor], int]]:
         """(path, tensors, steps of that run) of readable states of equal runs: its own first, then the furthest."""
         found = []
         for folder in self._of_key():
@@ -103,7 +106,13 @@ class RunFolder:
         own = self.path / STATE
         return sorted(found, key=lambda state: (state[0] == own, len(state[1]["history"])), reverse=True)
 
-    def keep(self, tensors, history, learned, made_with):
+    def keep(
+        self,
+        tensors: dict[str, torch.Tensor],
+        history: list[dict[str, float]],
+        learned: relation.Relation,
+        made_with: dict,
+    ) -> None:
         """Save relation, state and log. A full disk is reported and does not stop the training."""
         described = {"parts": json.dumps(self.key.parts), "made_with": json.dumps(made_with)}
         try:
@@ -113,7 +122,7 @@ class RunFolder:
         except OSError as error:
             logging.warning("ReVersion: could not save the relation so far (%s); the training goes on", error)
 
-    def keep_preview(self, step, prompt, picture):
+    def keep_preview(self, step: int, prompt: str, picture: np.ndarray) -> None:
         """Save a preview, uint8 [h, w, 3]. A full disk is reported and does not stop the training."""
         data = io.BytesIO()
         Image.fromarray(picture).save(data, "PNG")
@@ -122,7 +131,7 @@ class RunFolder:
         except OSError as error:
             logging.warning("ReVersion: could not save a preview (%s); the training goes on", error)
 
-    def previews(self, steps, prompt, source=None):
+    def previews(self, steps: Iterable[int], prompt: str, source: Path | None = None) -> list[np.ndarray]:
         """The kept previews of a prompt after these updates, in order: of this run, else of the one it went on from."""
         pictures = []
         for step in steps:
@@ -132,16 +141,16 @@ class RunFolder:
                 pictures.append(picture)
         return pictures
 
-    def changes(self):
+    def changes(self) -> str:
         """The inputs that differ from those of the latest run, in the artist's words; "" where there is none."""
         states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
         before, now = (_description(states[-1], "parts") if states else {}), self.key.parts
         changed = [n for n in now if n not in DERIVED and n in before and before[n] != now[n]]
         return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
 
-    def prune(self):
-        """Delete what only going on needs, of all but the newest runs and those of the last days, and what kills left
-        behind. What a run learned stays."""
+    def prune(self) -> None:
+        """Delete states, previews and damaged files of runs that are neither among the KEPT_RUNS newest nor younger
+        than KEPT_DAYS, and stale temporary files. Relations and logs stay."""
         folders = [path for path in self.root.glob("*_*_*") if (path / STATE).exists() and path != self.path]
         folders.sort(key=lambda path: (path / STATE).stat().st_mtime, reverse=True)
         for folder in folders[KEPT_RUNS - 1 :]:
@@ -154,17 +163,17 @@ class RunFolder:
             remove_old_partials(folder)
 
 
-def set_aside(state):
+def set_aside(state: Path) -> None:
     """Rename a state that cannot be used, so that it neither stands in the way nor is lost."""
     state.replace(state.with_suffix(".damaged"))
 
 
-def made_with(state):
+def made_with(state: Path) -> dict:
     """What a state says it was made with: a dictionary."""
     return _description(state, "made_with")
 
 
-def _read_state(path):
+def _read_state(path: Path) -> dict[str, torch.Tensor] | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_STATE:
             return None
@@ -176,7 +185,7 @@ def _read_state(path):
         return None
 
 
-def _description(path, name):
+def _description(path: Path, name: str) -> dict:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             found = json.loads(file.metadata()[name])
@@ -185,11 +194,11 @@ def _description(path, name):
         return {}
 
 
-def _short(text):
+def _short(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:8]
 
 
-def _picture(path):
+def _picture(path: Path) -> np.ndarray | None:
     try:
         return np.asarray(Image.open(path, formats=("PNG",)).convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -197,7 +206,7 @@ def _picture(path):
         return None
 
 
-def _csv(history):
+def _csv(history: list[dict[str, float]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, ("step", *history[0]))
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Learning R: the updates of METHOD eq. 1-4 on a frozen model.
+"""Learning R: the updates of eq. 1-4 of `reversion_core.method` on a frozen model.
 
 The model is anything with the methods of `host.HostModel`; this module knows neither nodes nor comfy.
 """
@@ -6,8 +6,8 @@ The model is anything with the methods of `host.HostModel`; this module knows ne
 import torch
 import torch.nn.functional as F
 
-from ..method import prior
 from ..method.focal import cumulative
+from ..method.prior import NORMS, PRIORS, orthonormal
 from .inputs import TrainingData, TrainingInputs
 from .losses import LOSSES, weights
 from .optimizers import OPTIMIZERS
@@ -46,13 +46,13 @@ class Learner:
         settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
-        self._span = {key: prior.orthonormal(rows) for key, rows in data.basis_rows.items()}
+        self._span = {key: orthonormal(rows) for key, rows in data.basis_rows.items()}
         self._hold_to_prior()
         groups = [{"params": [v]} for v in self.relation.values()]
         self.optimizer = OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
         self.cdf = cumulative(model.timesteps, inputs.focal)
         self.scale = LossScale(model.computes_in_fp16)
-        self.epoch = []
+        self.remaining_exemplars = []
         self.history = []  # a record for each update
         self.samples_per_pass = settings.batch_size
 
@@ -69,16 +69,16 @@ class Learner:
 
     def update(self):
         """One update of R, whole or not at all. Raises NotFiniteError before one that would spoil it."""
-        drawn_from, epoch = self.generator.get_state(), list(self.epoch)
+        drawn_from, remaining = self.generator.get_state(), list(self.remaining_exemplars)
         try:
             self._update()
         except BaseException:
             self.generator.set_state(drawn_from)
-            self.epoch = epoch
+            self.remaining_exemplars = remaining
             raise
 
     def _update(self):
-        batches = draw_update(self.data, self.inputs, self.cdf, self.epoch, self.generator)
+        batches = draw_update(self.data, self.inputs, self.cdf, self.remaining_exemplars, self.generator)
         means = self._gradient(batches)
         total = sum(weight * means[name] for name, weight in weights(self.inputs).items())
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
@@ -119,13 +119,14 @@ class Learner:
                 return means
 
     def _hold_to_prior(self):
+        to_prior, to_norm = PRIORS[self.inputs.prior].hold, NORMS[self.inputs.settings.norm].hold
         with torch.no_grad():
             for key, vectors in self.relation.items():
                 held = vectors
-                if self.inputs.prior == "span":
-                    held = prior.project(held, self._span[key])
-                if self.inputs.settings.norm == "vocabulary":
-                    held = prior.rescale(held, self.data.norms[key])
+                if to_prior:
+                    held = to_prior(held, self._span[key])
+                if to_norm:
+                    held = to_norm(held, self.data.norms[key])
                 vectors.copy_(held)
 
     def optimizer_shapes(self, key: str) -> dict[str, torch.Size]:
@@ -140,9 +141,9 @@ class Learner:
         """Everything that an exact continuation needs, as tensors by name."""
         tensors = {
             "generator": self.generator.get_state(),
-            "epoch": torch.tensor(self.epoch, dtype=torch.int64),
+            "epoch": torch.tensor(self.remaining_exemplars, dtype=torch.int64),
             "history": torch.tensor([list(r.values()) for r in self.history], dtype=torch.float64),
-            "scale": torch.tensor([self.scale.value, self.scale.good], dtype=torch.float64),
+            "scale": torch.tensor([self.scale.value, self.scale.updates_since_overflow], dtype=torch.float64),
             "samples_per_pass": torch.tensor(self.samples_per_pass),
         }
         for key, v in self.relation.items():
@@ -155,10 +156,10 @@ class Learner:
         """Go on from a `state` of a learner that was made alike. Raises ValueError where it cannot be one."""
         check_state(tensors, self)
         self.generator.set_state(tensors["generator"])
-        self.epoch = tensors["epoch"].tolist()
+        self.remaining_exemplars = tensors["epoch"].tolist()
         names = columns(self.inputs)
         self.history = [dict(zip(names, row, strict=True)) for row in tensors["history"].tolist()]
-        self.scale.value, self.scale.good = tensors["scale"][0].item(), int(tensors["scale"][1])
+        self.scale.value, self.scale.updates_since_overflow = tensors["scale"][0].item(), int(tensors["scale"][1])
         self.samples_per_pass = int(tensors["samples_per_pass"])
         for key, v in self.relation.items():
             with torch.no_grad():

@@ -14,20 +14,20 @@ from ..store import relation
 class RunOptions:
     """What a run does beside learning.
 
-    folder: where the runs are kept; label: readable part of this run's folder; every: updates between two saves, 0 for
-    none but the last; previews: updates between two preview pictures, 0 for none but the last, None for none; resume:
-    go on from an equal run that was stopped; prompt: of the previews, with `<R>`; low_memory: as little of it as
-    possible from the start; tell: called with each sentence that the artist should read.
+    folder: where the runs are kept; label: readable part of this run's folder; save_every: updates between two saves,
+    0 for none but the last; preview_every: updates between two preview pictures, 0 for none but the last, None for
+    none; resume: go on from an equal run that was stopped; prompt: of the previews, with `<R>`; low_memory: as little
+    of it as possible from the start; on_message: called with each sentence that the artist should read.
     """
 
     folder: Path
     label: str = "relation"
-    every: int = 0
+    save_every: int = 0
     resume: bool = True
-    previews: int | None = None
+    preview_every: int | None = None
     prompt: str = ""
     low_memory: bool = False
-    tell: Callable[[str], None] = lambda text: None
+    on_message: Callable[[str], None] = lambda text: None
 
 
 @dataclass(eq=False)

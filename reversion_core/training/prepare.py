@@ -11,17 +11,17 @@ from .inputs import TrainingData, TrainingInputs
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens, and
-    what the artist should know of the family."""
+class CheckResult:
+    """What the checks found: the family's name, the side of the training pictures in pixels, the captions' tokens (see
+    `host.caption_tokens`), and what the artist should know of the family."""
 
     family: str
     size: int
-    tokens: list
+    tokens: list[dict[str, list[list]]]
     notes: tuple[str, ...] = ()
 
 
-def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
+def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
     """Refuse what cannot work before anything is loaded or computed."""
     family, native = host.check_pair(model, clip, node)
     if vae is None:
@@ -45,19 +45,19 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> Checked:
     tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
     row = families.named(family)
     size = inputs.exemplars.training_size(native)
-    notes = [] if row.proved else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
+    notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
     notes += [row.note] if row.note else []
     for caption in inputs.captions:
-        if (read := host.part_read(clip, caption, inputs.settings.vectors)) != caption:
+        if (read := host.encoded_part(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
-    return Checked(family, size - size % row.multiple, tokens, tuple(notes))
+    return CheckResult(family, size - size % row.size_multiple, tokens, tuple(notes))
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
-    """The inputs as tensors; call it inside `host.borrowing`, so that they can take part in autograd."""
+    """The inputs as tensors; call it inside `host.borrowed_model`, so that they can take part in autograd."""
     captions, steering = inputs.captions, inputs.steering
     number = {caption: i for i, caption in enumerate(captions)}
-    read = [host.part_read(clip, caption, inputs.settings.vectors) for caption in captions]
+    read = [host.encoded_part(clip, caption, inputs.settings.vectors) for caption in captions]
     words_of = [entity_words(text, steering.basis, inputs.settings.initial_word) for text in read]
     words = tuple(dict.fromkeys(word for of_one in (*words_of, steering.extra_negatives) for word in of_one))
     word_number = {word: i for i, word in enumerate(words)}

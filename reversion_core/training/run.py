@@ -19,7 +19,8 @@ from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
 
-RECIPE = "1"  # of the numbers that the code itself brings; to be raised where an update of it changes a result
+# Part of the run key. Raise it when a code change alters results, so that finished runs of older code are not reused.
+RECIPE = "1"
 
 
 def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions, on_progress, node: str):
@@ -29,18 +30,20 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     to stop. However the run ends, what was learned up to then is in a folder of `options.folder`.
     """
     checked = check(model, clip, vae, inputs, node)
-    named = host.identity(model, clip, vae)
-    parts = inputs.key_parts(checked.size) | {"caption tokens": host.Naming().text(checked.tokens)} | named.parts
+    identity = host.model_identity(model, clip, vae)
+    tokens = {"caption tokens": host.Fingerprinter().fingerprint(checked.tokens)}
+    parts = inputs.key_parts(checked.size) | tokens | identity.parts
     parts |= {"memory": "low" if options.low_memory else "auto", "recipe": RECIPE}
-    folder = runs.RunFolder(options.folder, runs.RunKey(parts, named.unnamed), inputs.settings.steps, options.label)
+    key = runs.RunKey(parts, identity.unidentified)
+    folder = runs.RunFolder(options.folder, key, inputs.settings.steps, options.label)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     for note in checked.notes:
         training.tell(note)
     if (finished := folder.finished()) is not None:
         training.tell(f"learned before; taken from {folder.path}. Change training_seed to learn another")
         return training.result_of(*finished)
-    if named.unnamed:
-        unknown = ", ".join(named.unnamed)
+    if identity.unidentified:
+        unknown = ", ".join(identity.unidentified)
         training.tell(f"the next Run will learn this again, since {unknown} cannot be recognised when it comes back")
     folder.check_writable(node)
     on_progress(None, [])
@@ -52,9 +55,9 @@ class _Training:
 
     def __init__(self, models, checked, inputs, options, folder, node):
         self.model, self.clip, self.vae = models
-        self.given = self.model, self.clip.patcher
+        self.original_patchers = self.model, self.clip.patcher
         self.checked, self.inputs, self.options, self.folder, self.node = checked, inputs, options, folder, node
-        self.stops = _preview_steps(inputs.settings.steps, options.previews)
+        self.preview_steps = _preview_steps(inputs.settings.steps, options.preview_every)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.previews, self.messages, self.recompute = None, [], [], options.low_memory
         self.start, self.verdict = None, None
@@ -63,34 +66,34 @@ class _Training:
         """Say something to the artist, and in the log."""
         logging.info("ReVersion: %s", text)
         self.messages.append(text)
-        self.options.tell(text)
+        self.options.on_message(text)
 
     def run(self, on_progress):
         """Learn to the last step. Returns a TrainingResult."""
         steps = self.inputs.settings.steps
         try:
-            with self._memory_told():
+            with self._explained_out_of_memory():
                 latents = self._latents()
                 self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
             while self.learner is None or self.learner.step < steps:
                 if not self._learn_on(latents, on_progress):
                     self._use_less_memory()
-                elif self.stops and self.learner.step in self.stops:
+                elif self.preview_steps and self.learner.step in self.preview_steps:
                     self._preview(self.learner.vectors, self.learner.step)
                     if self.learner.step < steps:
-                        with self._memory_told():
+                        with self._explained_out_of_memory():
                             self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
                     on_progress(self.learner, self.previews)
         except NotFiniteError as error:
             raise ReVersionError(
-                self.node, "learning_rate", f"{error} ({self._kept()})", "lower it or use precision fp32"
+                self.node, "learning_rate", f"{error} ({self._saved_text()})", "lower it or use precision fp32"
             ) from error
         finally:
-            host.unload_twins((self.model, self.clip.patcher), self.given)
+            host.unload_twins((self.model, self.clip.patcher), self.original_patchers)
             if self.learner is not None and self.learner.step:
-                self._keep()
+                self._save()
                 if self.learner.step < steps:
-                    self.tell(f"stopped; {self._kept()} in {self.folder.path}")
+                    self.tell(f"stopped; {self._saved_text()} in {self.folder.path}")
                 self.folder.prune()
         return TrainingResult(self._relation(), self.learner.history, self.previews, self.messages)
 
@@ -104,17 +107,17 @@ class _Training:
         settings, options = self.inputs.settings, self.options
         dtype, recompute = PRECISIONS[settings.precision], self.recompute
         try:
-            with host.borrowing(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
+            with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
                 if self.learner is None:
                     self._start(model, latents)
                     if self.recompute and not recompute:
                         return True  # anew, with gradient checkpointing
                 learner, learner.model = self.learner, model
-                stop = next((step for step in self.stops if step > learner.step), settings.steps)
+                stop = next((step for step in self.preview_steps if step > learner.step), settings.steps)
                 for step in range(learner.step + 1, stop + 1):
                     learner.update()
-                    if options.every and step % options.every == 0:
-                        self._keep()
+                    if options.save_every and step % options.save_every == 0:
+                        self._save()
                     on_progress(learner, self.previews)
                 if learner.step == settings.steps:
                     self._judge()
@@ -138,7 +141,7 @@ class _Training:
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
-        plan = host.tell_memory(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
+        plan = host.logged_memory_plan(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
@@ -155,7 +158,7 @@ class _Training:
     def _begin_with_less(self, learner, plan):
         """Begin with as many pictures at once as fit, by gradient checkpointing where not even one does."""
         self.recompute = plan.pictures == 0
-        fitting = plan.pictures_recomputed if self.recompute else plan.pictures
+        fitting = plan.pictures_checkpointed if self.recompute else plan.pictures
         learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
         how = " and gradient checkpointing" if self.recompute else ""
         self.tell(f"{plan.free / 1e9:.1f} GB are free; trains with {learner.samples_per_pass} pictures at once{how}")
@@ -181,7 +184,7 @@ class _Training:
                 continue
             before = runs.made_with(path)
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
-            stops = [step for step in self.stops if step <= done]
+            stops = [step for step in self.preview_steps if step <= done]
             self.previews = self.folder.previews(stops, self.options.prompt, path.parent)
             other = before.get("pack") != VERSION and f" that version {before.get('pack')} of the pack began"
             self.tell(f"resumed after step {done} of an equal training{other or ''}")
@@ -189,7 +192,10 @@ class _Training:
         return False
 
     def _use_less_memory(self):
-        """The next thriftier way to learn the same; raises a ReVersionError where there is none."""
+        """Reduce memory use by one stage: fewer samples per pass, then gradient checkpointing.
+
+        Raises a ReVersionError where both are in use already.
+        """
         host.empty_cache()
         learner = self.learner
         if learner is not None and learner.samples_per_pass > 1:
@@ -201,15 +207,15 @@ class _Training:
         else:
             raise self._too_little_memory()
 
-    def _memory_told(self):
+    def _explained_out_of_memory(self):
         """A context in which running out of memory ends in a sentence."""
-        return host.out_of_memory_told(self._too_little_memory)
+        return host.out_of_memory_as(self._too_little_memory)
 
     def _too_little_memory(self):
         return ReVersionError(
             self.node,
             "exemplars",
-            f"there is not enough memory to learn from even one picture at a time ({self._kept()})",
+            f"there is not enough memory to learn from even one picture at a time ({self._saved_text()})",
             "set a smaller size where they are loaded, close other programs or use precision auto",
         )
 
@@ -217,9 +223,9 @@ class _Training:
         """The result of an equal run that was finished: its previews, or one drawn now where they were not kept."""
         if verdict := learned.detail("verdict").get("text"):
             self.tell(verdict)
-        self.previews = self.folder.previews(self.stops, self.options.prompt)
-        if self.stops and not self.previews:
-            self._preview(learned.vectors, self.stops[-1])
+        self.previews = self.folder.previews(self.preview_steps, self.options.prompt)
+        if self.preview_steps and not self.previews:
+            self._preview(learned.vectors, self.preview_steps[-1])
         return TrainingResult(learned, history, self.previews, self.messages)
 
     def _preview(self, vectors, step):
@@ -229,7 +235,7 @@ class _Training:
         """
         prompt, size, seed = self.options.prompt, self.checked.size, self.inputs.settings.seed
         try:
-            picture = host.sample(self.model, self.clip, self.vae, vectors, prompt, size, seed)
+            picture = host.draw_preview(self.model, self.clip, self.vae, vectors, prompt, size, seed)
         except Exception as error:
             if host.is_interruption(error):
                 raise
@@ -238,10 +244,10 @@ class _Training:
         self.previews.append(picture)
         self.folder.keep_preview(step, prompt, picture)
 
-    def _keep(self):
+    def _save(self):
         self.folder.keep(self.learner.state(), self.learner.history, self._relation(), self.made_with)
 
-    def _kept(self):
+    def _saved_text(self):
         step = self.learner.step if self.learner else 0
         return f"the relation of step {step} is kept" if step else "nothing was learned yet"
 

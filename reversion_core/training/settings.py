@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..errors import ReVersionError, check_choice
-from ..method.prior import NORMS, PRIORS
+from ..method.prior import FROM_PRESET, NORMS, PRIORS
 from .optimizers import OPTIMIZERS
-
-FROM_PRESET = "preset"  # instead of a name: what the preset says; of numbers 0
 
 # The learning rate's share of its start, by the share of the updates that are done.
 SCHEDULES = {
@@ -27,7 +25,7 @@ class TrainSettings:
 
     steps: updates of R; batch_size x accumulation: pictures an update; learning_rate: as the optimizer applies it, for
     a token of CLIP; schedule, norm, prior, precision, optimizer: names of the tables; stratified: draw the timesteps of
-    an update evenly; denoise_weight: lambda_denoise of METHOD eq. 4.
+    an update evenly; denoise_weight: lambda_denoise of eq. 4 of `reversion_core.method`.
     """
 
     steps: int = 400
@@ -85,7 +83,7 @@ _CHOICES = {
 
 
 def from_preset(preset, node="ReVersion Train", **overrides):
-    """The preset's settings with every override that is not 0 or "preset". Raises a ReVersionError for bad values."""
+    """The preset's settings with every override but 0 and FROM_PRESET. Raises a ReVersionError for bad values."""
     check_choice(preset, PRESETS, node, "preset")
     given = {name: value for name, value in overrides.items() if value not in (0, FROM_PRESET) or name == "seed"}
     settings = replace(PRESETS[preset], **given)

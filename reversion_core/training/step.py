@@ -1,11 +1,11 @@
-"""One update: what is drawn for it, and the gradient of METHOD eq. 4."""
+"""One update: what is drawn for it, and the gradient of eq. 4 of `reversion_core.method`."""
 
 import torch
 
 from ..method.focal import draw_timesteps
 from ..method.steering import draw_positives
 from .inputs import TrainingData, TrainingInputs
-from .losses import LOSSES, Errors, MicroBatch, weights
+from .losses import LOSSES, DenoisingErrors, MicroBatch, weights
 
 
 class NotFiniteError(ArithmeticError):
@@ -25,28 +25,28 @@ class LossScale:
 
     START, INTERVAL, SMALLEST = 2.0**16, 2000, 2.0**-14
 
-    def __init__(self, used: bool):
-        self.used, self.value, self.good = used, self.START if used else 1.0, 0
+    def __init__(self, enabled: bool):
+        self.enabled, self.value, self.updates_since_overflow = enabled, self.START if enabled else 1.0, 0
 
     def succeeded(self):
-        self.good += 1
-        if self.used and self.good == self.INTERVAL:
-            self.value, self.good = self.value * 2, 0
+        self.updates_since_overflow += 1
+        if self.enabled and self.updates_since_overflow == self.INTERVAL:
+            self.value, self.updates_since_overflow = self.value * 2, 0
 
     def overflowed(self):
         """Halve it. Raises NotFiniteError where no scale can help."""
-        self.value, self.good = self.value / 2, 0
-        if not self.used or self.value < self.SMALLEST:
+        self.value, self.updates_since_overflow = self.value / 2, 0
+        if not self.enabled or self.value < self.SMALLEST:
             raise NotFiniteError("the gradient is not a finite number")
 
 
-def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, epoch: list, generator) -> list[MicroBatch]:
-    """The micro-batches of one update. epoch: the exemplars still to come, refilled when it runs out."""
+def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, remaining: list, generator) -> list[MicroBatch]:
+    """The micro-batches of one update. remaining: the exemplars still to come, refilled when it runs out."""
     settings = inputs.settings
     count = settings.batch_size * settings.accumulation
-    while len(epoch) < count:
-        epoch.extend(torch.randperm(len(data.captions), generator=generator).tolist())
-    chosen = torch.tensor([epoch.pop(0) for _ in range(count)])
+    while len(remaining) < count:
+        remaining.extend(torch.randperm(len(data.captions), generator=generator).tolist())
+    chosen = torch.tensor([remaining.pop(0) for _ in range(count)])
     timesteps = draw_timesteps(cdf, count, generator, settings.stratified)
     basis_size = len(next(iter(data.basis_rows.values())))
     batches = []
@@ -67,7 +67,7 @@ def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, epoch: list, ge
 
 
 def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass=None, scale=1.0):
-    """Add the gradient of METHOD eq. 4, in the mean over the micro-batches, to R.
+    """Add the gradient of eq. 4 of `reversion_core.method`, in the mean over the micro-batches, to R.
 
     Each distinct caption is encoded once. The network's backward pass stops at the text features; their gradient,
     collected over the micro-batches, goes through the text encoder once. samples_per_pass: samples that go through
@@ -75,8 +75,8 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
     loss -> its mean, a float tensor. Raises GradientOverflow before R has any gradient.
     """
     used = weights(inputs)
-    of_pictures = {name: weight for name, weight in used.items() if LOSSES[name].of_pictures}
-    of_words = {name: weight for name, weight in used.items() if LOSSES[name].of_words}
+    of_errors = {name: weight for name, weight in used.items() if LOSSES[name].from_denoising_errors}
+    of_vectors = {name: weight for name, weight in used.items() if LOSSES[name].from_vectors}
     count = sum(len(batch.captions) for batch in batches)
     means = dict.fromkeys(used, torch.zeros(()))
     with model.recording():
@@ -85,24 +85,24 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
         features = dict(zip(templates, model.encode(templates, relation), strict=True))
         leaves = {t: {name: _leaf(value) for name, value in of_one.items()} for t, of_one in features.items()}
         for piece in (p for batch in batches for p in batch.split(samples_per_pass or len(batch.captions))):
-            errors, share, total = Errors(model, data, piece, leaves), len(piece.captions) / count, 0.0
-            for name, weight in of_pictures.items():
-                value = LOSSES[name].of_pictures(errors)
+            errors, share, total = DenoisingErrors(model, data, piece, leaves), len(piece.captions) / count, 0.0
+            for name, weight in of_errors.items():
+                value = LOSSES[name].from_denoising_errors(errors)
                 total = total + weight * value
                 means[name] = means[name] + share * value.detach().cpu()
-            if of_pictures:
+            if of_errors:
                 (scale * share * total).backward()
         if not all(mean.isfinite() for mean in means.values()):
             raise NotFiniteError("the denoising loss is not a finite number")
-        for name in of_words:
-            values = [LOSSES[name].of_words(relation, data, batch, inputs.steering) for batch in batches]
+        for name in of_vectors:
+            values = [LOSSES[name].from_vectors(relation, data, batch, inputs.steering) for batch in batches]
             means[name] = torch.stack(values).mean()
         reached = [(features[t][name], leaf.grad) for t in templates for name, leaf in leaves[t].items()
                    if torch.is_tensor(leaf) and leaf.grad is not None]  # fmt: skip
         if not all(gradient.isfinite().all() for _, gradient in reached):
             raise GradientOverflow("a gradient at the text features is not a finite number")
-        roots = [feature for feature, _ in reached] + [weight * means[name] for name, weight in of_words.items()]
-        torch.autograd.backward(roots, [gradient / scale for _, gradient in reached] + [None] * len(of_words))
+        roots = [feature for feature, _ in reached] + [weight * means[name] for name, weight in of_vectors.items()]
+        torch.autograd.backward(roots, [gradient / scale for _, gradient in reached] + [None] * len(of_vectors))
     return {name: mean.detach() for name, mean in means.items()}
 
 

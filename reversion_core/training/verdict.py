@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..report.verdict import Verdict
-from .losses import Errors
+from .losses import DenoisingErrors
 from .step import draw_update
 
 DRAWS, SCREENING_DRAWS, FINALISTS = 24, 6, 4
@@ -19,9 +19,9 @@ class _Judge:
     def __init__(self, learner):
         self.model, self.data, self.inputs = learner.model, learner.data, learner.inputs
         generator = torch.Generator().manual_seed((self.inputs.settings.seed + _HELD_OUT) % 2**63)
-        self.batches, epoch = [], []
+        self.batches, remaining = [], []
         while sum(len(batch.captions) for batch in self.batches) < DRAWS:
-            self.batches += draw_update(self.data, self.inputs, learner.cdf, epoch, generator)
+            self.batches += draw_update(self.data, self.inputs, learner.cdf, remaining, generator)
         self.pass_size = learner.samples_per_pass
 
     @torch.no_grad()
@@ -35,14 +35,14 @@ class _Judge:
                 features = dict(zip(sorted(templates), encoded, strict=True))
                 if alone:
                     features = dict.fromkeys(piece.captions, encoded[0])
-                found.append(Errors(self.model, self.data, piece, features).of_captions.cpu())
+                found.append(DenoisingErrors(self.model, self.data, piece, features).for_captions.cpu())
                 if sum(map(len, found)) >= draws:
                     return torch.cat(found)[:draws]
         return torch.cat(found)[:draws]
 
 
 def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
-    """The Verdict on a learner's R, inside `host.borrowing`; None for a training too short to be worth it.
+    """The Verdict on a learner's R, inside `host.borrowed_model`; None for a training too short to be worth it.
 
     start: R's first vectors, encoder key -> float32 [k, d].
     """

@@ -17,7 +17,7 @@ def test_training_leaves_everything_as_it_was(core, loaded, drawn, tmp_path, wat
 
 
 def test_so_does_training_with_previews(core, loaded, drawn, tmp_path, watched):
-    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    keep = {"preview_every": 2, "prompt": "red circle <R> blue square"}
     learned = learn(core, loaded, drawn, tmp_path, keep=keep, steps=3, learning_rate=0.05)
     first, last = learned.previews
     assert first.shape == (64, 64, 3) and (first != last).any()

@@ -64,7 +64,7 @@ def test_the_report_says_size_skipped_files_and_hints(nodes, tmp_path):
 
 @pytest.mark.parametrize("size", [-8, 2000])
 def test_a_size_that_no_widget_has_is_refused(nodes, size):
-    with pytest.raises(Exception, match="input 'size': .* is no size"):
+    with pytest.raises(Exception, match="input 'size': .* is not a size"):
         join(nodes, torch.zeros(1, 8, 8, 3), "cat {} stone", size=size)
 
 

@@ -143,7 +143,7 @@ def test_features_with_clip_skip_are_the_host_s(core, loaded, drawn):
     clip.clip_layer(-12)
     vectors = {"clip_l": torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.02}
     tokens = core.host.caption_tokens(clip, ["red circle {} blue square"], 1)
-    with core.host.borrowing(loaded.model, clip, tokens) as borrowed:
+    with core.host.borrowed_model(loaded.model, clip, tokens) as borrowed:
         ours = borrowed.encode([0], vectors)[0]["cross_attn"].detach()
     applied = core.host.with_relation(clip, "<R>", vectors)
     with torch.inference_mode():

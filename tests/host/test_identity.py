@@ -141,7 +141,7 @@ def with_node(given, row, other=False):
 
 
 def named(core, given):
-    return core.host.identity(given.model, given.clip, given.vae)
+    return core.host.model_identity(given.model, given.clip, given.vae)
 
 
 def patchers(given):
@@ -157,7 +157,7 @@ def test_a_node_changes_the_identity_whatever_is_loaded(core, loaded, row):
     management.unload_all_models()
     plain, (first, same, other) = named(core, loaded), (with_node(loaded, row, i) for i in (False, False, True))
     found = named(core, first)
-    assert found.unnamed == plain.unnamed == ()
+    assert found.unidentified == plain.unidentified == ()
     assert found == named(core, same) != plain
     assert named(core, other) not in (found, plain)
     try:
@@ -196,15 +196,15 @@ import test_identity
 from lab.harness import comfyui
 comfyui.enter()
 import comfy.sd, folder_paths, torch
-from reversion_core.host import identity
+from reversion_core.host import model_identity
 with torch.inference_mode():
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(sys.argv[3])
 folder_paths.folder_names_and_paths["loras"] = ([sys.argv[4]], {".safetensors"})
 given = SimpleNamespace(model=model, clip=clip, vae=vae)
 for row in json.loads(sys.argv[5]):
     given = test_identity.with_node(given, row)
-found = identity(given.model, given.clip, given.vae)
-print(json.dumps([found.parts, found.unnamed]))
+found = model_identity(given.model, given.clip, given.vae)
+print(json.dumps([found.parts, found.unidentified]))
 """
 
 
@@ -266,8 +266,8 @@ def test_fp8_weights_are_another_identity(core, loaded, checkpoint):
         model, *_ = comfy.sd.load_checkpoint_guess_config(
             str(checkpoint), output_vae=False, output_clip=False, model_options={"dtype": torch.float8_e4m3fn}
         )
-    before, found = named(core, loaded), core.host.identity(model, loaded.clip, loaded.vae)
-    assert found.unnamed == () and found.parts["compute dtype"].startswith("torch.float8_e4m3fn in ")
+    before, found = named(core, loaded), core.host.model_identity(model, loaded.clip, loaded.vae)
+    assert found.unidentified == () and found.parts["compute dtype"].startswith("torch.float8_e4m3fn in ")
     assert found.parts["model weights"] != before.parts["model weights"]
 
 

@@ -2,8 +2,8 @@
 
 import copy
 
-import families
 import pytest
+import random_models
 import torch
 from training import Stop, learn, stop_at
 
@@ -37,7 +37,7 @@ def moving(reversion, embeddings):
         def patch_model(self, *args, **kwargs):
             raise AssertionError("the moving form was loaded")
 
-    given = families.build("SD 1.x", embeddings)
+    given = random_models.build("SD 1.x", embeddings)
     given.model = Dynamic(given.model.model, given.model.load_device, given.model.offload_device)
     given.clip.patcher = Dynamic(given.clip.cond_stage_model, given.clip.patcher.load_device, torch.device("cpu"))
     given.kind = Dynamic
@@ -46,7 +46,7 @@ def moving(reversion, embeddings):
 
 def features(core, model, clip):
     tokens = core.host.caption_tokens(clip, ["cat {} stone"], 1)
-    with core.host.borrowing(model, clip, tokens) as lent, torch.no_grad():
+    with core.host.borrowed_model(model, clip, tokens) as lent, torch.no_grad():
         return lent.encode([0], {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})[0]["cross_attn"]
 
 
@@ -105,7 +105,7 @@ def test_a_model_that_cannot_be_held_still_is_refused(core, moving, monkeypatch)
 def test_a_model_that_is_loaded_in_part_is_refused(core, embeddings):
     from reversion_pack.reversion_core.host import loading
 
-    given = families.build("SD 1.x", embeddings)
+    given = random_models.build("SD 1.x", embeddings)
     network = given.model.model.diffusion_model
     loading.check_residency(network, torch.device("cpu"), "ReVersion Train", "model")
     network.out[2].to("meta")

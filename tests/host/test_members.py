@@ -1,8 +1,8 @@
 """Every family that a relation can be learned with, on a small member with the host's own classes."""
 
-import families
-import members
 import pytest
+import random_model_configs
+import random_models
 import torch
 from safetensors.torch import save_file
 from training import digest, learn
@@ -11,7 +11,7 @@ CAPTIONS = ["cat {} stone", "a small red dog {} table"]
 
 
 def names(*left_out):
-    return [name for name in members.MEMBERS if name not in left_out]
+    return [name for name in random_model_configs.MEMBERS if name not in left_out]
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,11 @@ def built(reversion, embeddings):
     last = {}
 
     def get(name):
-        if not families.exists(name):
-            pytest.skip(f"ComfyUI has {name} since {members.MEMBERS[name].since}")
+        if not random_models.exists(name):
+            pytest.skip(f"ComfyUI has {name} since {random_model_configs.MEMBERS[name].since}")
         if name not in last:
             last.clear()
-            last[name] = families.build(name, embeddings)
+            last[name] = random_models.build(name, embeddings)
         return last[name]
 
     return get
@@ -57,7 +57,7 @@ def weighted_error(model, given, relation, captions=(0,)):
 def gradient(core, given, relation, recompute):
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent:
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent:
         live = {key: rows.clone().requires_grad_() for key, rows in relation.items()}
         with lent.recording():
             weighted_error(lent, given, live).backward()
@@ -97,7 +97,7 @@ def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
     given = built(name)
     relation = relation_of(core, given.clip, vectors=2)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 2)
-    with core.host.borrowing(given.model, given.clip, tokens) as lent, torch.no_grad():
+    with core.host.borrowed_model(given.model, given.clip, tokens) as lent, torch.no_grad():
         ours = lent.encode([0, 1], relation)
     applied = core.host.with_relation(given.clip, "<R>", relation)
     for features, caption in zip(ours, CAPTIONS, strict=True):
@@ -126,8 +126,8 @@ def test_a_vector_equal_to_a_word_is_that_word(core, built, name):
 @pytest.mark.parametrize("name", names())
 def test_the_placeholder_is_the_host_s_embedding_where_that_works(core, built, name, embeddings):
     given = built(name)
-    family = core.families.of_config(members.MEMBERS[name].kind)
-    if not family.embedding:
+    family = core.families.of_config(random_model_configs.MEMBERS[name].kind)
+    if not family.embedding_syntax_works:
         pytest.skip(f"the host's embedding: does not work in {name}")
     vectors = relation_of(core, given.clip, vectors=2)
     save_file(vectors, embeddings / "member.safetensors")
@@ -147,7 +147,7 @@ def test_samples_go_through_the_network_together_only_where_that_changes_nothing
     given = built(name)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
     relation = relation_of(core, given.clip)
-    with core.host.borrowing(given.model, given.clip, tokens) as lent, torch.no_grad():
+    with core.host.borrowed_model(given.model, given.clip, tokens) as lent, torch.no_grad():
         features = lent.encode([0, 1, 0], relation)
         x0, noise = draws(given, 3)
         timesteps = torch.tensor([lent.timesteps // 2, 5, lent.timesteps - 1])
@@ -163,7 +163,7 @@ def test_samples_go_through_the_network_together_only_where_that_changes_nothing
 def test_the_table_of_families_says_what_the_host_has(core, built, name):
     given = built(name)
     family, native = core.host.family_of(given.model, "ReVersion Train")
-    assert name.startswith(family) and native == core.families.named(family).native
+    assert name.startswith(family) and native == core.families.named(family).native_size
     assert core.host.check_pair(given.model, given.clip, "ReVersion Train") == (family, native)
     assert core.families.named(family) in core.families.of_encoders(core.host.encoder_keys(given.clip))
     for tokenizer in vars(given.clip.tokenizer).values():
@@ -173,14 +173,14 @@ def test_the_table_of_families_says_what_the_host_has(core, built, name):
 
 def test_learning_rates_are_in_units_of_the_start_word(core, embeddings):
     """The steps of an optimizer are absolute, and T5's table has larger numbers than CLIP's."""
-    given = families.build("Flux.1", embeddings)
+    given = random_models.build("Flux.1", embeddings)
     size = float(core.host.word_rows(given.clip, "t5xxl", ["and"]).square().mean().sqrt())
     rates = {key: core.host.learning_rate_unit(given.clip, key, "and") for key in core.host.encoder_keys(given.clip)}
     assert rates["clip_l"] == 1.0 and rates["t5xxl"] == pytest.approx(size / (0.4 / 768**0.5), rel=0.01)
 
 
 def test_a_word_that_a_vocabulary_lacks_is_the_mean_of_its_tokens(core, embeddings):
-    given = families.build("Chroma", embeddings)
+    given = random_models.build("Chroma", embeddings)
     tokens = core.host.token_ids(given.clip, "t5xxl", "atop")
     table = core.host.token_table(given.clip, "t5xxl")
     assert len(tokens) > 1
@@ -195,15 +195,15 @@ def taesd(reversion):
 
     network = comfy.taesd.taesd.TAESD(latent_channels=16)
     with torch.inference_mode():
-        families.randomise(network, torch.Generator().manual_seed(0))
+        random_models.randomise(network, torch.Generator().manual_seed(0))
         return comfy.sd.VAE(sd=network.state_dict())
 
 
 @pytest.mark.parametrize("name", ["SD 3.x with CLIP-L", "Flux.1", "Chroma"])
 def test_a_whole_training(core, embeddings, drawn, taesd, tmp_path, name):
-    given = families.build(name, embeddings, taesd)
+    given = random_models.build(name, embeddings, taesd)
     before = digest(given.model.model, given.clip.cond_stage_model)
-    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    keep = {"preview_every": 2, "prompt": "red circle <R> blue square"}
     learned = learn(core, given, drawn, tmp_path, keep=keep, learning_rate=0.05)
     assert digest(given.model.model, given.clip.cond_stage_model) == before
     assert name.startswith(learned.relation.family) and learned.previews[0].shape == (64, 64, 3)
@@ -215,7 +215,7 @@ def test_a_whole_training(core, embeddings, drawn, taesd, tmp_path, name):
 
 
 def test_the_file_names_its_family(core, embeddings, tmp_path):
-    given = families.build("SD 3.x with CLIP-L", embeddings)
+    given = random_models.build("SD 3.x with CLIP-L", embeddings)
     about = core.relation.metadata_for("carved", "SD 3.x", "2026-01-01", "<R>", {"base_family": "SD 3.x"})
     core.relation.save(core.relation.Relation(relation_of(core, given.clip), about), tmp_path / "r.safetensors")
     loaded = core.relation.load(tmp_path / "r.safetensors")

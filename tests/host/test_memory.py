@@ -4,9 +4,9 @@ import contextlib
 import gc
 import tracemalloc
 
-import families
 import numpy as np
 import pytest
+import random_models
 import torch
 from test_step import short_training
 from training import Stop, learn, stop_at
@@ -96,7 +96,7 @@ def step(core, loaded, drawn, recompute):
     tokens = core.host.caption_tokens(loaded.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(loaded.model, loaded.clip, "test")
     generator = torch.Generator().manual_seed(0)
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
         latents = torch.randn(8, 4, 8, 8, generator=generator)
         data = core.prepare.training_data(clip, inputs, latents, torch.zeros_like(latents))
         cdf = core.focal.cumulative(1000, inputs.focal)
@@ -106,7 +106,7 @@ def step(core, loaded, drawn, recompute):
         leaves = {c: {"cross_attn": context[i : i + 1]} for i, c in enumerate(batch.captions)}
         # Instead of the trainer's own hooks, which would hide what is saved.
         with kept_beside(model.model.diffusion_model) as kept:
-            loss = core.losses.Errors(borrowed, data, batch, leaves).of_captions.mean()
+            loss = core.losses.DenoisingErrors(borrowed, data, batch, leaves).for_captions.mean()
         loss.backward()
     return context.grad, sum(kept.values()), len(batch.captions)
 
@@ -121,10 +121,12 @@ def test_recomputed_blocks_give_the_same_gradient_and_keep_less(core, loaded, dr
 
 def kept_by(core, given, recompute):
     """(bytes that autograd really keeps of one picture, what was planned) of a small member of a family."""
+    from reversion_pack.reversion_core.host.plan import memory_plan
+
     tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent, lent.recording():
-        plan = core.host.memory_plan(lent, given.latents)
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent, lent.recording():
+        plan = memory_plan(lent, given.latents)
         rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         with torch.no_grad():
             features = lent.encode([0], rows)
@@ -140,12 +142,12 @@ def kept_by(core, given, recompute):
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SDXL", "SD 3.x with CLIP-L", "Flux.1", "Chroma", "Z-Image", "Qwen-Image"])
 def test_the_need_is_known_beforehand(core, embeddings, name):
-    given = families.build(name, embeddings)
+    given = random_models.build(name, embeddings)
     kept, plan = kept_by(core, given, recompute=False)
-    assert plan.kept == pytest.approx(kept, rel=0.2)
+    assert plan.saved_bytes == pytest.approx(kept, rel=0.2)
     kept_less, _ = kept_by(core, given, recompute=True)
-    assert kept_less < plan.recomputed < plan.kept
-    assert plan.pictures == plan.free // plan.kept and plan.pictures_recomputed > plan.pictures > 0
+    assert kept_less < plan.checkpointed_bytes < plan.saved_bytes
+    assert plan.pictures == plan.free // plan.saved_bytes and plan.pictures_checkpointed > plan.pictures > 0
 
 
 def test_the_table_of_real_widths_counts_stable_diffusion(core):

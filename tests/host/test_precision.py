@@ -1,7 +1,7 @@
 """Half precision, at the size where it matters: 512 x 512 pixels, as the host computes on graphics cards."""
 
-import families
 import pytest
+import random_models
 import torch
 import torch.nn.functional as F
 from test_step import short_training
@@ -33,7 +33,7 @@ def gradient(core, given, drawn, dtype, scaled=True):
     tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
     mean = torch.randn(8, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    with core.host.borrowing(model, clip, tokens, dtype) as lent, AccumulatesInFloat32():
+    with core.host.borrowed_model(model, clip, tokens, dtype) as lent, AccumulatesInFloat32():
         data = core.prepare.training_data(clip, inputs, mean, torch.zeros_like(mean))
         start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         learner = core.loop.Learner(lent, data, inputs, start)
@@ -50,7 +50,7 @@ def error(found, exact):
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL"])
 def test_the_gradient_in_half_precision_is_that_of_full(core, drawn, embeddings, name):
-    given = families.build(name, embeddings, dtype=torch.float16)
+    given = random_models.build(name, embeddings, dtype=torch.float16)
     with torch.inference_mode():
         for weight_name, weight in given.model.model.diffusion_model.named_parameters():
             if weight_name.endswith("attn2.to_v.weight"):  # a word changes a real model's prediction little

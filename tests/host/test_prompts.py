@@ -121,7 +121,7 @@ def test_a_relation_of_another_family_is_refused(core, loaded):
 def test_lying_safetensors_headers_are_refused(core, tmp_path):
     header = json.dumps({"clip_l": {"dtype": "F32", "shape": [1, 768], "data_offsets": [0, 10**12]}}).encode()
     (tmp_path / "r.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is no relation"):
+    with pytest.raises(core.errors.ReVersionError, match=r"'r\.safetensors' is not a relation"):
         core.relation.load(tmp_path / "r.safetensors")
 
 
@@ -147,14 +147,14 @@ def test_a_clip_that_tells_has_the_identity_of_its_inputs(core, loaded, relation
     from reversion_pack.nodes.progress import hint_on_running_node
 
     found = [
-        core.host.identity(
+        core.host.model_identity(
             loaded.model,
             core.host.with_hints(core.host.with_relation(loaded.clip, "<R>", relation.vectors), hint_on_running_node),
             loaded.vae,
         )
         for _ in range(2)
     ]
-    assert found[0] == found[1] and not found[0].unnamed
+    assert found[0] == found[1] and not found[0].unidentified
 
 
 def test_other_packs_may_ask_the_tokenizer_for_several_texts(core, loaded, relation, applied):
@@ -176,9 +176,9 @@ def test_what_is_cut_off_a_long_caption_is_said_and_no_negative(core, loaded, dr
     inputs = core.inputs.TrainingInputs(exemplars, *given)
     (note,) = core.prepare.check(loaded.model, loaded.clip, loaded.vae, inputs, "Train").notes
     assert "'red circle {} very" in note and note.endswith("very'")
-    read = core.host.part_read(loaded.clip, long, 1)
+    read = core.host.encoded_part(loaded.clip, long, 1)
     # 77 tokens: start, end, "red circle <R>", and 72 of the rest.
     assert read.split() == ["red", "circle", "{}", *["very"] * 72]
-    assert core.host.part_read(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
+    assert core.host.encoded_part(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
     data = core.prepare.training_data(loaded.clip, inputs, torch.zeros(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
     assert len(data.negatives[0]) == 2

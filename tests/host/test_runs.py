@@ -35,7 +35,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(core, loaded, drawn, tmp_path):
 
 
 def test_a_stopped_run_keeps_its_previews(core, loaded, drawn, tmp_path):
-    keep = {"previews": 2, "prompt": "red circle <R> blue square"}
+    keep = {"preview_every": 2, "prompt": "red circle <R> blue square"}
     unbroken = learn(core, loaded, drawn, tmp_path / "unbroken", keep=keep, steps=5)
     with pytest.raises(Stop):
         learn(core, loaded, drawn, tmp_path, stop_at(3), keep, steps=5)
@@ -107,7 +107,7 @@ def test_it_is_saved_every_few_steps(core, loaded, drawn, tmp_path):
         files = list(tmp_path.glob("runs/*/relation.safetensors"))
         saved.append(files and core.relation.load(files[0]).metadata["reversion.steps_done"])
 
-    learn(core, loaded, drawn, tmp_path, look, {"every": 2}, steps=5)
+    learn(core, loaded, drawn, tmp_path, look, {"save_every": 2}, steps=5)
     assert saved == [[], [], "2", "2", "4", "4"]
 
 
@@ -163,7 +163,7 @@ def test_a_state_that_is_readable_but_wrong_is_set_aside(core, loaded, drawn, tm
     (state,) = tmp_path.glob("runs/*/state.safetensors")
     save_file({"history": torch.zeros(2, 5)}, state)
     seen, told = Seen(), []
-    learn(core, loaded, drawn, tmp_path, seen, {"tell": told.append}, steps=3)
+    learn(core, loaded, drawn, tmp_path, seen, {"on_message": told.append}, steps=3)
     assert seen == [None, 1, 2, 3] and "cannot be used (it lacks" in told[0]
     assert state.with_suffix(".damaged").exists()
 
@@ -203,9 +203,10 @@ def test_a_preview_that_fails_ends_nothing(core, loaded, drawn, tmp_path, monkey
     def fail(*arguments):
         raise RuntimeError("no picture")
 
-    monkeypatch.setattr(core.host, "sample", fail)
+    monkeypatch.setattr(core.host, "draw_preview", fail)
     told = []
-    learned = learn(core, loaded, drawn, tmp_path, keep={"previews": 1, "prompt": "cat <R> stone", "tell": told.append})
+    keep = {"preview_every": 1, "prompt": "cat <R> stone", "on_message": told.append}
+    learned = learn(core, loaded, drawn, tmp_path, keep=keep)
     assert len(learned.history) == 2 and learned.previews == []
     assert sum("the preview of step" in text and "no picture" in text for text in told) == 2
 

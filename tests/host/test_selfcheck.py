@@ -3,14 +3,14 @@
 import contextlib
 from types import SimpleNamespace
 
-import families
 import pytest
+import random_models
 import torch
 
 
 @pytest.fixture(scope="module")
 def given(reversion, embeddings):
-    return families.build("SD 1.x", embeddings)
+    return random_models.build("SD 1.x", embeddings)
 
 
 def check(core, given, spoil=None):
@@ -19,7 +19,7 @@ def check(core, given, spoil=None):
     network = model.model.diffusion_model
     hook = network.register_forward_pre_hook(spoil, with_kwargs=True) if spoil else None
     try:
-        with core.host.borrowing(model, clip, tokens) as lent:
+        with core.host.borrowed_model(model, clip, tokens) as lent:
             rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
             x0 = torch.randn(1, *given.latents, generator=torch.Generator().manual_seed(1))
             core.host.check_gradients(lent, rows, x0, "ReVersion Train")
@@ -57,7 +57,7 @@ def test_right_gradients_of_a_model_that_bends_pass(core):
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 3.x with CLIP-L", "Chroma"])
 def test_right_gradients_pass(core, embeddings, name):
-    check(core, families.build(name, embeddings))
+    check(core, random_models.build(name, embeddings))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_right_gradients_pass(core, embeddings, name):
 )
 def test_wrong_gradients_are_refused(core, given, spoil, said):
     with pytest.raises(
-        core.errors.ReVersionError, match=f"input 'model': .* no right gradient through clip_l .*{said}"
+        core.errors.ReVersionError, match=f"input 'model': .* computes wrong gradients through clip_l .*{said}"
     ):
         check(core, given, spoil)

@@ -38,7 +38,7 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
     with torch.inference_mode():
         mean, std = core.host.scaled_posterior(model, given.vae, torch.from_numpy(drawn.fitted(64)))
     model, clip = core.host.load_for_training(model, clip, "test")
-    with core.host.borrowing(model, clip, tokens) as borrowed:
+    with core.host.borrowed_model(model, clip, tokens) as borrowed:
         data = core.prepare.training_data(clip, inputs, mean, std)
         start = {key: core.host.word_rows(clip, key, ["and"]) * 1.1 for key in core.host.encoder_keys(clip)}
         relation = {key: torch.nn.Parameter(row.clone()) for key, row in start.items()}
@@ -53,7 +53,7 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
     for draws in batches:
         # The drawn captions are "red circle {} blue square": every word of every sample's caption counts.
         negatives = [word for c in draws.captions for word in captions[c].split() if word != "{}"]
-        x0 = mean[draws.exemplars].clone() + std[draws.exemplars].clone() * draws.posterior
+        x0 = mean[draws.exemplars].clone() + std[draws.exemplars].clone() * draws.posterior_noise
         texts = [captions[c] for c in draws.captions]
         losses.append(reference.denoising_loss(x0, draws.noise, draws.timesteps, texts, prediction))
         positives = [inputs.steering.basis[p] for p in draws.positives.flatten().tolist()]
@@ -74,7 +74,7 @@ def test_gradient_of_the_relation_agrees_with_finite_differences(core, of_family
     tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
     generator = torch.Generator().manual_seed(0)
-    with core.host.borrowing(model, clip, tokens) as borrowed:
+    with core.host.borrowed_model(model, clip, tokens) as borrowed:
         data = core.prepare.training_data(
             clip, inputs, torch.randn(8, 4, 8, 8, generator=generator), torch.zeros(8, 4, 8, 8)
         )
@@ -101,7 +101,7 @@ def test_two_encoders_worth_of_vectors_all_get_a_gradient(core, loaded, drawn):
     inputs = short_training(core, drawn, accumulation=1, vectors=3)
     tokens = core.host.caption_tokens(loaded.clip, inputs.captions, 3)
     model, clip = core.host.load_for_training(loaded.model, loaded.clip, "test")
-    with core.host.borrowing(model, clip, tokens) as borrowed:
+    with core.host.borrowed_model(model, clip, tokens) as borrowed:
         data = core.prepare.training_data(clip, inputs, torch.randn(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
         initial = {"clip_l": core.host.word_rows(clip, "clip_l", ["and"] * 3)}
         learner = core.loop.Learner(borrowed, data, inputs, initial)

@@ -153,7 +153,7 @@ def saved(value):
 
 ONE = torch.full((1, 768), 0.02)
 ENTRY = {"dtype": "F32", "shape": [1, 768], "data_offsets": [0, 3072]}
-NO_RELATION, PICKLED = "is no relation", "holds more than numbers and was not opened"
+NO_RELATION, PICKLED = "is not a relation", "holds more than numbers and was not opened"
 FILES = {
     "empty.safetensors": (b"", NO_RELATION),
     "garbage.safetensors": (os.urandom(4096), NO_RELATION),

@@ -12,7 +12,7 @@ from test_training import SHORT, _ran_nodes, apply
 
 from lab.harness import graphs, server
 from lab.harness.server import PromptError
-from reversion_core import prompt_grid as prompts
+from reversion_core.prompts import grid as prompts
 
 
 def prompts_node(**given):

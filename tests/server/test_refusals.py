@@ -133,7 +133,7 @@ def test_placeholder_that_is_an_ordinary_word(host_server, embeddings, placehold
 def test_relation_of_another_family_or_width(host_server, embeddings):
     with pytest.raises(PromptError, match=r"input 'relation': it is for SD 2\.x .*; use the kind of checkpoint"):
         host_server.run(applying("wide.safetensors"))
-    with pytest.raises(PromptError, match=r"'narrow\.bin' is no relation \(clip_l has shape 1 x 300"):
+    with pytest.raises(PromptError, match=r"'narrow\.bin' is not a relation \(clip_l has shape 1 x 300"):
         host_server.run(applying("narrow.bin"))
 
 
@@ -160,7 +160,7 @@ class Malicious:
 
 def test_pickle_with_code_does_not_run(host_server, embeddings):
     (embeddings / "evil.pt").write_bytes(pickle.dumps({"<R>": Malicious(embeddings / "ran")}))
-    with pytest.raises(PromptError, match=r"'evil\.pt' is no relation .it holds more than numbers and was not opened"):
+    with pytest.raises(PromptError, match=r"'evil\.pt' is not a relation .it holds more than numbers and was not op"):
         host_server.run(applying("evil.pt"))
     assert not (embeddings / "ran").exists()
 

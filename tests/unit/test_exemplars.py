@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reversion_core.errors import ReVersionError
-from reversion_core.exemplars import Exemplars, advice, fit_square, of_each, pictures_of, template
+from reversion_core.exemplars import Exemplars, exemplar_notes, fit_square, of_each, pictures_of, template
 from reversion_core.store.reading import Unreadable
 
 
@@ -81,36 +81,36 @@ def test_a_caption_that_is_no_sentence_is_refused(caption, problem):
     ],
 )
 def test_what_does_nothing_in_a_caption_is_said(caption, kind):
-    said = advice(exemplars(*4 * [(64, 64)], captions=caption), "node", "input")
+    said = exemplar_notes(exemplars(*4 * [(64, 64)], captions=caption), "node", "input")
     assert any(kind in line and "0.png" in line for line in said)
     plain = "a cat, 2 years old {} grey stone"
-    assert len(advice(exemplars(*4 * [(64, 64)], captions=plain), "node", "input")) == 1
+    assert len(exemplar_notes(exemplars(*4 * [(64, 64)], captions=plain), "node", "input")) == 1
 
 
 def test_the_report_says_the_training_size_and_who_causes_it():
-    said = advice(exemplars((99, 99), (90, 100)), "", "")[0]
+    said = exemplar_notes(exemplars((99, 99), (90, 100)), "", "")[0]
     assert "at most 88 x 88 pixels; the smallest picture is 1.png (90 x 100)" in said
-    said = advice(exemplars((600, 600), (90, 100), size=256), "", "")[0]
+    said = exemplar_notes(exemplars((600, 600), (90, 100), size=256), "", "")[0]
     assert "256 x 256 pixels as chosen, for which 1 of them are enlarged" in said
 
 
 def test_too_few_or_equal_pictures_are_said():
     same = exemplars(*4 * [(64, 64)])
-    assert len(advice(same, "", "")) == 1
+    assert len(exemplar_notes(same, "", "")) == 1
     same = dataclasses.replace(same, pictures=(same.pictures[0],) * 4)
-    said = "\n".join(advice(same, "", ""))
+    said = "\n".join(exemplar_notes(same, "", ""))
     assert (
         "1.png, 2.png, 3.png: the same picture as 0.png" in said and "1 picture: the relation is hard to tell" in said
     )
-    assert any("3 different pictures" in line for line in advice(exemplars((9, 9), (9, 9), (9, 9)), "", ""))
+    assert any("3 different pictures" in line for line in exemplar_notes(exemplars((9, 9), (9, 9), (9, 9)), "", ""))
 
 
 def test_one_picture_far_smaller_than_the_rest_is_refused_or_enlarged_by_choice():
     sizes = (600, 600), (700, 500), (90, 100)
     with pytest.raises(ReVersionError, match=r"2\.png has 90 x 100 pixels, and all would train at 88 x 88"):
-        advice(exemplars(*sizes), "node", "input")
-    advice(exemplars(*sizes, size=512), "node", "input")
-    advice(exemplars((2000, 2000), (600, 600), (2000, 2000)), "node", "input")  # large enough
+        exemplar_notes(exemplars(*sizes), "node", "input")
+    exemplar_notes(exemplars(*sizes, size=512), "node", "input")
+    exemplar_notes(exemplars((2000, 2000), (600, 600), (2000, 2000)), "node", "input")  # large enough
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_pipe_a_folder_and_a_link_to_nothing_are_told(tmp_path):
     (tmp_path / "b.pt").mkdir()
     (tmp_path / "c.pt").symlink_to("nowhere")
     for name, said in (("a.pt", "no ordinary file"), ("b.pt", "a folder"), ("c.pt", "a link to nothing")):
-        with pytest.raises(ReVersionError, match=f"'{name}' is no relation .it is {said}"):
+        with pytest.raises(ReVersionError, match=f"'{name}' is not a relation .it is {said}"):
             relation.load(tmp_path / name)
 
 
@@ -221,7 +221,7 @@ def sparse_file(path):
 def test_a_small_file_takes_little_memory(tmp_path, make):
     make(tmp_path / "a.pt")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ReVersionError, match=r"'a\.pt' is no relation"):
+    with pytest.raises(ReVersionError, match=r"'a\.pt' is not a relation"):
         relation.load(tmp_path / "a.pt")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 

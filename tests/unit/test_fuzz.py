@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from reversion_core import prompt_grid
 from reversion_core.errors import ReVersionError
 from reversion_core.exemplars import open_picture, read_folder
+from reversion_core.prompts import grid as prompt_grid
 from reversion_core.store import relation
 from reversion_core.store.reading import Unreadable
 
@@ -66,7 +66,7 @@ def test_embedding_files(tmp_path, name):
             assert loaded.vectors["clip_l"].isfinite().all()
             read += 1
         except ReVersionError as error:
-            assert f"'{name}' is no relation (" in str(error)
+            assert f"'{name}' is not a relation (" in str(error)
     assert 0 < read < 500
 
 

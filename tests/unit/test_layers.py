@@ -6,14 +6,14 @@ import pytest
 
 from lab.harness.comfyui import ROOT
 
-# Each room of the core with those it may import from; errors, families, prompt_grid, prompt_hints,
-# prompt_syntax and version stand beside them.
+# Each room of the core with those it may import from; errors, families and version stand beside them.
 BELOW = {
     "method": {"errors"},
     "store": {"errors", "families", "method"},
-    "exemplars": {"errors", "families", "method", "prompt_syntax", "store"},
-    "report": {"errors", "method", "prompt_syntax"},
-    "host": {"errors", "families", "method", "prompt_hints", "store"},
+    "prompts": {"store"},
+    "exemplars": {"errors", "families", "method", "prompts", "store"},
+    "report": {"errors", "method", "prompts"},
+    "host": {"errors", "families", "method", "prompts", "store"},
     "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},
 }
 HOST_PACKAGES = {"comfy", "comfy_execution", "folder_paths", "comfy_api", "server", "nodes", "execution"}

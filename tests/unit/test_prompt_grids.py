@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from reversion_core import prompt_grid as prompts
+from reversion_core.prompts import grid as prompts
 
 
 def test_grid_is_subject_by_subject_and_keeps_a_word_in_both_places():
@@ -63,14 +63,14 @@ def test_lists_are_read_from_a_file(tmp_path, content):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[1]", "no table"),
-        ("{}", "no table"),
+        ("[1]", "not a table"),
+        ("{}", "not a table"),
         ("not json", "Expecting value, line 1, column 1"),
         ('{"on": 1, "on": 2}', "'on' twice"),
-        ('{"on": {"subjects": [" "], "objects": ["a"]}}', "'on' has not a list"),
-        ('{"on": {"subjects": ["cat"]}}', "'on' has not a list"),
-        ('{"on": {"subjects": ["cat"], "objects": []}}', "'on' has not a list"),
-        ('{"on": {"subjects": ["cat"], "objects": [3]}}', "'on' has not a list"),
+        ('{"on": {"subjects": [" "], "objects": ["a"]}}', "'on' needs a list"),
+        ('{"on": {"subjects": ["cat"]}}', "'on' needs a list"),
+        ('{"on": {"subjects": ["cat"], "objects": []}}', "'on' needs a list"),
+        ('{"on": {"subjects": ["cat"], "objects": [3]}}', "'on' needs a list"),
         ("[" * 100_000, "too deep"),
         (" " * (2**20 + 1), "larger than 1 MB"),
     ],

@@ -1,6 +1,6 @@
 import pytest
 
-from reversion_core.prompt_hints import hint
+from reversion_core.prompts.hints import hint
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_every_layout_keeps_the_numbers_bit_for_bit(tmp_path, suffix, count):
         # diffusers expands no word in upper case to its several vectors.
         tensor = content["string_to_param"]["*"] if suffix == ".pt" else content["<R>" if count == 1 else "<r>"]
         assert tensor.shape[-1] == 768 and tensor.ndim == (1 if suffix == ".bin" and count == 1 else 2)
-        with pytest.raises(ValueError, match="holds one text encoder's vectors and SDXL has two"):
+        with pytest.raises(ValueError, match="the vectors of one text encoder; this relation has 2"):
             relation.save(relation.Relation({"clip_l": vector(), "clip_g": vector(1280)}), path)
 
 

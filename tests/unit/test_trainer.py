@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reversion_core.method import focal as focal_law
+from reversion_core.method import prior as priors
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
 from reversion_core.report.verdict import Verdict
@@ -190,7 +191,7 @@ def test_the_scale_is_part_of_the_state():
     stopped, goes_on = (learner(settings, Overflowing(answer=100.0, computes_in_fp16=True)) for _ in range(2))
     stopped.update()
     goes_on.restore(stopped.state())
-    assert (goes_on.scale.value, goes_on.scale.good) == (stopped.scale.value, 1)
+    assert (goes_on.scale.value, goes_on.scale.updates_since_overflow) == (stopped.scale.value, 1)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once():
@@ -201,21 +202,27 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once():
     assert made.step == 0 and made.scale.value == made.scale.START
 
 
-def test_a_new_loss_a_new_law_and_a_new_optimizer_are_a_row_each(monkeypatch):
-    """What the update computes, its record and its draws read the tables."""
+def test_a_new_loss_law_optimizer_prior_or_norm_is_one_row(monkeypatch):
+    """What the update computes, its record, its draws and what holds R read the tables."""
     small = losses.Loss(
-        "size of R", lambda inputs: 0.5, of_words=lambda relation, *_: relation["clip_l"].square().sum()
+        "size of R", lambda inputs: 0.5, from_vectors=lambda relation, *_: relation["clip_l"].square().sum()
     )
     monkeypatch.setitem(losses.LOSSES, "size", small)
     monkeypatch.setitem(focal_law.LAWS, "low noise", lambda t, alpha: (t < 0.1).double())
     monkeypatch.setitem(optimizers.OPTIMIZERS, "sgd", torch.optim.SGD)
+    axis = priors.Prior(steers=False, hold=lambda vectors, directions: vectors * (torch.arange(WIDTH) == 0))
+    monkeypatch.setitem(priors.PRIORS, "axis", axis)
+    double = priors.Norm(hold=lambda vectors, norm: priors.rescale(vectors, 2 * norm))
+    monkeypatch.setitem(priors.NORMS, "double", double)
     settings = dataclasses.replace(PRESETS["paper"], steps=40, optimizer="sgd", learning_rate=0.1)
-    made = learner(settings, Plain(answer=0.0), focal=Focal(law="low noise"))
+    made = learner(settings, Plain(answer=0.0), Steering(prior="axis"), Focal(law="low noise"))
     batches = draw_update(made.data, made.inputs, made.cdf, [], torch.Generator().manual_seed(0))
     assert max(int(batch.timesteps.max()) for batch in batches) < 100
     finish(made)
     assert columns(made.inputs) == ("loss", "denoise", "size", "norm", "similarity") == tuple(made.history[0])
     assert made.history[-1]["size"] < 0.1 * made.history[0]["size"]
+    assert made.vectors["clip_l"][0, 0] > 0 and not made.vectors["clip_l"][0, 1:].any()
+    assert float(learned(dataclasses.replace(settings, steps=1, norm="double")).norm()) == pytest.approx(0.8)
 
 
 def test_the_verdict_compares_r_with_words_on_the_same_draws():

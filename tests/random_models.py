@@ -8,7 +8,7 @@ import importlib
 from types import SimpleNamespace
 
 import torch
-from members import MEMBERS
+from random_model_configs import MEMBERS
 
 from lab.bench.widths import known
 

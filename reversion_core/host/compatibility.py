@@ -1,11 +1,11 @@
-"""What of the host's models a relation can live in."""
+"""Checks that a model and its text encoders can be trained with or used."""
 
 import comfy.model_sampling
 
 from .. import families
 from ..errors import ReVersionError
 from .encoders import encoder_of, encoders
-from .plugged import check_plugged
+from .other_nodes import check_other_nodes
 
 
 def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
@@ -21,7 +21,7 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
     if model.model.concat_keys:
         raise ReVersionError(node, input_name, "an inpainting model cannot learn a relation", cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
-    return family.name, family.native_of_v or family.native if predicts_v else family.native
+    return family.name, family.native_size_v or family.native_size if predicts_v else family.native_size
 
 
 def families_of_clip(clip, node: str, input_name: str = "clip") -> tuple[families.Family, ...]:
@@ -60,7 +60,7 @@ def check_pair(model, clip, node: str) -> tuple[str, int]:
             f"it is of {' or '.join(of_clip)} and the model of {family}",
             "take both from the same checkpoint",
         )
-    check_plugged(model, clip, node)
+    check_other_nodes(model, clip, node)
     return family, native
 
 

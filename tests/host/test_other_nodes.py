@@ -2,8 +2,8 @@
 
 import importlib
 
-import families
 import pytest
+import random_models
 import torch
 from test_members import CAPTIONS, relation_of, weighted_error
 
@@ -117,8 +117,8 @@ CHANGES_NOTHING = {
     "SelfAttentionGuidance",
 }
 REFUSED = {
-    "HyperTile": (patched("nodes_hypertile", "HyperTile", 32, 2, 0, False), "'model': HyperTile computes"),
-    "TomePatchModel": (patched("nodes_tomesd", "TomePatchModel", 0.3), "'model': Tome Patch Model computes"),
+    "HyperTile": (patched("nodes_hypertile", "HyperTile", 32, 2, 0, False), "'model': HyperTile changes"),
+    "TomePatchModel": (patched("nodes_tomesd", "TomePatchModel", 0.3), "'model': Tome Patch Model changes"),
     "EasyCache": (patched("nodes_easycache", "EasyCacheNode", 0.2, 0.1, 0.9, False), "'model': EasyCache skips"),
     "LazyCache": (patched("nodes_easycache", "LazyCacheNode", 0.2, 0.1, 0.9, False), "'model': LazyCache skips"),
     "compiled by an object patch": (compiled, "'model': 'diffusion_model' was compiled by another node"),
@@ -131,7 +131,7 @@ def probe(core, given, model, clip, recompute=False):
     """(error, gradient, slope of the same by finite differences) of two samples with unlike noise levels."""
     tokens = core.host.caption_tokens(clip, CAPTIONS, 1)
     model, clip = core.host.load_for_training(model, clip, "test")
-    with core.host.borrowing(model, clip, tokens, recompute=recompute) as lent:
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent:
         live = {"clip_l": relation_of(core, clip)["clip_l"].requires_grad_()}
         with lent.recording():
             weighted_error(lent, given, live, (0, 1)).backward()
@@ -146,7 +146,7 @@ def probe(core, given, model, clip, recompute=False):
 
 @pytest.fixture(scope="module")
 def given(reversion, embeddings):
-    return families.build("SD 1.x", embeddings)
+    return random_models.build("SD 1.x", embeddings)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_it_trains_right(core, given, plain, name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused_before_any_work(core, embeddings, name):
     plug, told = REFUSED[name]
-    model, clip = plug(families.build("SD 1.x", embeddings))
+    model, clip = plug(random_models.build("SD 1.x", embeddings))
     with pytest.raises(core.errors.ReVersionError, match=f"ReVersion Train, input {told}"):
         core.host.check_pair(model, clip, "ReVersion Train")
 
@@ -186,7 +186,7 @@ def test_a_latent_format_that_a_node_sets_counts(core, loaded, drawn):
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16])
 def test_weights_that_the_host_casts_at_each_use(core, embeddings, dtype):
-    given = families.build("SD 1.x", embeddings, dtype=dtype, compute=torch.float32)
+    given = random_models.build("SD 1.x", embeddings, dtype=dtype, compute=torch.float32)
     found, slope = probe(core, given, given.model, given.clip)
     assert float(found.norm()) == pytest.approx(slope, rel=0.02)
     again, _ = probe(core, given, given.model, given.clip, recompute=True)

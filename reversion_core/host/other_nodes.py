@@ -7,12 +7,12 @@ import torch
 
 from ..errors import ReVersionError
 
-# Module of a patch's function -> the node: they change at random, from pass to pass, what the network computes.
+# Module of a patch's function -> the node: these change the network at random in every pass.
 _AT_RANDOM = {"comfy_extras.nodes_hypertile": "HyperTile", "comfy_extras.nodes_tomesd": "Tome Patch Model"}
 _COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
 
 
-def check_plugged(model, clip, node: str):
+def check_other_nodes(model, clip, node: str):
     """Refuse what would make the learned relation wrong. Raises a ReVersionError that names the node to take out."""
     options = model.model_options.get("transformer_options", {})
     for function in _functions(options.get("patches", {})):
@@ -20,16 +20,16 @@ def check_plugged(model, clip, node: str):
             raise ReVersionError(
                 node,
                 "model",
-                f"{name} computes something else at random each time, so that no gradient is right",
-                "plug the model in without it; pictures may still be made with it",
+                f"{name} changes the network at random in every pass, which makes gradients wrong",
+                "connect the model without it for training; sampling with it is fine",
             )
     if (cache := options.get("easycache")) is not None:
         name = type(cache).__name__.removesuffix("Holder")  # EasyCache or LazyCache
         raise ReVersionError(
             node,
             "model",
-            f"{name} skips passes through the network, so that no gradient is right",
-            "plug the model in without it; pictures may still be made with it",
+            f"{name} skips passes through the network, which makes gradients wrong",
+            "connect the model without it for training; sampling with it is fine",
         )
     for key, patch in model.object_patches.items():
         if hasattr(patch, "_orig_mod"):  # torch.compile's OptimizedModule

@@ -1,4 +1,7 @@
-"""Any value as a text that is the same for equal values, also in another process, and differs for others."""
+"""Fingerprints of values: a text that is the same for equal values, also in another process, and differs for others.
+
+Made for what other nodes attach to a model: functions, objects of any class, tensors, and all of these within others.
+"""
 
 import dis
 import types
@@ -27,20 +30,23 @@ def class_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-class Unnameable(ValueError):
-    """A value whose state cannot be seen; the text says what it is."""
+class CannotFingerprint(ValueError):
+    """A value whose state cannot be read, such as a lock or a generator; the text says what it is."""
 
 
 def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
     """dtype, shape and bytes of a tensor, wherever it lies; sampled: of SAMPLED evenly spaced values alone.
 
-    Of a quantised tensor (the host's, or GGUF's) the stored numbers are read. Raises Unnameable where there are none.
+    Of a quantised tensor (the host's, or GGUF's) the stored numbers are read. Raises CannotFingerprint where there
+    are none.
     """
     kind = type(tensor)
     if hasattr(tensor, "_qdata"):
         about = getattr(tensor, "_params", None) or getattr(tensor, "_layout_params", None)
         layout = getattr(tensor, "_layout_cls", None) or getattr(tensor, "_layout_type", None)
-        return hashed(class_name(kind), tensor_digest(tensor._qdata, sampled), Naming().text(layout, about))
+        return hashed(
+            class_name(kind), tensor_digest(tensor._qdata, sampled), Fingerprinter().fingerprint(layout, about)
+        )
     about = f"{tensor.dtype} {tuple(tensor.shape)} {getattr(tensor, 'tensor_type', '')}"
     try:
         flat = tensor.detach().as_subclass(torch.Tensor).reshape(-1)
@@ -48,34 +54,38 @@ def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
             flat = flat[:: max(len(flat) // SAMPLED, 1)][:SAMPLED]
         data = flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        raise Unnameable(f"a tensor of {class_name(kind)} on {tensor.device.type} without readable numbers") from error
+        problem = f"a tensor of {class_name(kind)} on {tensor.device.type} without readable numbers"
+        raise CannotFingerprint(problem) from error
     return f"{about} {sha256(data).hexdigest()[:32]}"
 
 
-class Naming:
-    """Names values by what they consist of: plain values as they are, tensors by their numbers, functions and classes
-    by module, qualified name, code and closure, other objects by class and attributes, all of it recursively.
+class Fingerprinter:
+    """Fingerprints values by what they consist of, recursively.
 
-    known: id of an object -> its name; stand_ins: name of a class -> function of its objects that returns the inputs
-    among their state, any value; sampled: read tensors by some of their numbers, as parameters always are. Devices
-    have no name. What a function keeps from call to call (a variable that it assigns and that is not its own) is not
-    an input. `unnamed` gathers what cannot be named, in words.
+    Plain values count as they are written, tensors by their numbers, functions by module, qualified name, code and
+    closure, classes by name or, local ones, by what they define, other objects by class and attributes (as pickle sees
+    them). `_by_kind` has a case for each. Left out: devices, and what a function keeps from call to call (a variable
+    of an outer function that it assigns), which is no input.
+
+    known: id of an object -> its fingerprint; state_getters: name of a class -> function of its objects that returns
+    the inputs among their state, as any value; sampled: read some numbers of each tensor, as always of parameters.
+    `unidentified`: where there are values without a fingerprint and what they are, as keys; "?" stands for these.
     """
 
-    def __init__(self, known: Mapping[int, str] = {}, stand_ins: Mapping[str, Callable] = {}, sampled=False):  # noqa: B006
-        self._known, self._stand_ins, self._sampled = known, stand_ins, sampled
+    def __init__(self, known: Mapping[int, str] = {}, state_getters: Mapping[str, Callable] = {}, sampled=False):  # noqa: B006
+        self._known, self._state_getters, self._sampled = known, state_getters, sampled
         self._assigned: set[int] = set()  # cells that some function assigns
         self._start()
 
     def _start(self):
-        self.unnamed: dict[str, None] = {}
-        self._open: dict[int, int] = {}
-        self._texts: dict[int, str] = {}
+        self.unidentified: dict[str, None] = {}
+        self._open: dict[int, int] = {}  # id of each value that is being looked into -> its depth
+        self._texts: dict[int, str] = {}  # id of each value that was -> its text
         self._kept: list[object] = []  # so that no id is used again
         self._count = 0
 
-    def names(self, values: Mapping[str, object]) -> dict[str, str]:
-        """Name -> text of its value, "none" for an empty one."""
+    def fingerprints(self, values: Mapping[str, object]) -> dict[str, str]:
+        """Name -> fingerprint of its value: a text as it is, "none" for an empty value."""
         self._start()
         texts = {name: self._part(name, value) for name, value in values.items()}
         if self._assigned:  # by functions that may have been met after others that read what they assign
@@ -83,11 +93,11 @@ class Naming:
             texts = {name: self._part(name, value) for name, value in values.items()}
         return texts
 
-    def text(self, *values: object) -> str:
-        """The text of values as one. Raises Unnameable for what cannot be named."""
-        text = self.names({"": values})[""]
-        if self.unnamed:
-            raise Unnameable(", ".join(self.unnamed).lstrip(": "))
+    def fingerprint(self, *values: object) -> str:
+        """One fingerprint of all values. Raises CannotFingerprint where one has none."""
+        text = self.fingerprints({"": values})[""]
+        if self.unidentified:
+            raise CannotFingerprint(", ".join(self.unidentified).lstrip(": "))
         return text
 
     def _part(self, name, value):
@@ -97,6 +107,7 @@ class Naming:
         return "none" if value is None or (isinstance(value, (dict, list, tuple)) and not value) else self._text(value)
 
     def _text(self, value):
+        """The fingerprint of a value at any depth; of one that contains itself, how far out it stands."""
         key = id(value)
         if key in self._known:
             return self._known[key]
@@ -110,10 +121,10 @@ class Naming:
         self._kept.append(value)
         self._open[key] = len(self._open)
         try:
-            kinds = (self._stand_ins.get(class_name(kind)) for kind in type(value).__mro__)
-            stand_in = next(filter(None, kinds), None)
-            text = self._whole(type(value), stand_in(value)) if stand_in else self._name(value)
-        except Unnameable as error:
+            kinds = (self._state_getters.get(class_name(kind)) for kind in type(value).__mro__)
+            state_of = next(filter(None, kinds), None)
+            text = self._hash_parts(type(value), state_of(value)) if state_of else self._by_kind(value)
+        except CannotFingerprint as error:
             text = self._give_up(str(error))
         finally:
             del self._open[key]
@@ -121,83 +132,85 @@ class Naming:
         return text
 
     def _give_up(self, what):
-        self.unnamed[f"{self._where}: {what}"] = None
+        self.unidentified[f"{self._where}: {what}"] = None
         return "?"
 
-    def _whole(self, kind, *parts):
+    def _hash_parts(self, kind, *parts):
+        """One hash of a value's class and of the fingerprints of its parts."""
         return hashed(class_name(kind), *map(self._text, parts))
 
     @singledispatchmethod
-    def _name(self, value):
+    def _by_kind(self, value):
+        """Of an object without a case of its own: what pickle would save of it."""
         try:
             made = value.__reduce_ex__(4)
         except Exception as error:  # whatever a foreign object raises, its state is not to be seen
-            raise Unnameable(f"an object of {class_name(type(value))}") from error
+            raise CannotFingerprint(f"an object of {class_name(type(value))}") from error
         if isinstance(made, str):
-            return self._whole(type(value), made)
+            return self._hash_parts(type(value), made)
         call, arguments, state, *items = (*made, None, None, None)[:5]
-        return self._whole(type(value), call, arguments, state, *(list(part) if part else None for part in items))
+        return self._hash_parts(type(value), call, arguments, state, *(list(part) if part else None for part in items))
 
-    @_name.register(type(None))
-    @_name.register(bool)
-    @_name.register(bytes)
-    @_name.register(complex)
-    @_name.register(type(...))
-    @_name.register(torch.dtype)
-    @_name.register(torch.Size)
+    @_by_kind.register(type(None))
+    @_by_kind.register(bool)
+    @_by_kind.register(bytes)
+    @_by_kind.register(complex)
+    @_by_kind.register(type(...))
+    @_by_kind.register(torch.dtype)
+    @_by_kind.register(torch.Size)
     def _(self, value):
         return repr(value)
 
-    @_name.register(int)
-    @_name.register(float)
-    @_name.register(str)
+    @_by_kind.register(int)
+    @_by_kind.register(float)
+    @_by_kind.register(str)
     def _(self, value):
         plain = next(kind for kind in (int, float, str) if isinstance(value, kind))
         text = plain.__repr__(value)
         return text if type(value) is plain else f"{class_name(type(value))} {text}"
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: torch.device):
         return "device"
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: torch.Tensor):
         return tensor_digest(value, self._sampled or isinstance(value, torch.nn.Parameter))
 
-    @_name.register(list)
-    @_name.register(tuple)
+    @_by_kind.register(list)
+    @_by_kind.register(tuple)
     def _(self, value):
-        return self._whole(type(value), *value)
+        return self._hash_parts(type(value), *value)
 
-    @_name.register(set)
-    @_name.register(frozenset)
+    @_by_kind.register(set)
+    @_by_kind.register(frozenset)
     def _(self, value):
         return hashed(class_name(type(value)), *sorted(map(self._text, value)))
 
-    @_name.register(dict)
-    @_name.register(types.MappingProxyType)
+    @_by_kind.register(dict)
+    @_by_kind.register(types.MappingProxyType)
     def _(self, value):
-        return self._whole(type(value), *(part for item in value.items() for part in item))
+        return self._hash_parts(type(value), *(part for item in value.items() for part in item))
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: types.ModuleType):
         return f"module {value.__name__}"
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: types.MethodType):
-        return self._whole(type(value), value.__func__, value.__self__)
+        return self._hash_parts(type(value), value.__func__, value.__self__)
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: types.BuiltinFunctionType):
         owner = value.__self__
         owner = "" if owner is None or isinstance(owner, types.ModuleType) else self._text(owner)
         return f"{value.__module__}.{value.__qualname__} {owner}"
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: types.CodeType):
-        return self._whole(type(value), value.co_code, value.co_names, value.co_consts)
+        return self._hash_parts(type(value), value.co_code, value.co_names, value.co_consts)
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: types.CellType):
         try:
             held = value.cell_contents
@@ -206,36 +219,36 @@ class Naming:
         if id(value) not in self._assigned:
             return self._text(held)
         if held is not None and not isinstance(held, torch.Tensor):
-            raise Unnameable("what a function keeps from call to call")
+            raise CannotFingerprint("what a function keeps from call to call")
         return "kept"
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: types.FunctionType):
         cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
         self._assigned.update(id(cells[name]) for name in _assigned_names(value.__code__) if name in cells)
         name = f"{value.__module__}.{value.__qualname__}"
-        return self._whole(
+        return self._hash_parts(
             type(value), name, value.__code__, value.__defaults__, value.__kwdefaults__, cells, vars(value)
         )
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: type):
         if "<locals>" not in value.__qualname__:
             return class_name(value)
         own = {name: part for name, part in vars(value).items() if name not in _OF_EVERY_CLASS}
         return hashed(class_name(value), self._text(own), *map(self._text, value.__bases__))
 
-    @_name.register(property)
-    @_name.register(classmethod)
-    @_name.register(staticmethod)
+    @_by_kind.register(property)
+    @_by_kind.register(classmethod)
+    @_by_kind.register(staticmethod)
     def _(self, value):
         functions = (getattr(value, name, None) for name in ("fget", "fset", "fdel", "__func__"))
-        return self._whole(type(value), *functions)
+        return self._hash_parts(type(value), *functions)
 
-    @_name.register
+    @_by_kind.register
     def _(self, value: torch.nn.Module):
         own = {name: part for name, part in vars(value).items() if name not in _OF_EVERY_MODULE}
-        return self._whole(type(value), type(value), own, dict(own_tensors(value)), value._modules, hooks(value))
+        return self._hash_parts(type(value), type(value), own, dict(own_tensors(value)), value._modules, hooks(value))
 
 
 def own_tensors(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:

@@ -8,7 +8,7 @@ from ..reversion_core.errors import ReVersionError
 
 
 def check_numbers(node, **values):
-    """Raises a ReVersionError for a value that is no number within the limits of the node's input of that name.
+    """Raises a ReVersionError for a value that is not a number within the limits of the node's input of that name.
 
     node: its class, with NAME; NaN and infinity lie within no limits.
     """
@@ -17,5 +17,5 @@ def check_numbers(node, **values):
         port = inputs[name]
         kind, word = (Integral, "whole number") if isinstance(port, io.Int.Input) else (Real, "number")
         if not isinstance(value, kind) or not port.min <= value <= port.max:
-            problem = f"{str(value)[:40]} is no {word} from {port.min:g} to {port.max:g}"
-            raise ReVersionError(node.NAME, name, problem, "give such a number")
+            problem = f"{str(value)[:40]} is not a {word} from {port.min:g} to {port.max:g}"
+            raise ReVersionError(node.NAME, name, problem, "enter a number in this range")

@@ -8,8 +8,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from .store.reading import Unreadable, parsed_json, read_text
-from .store.relation import RESERVED_NAMES
+from ..store.reading import Unreadable, parsed_json, read_text
+from ..store.relation import RESERVED_NAMES
 
 SUBJECT, OBJECT = "{subject}", "{object}"
 LONGEST_NAME = 100  # characters
@@ -17,7 +17,7 @@ LONGEST_NAME_ON_DISK = 120  # bytes; with what Save Image adds it stays under th
 MOST_SHUFFLED = 10**6  # pairs
 MOST_PROMPTS = 10**5
 MOST_TEXT = 64 * 2**20  # characters of all prompts
-_OWN_LISTS = Path(__file__).with_name("prompt_lists.json")
+_OWN_LISTS = Path(__file__).with_name("lists.json")
 
 
 @functools.cache
@@ -35,12 +35,12 @@ def read_prompt_lists(path):
     if isinstance(found, dict) and isinstance(found.get("relations"), dict):
         found = found["relations"]
     if not isinstance(found, dict) or not found:
-        raise Unreadable("it is no table of relations")
+        raise Unreadable("it is not a table of relations")
     lists = {}
     for relation, entities in found.items():
         of_one = [entities.get(name) for name in ("subjects", "objects")] if isinstance(entities, dict) else [None]
         if not all(isinstance(words, list) and words and all(map(_is_entity, words)) for words in of_one):
-            raise Unreadable(f"{relation[:60]!r} has not a list of subjects and a list of objects")
+            raise Unreadable(f"{relation[:60]!r} needs a list of subjects and a list of objects")
         lists[relation] = dict(zip(("subjects", "objects"), of_one, strict=True))
     return lists
 
@@ -49,7 +49,7 @@ def _is_entity(word):
     return isinstance(word, str) and bool(word.strip())
 
 
-def lines_of(text):
+def stripped_lines(text):
     """The lines of a text that are not empty, without the spaces around them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -1,4 +1,4 @@
-"""What the identity of a model does with values that hide their state, and with weights stored in other ways."""
+"""Fingerprints of values that hide their state, and of weights stored in other ways."""
 
 import inspect
 import threading
@@ -17,7 +17,7 @@ def counting(count=0):
     return patch
 
 
-UNNAMEABLE = {
+CANNOT_FINGERPRINT = {
     "a lock": lambda: threading.Lock().acquire,
     "a closure over a lock": lambda: (lambda lock: lambda x: lock)(threading.Lock()),
     "a generator": lambda: iter(x for x in ()).__next__,
@@ -26,11 +26,11 @@ UNNAMEABLE = {
 }
 
 
-@pytest.mark.parametrize("kind", UNNAMEABLE)
+@pytest.mark.parametrize("kind", CANNOT_FINGERPRINT)
 def test_what_cannot_be_seen_is_told(core, loaded, kind):
     model = loaded.model.clone()
-    model.set_model_attn1_patch(UNNAMEABLE[kind]())
-    (told,) = core.host.identity(model, loaded.clip, loaded.vae).unnamed
+    model.set_model_attn1_patch(CANNOT_FINGERPRINT[kind]())
+    (told,) = core.host.model_identity(model, loaded.clip, loaded.vae).unidentified
     assert told.startswith("model options: ") and "0x" not in told
 
 
@@ -44,7 +44,7 @@ class Stored(torch.Tensor):
 
 def test_quantised_weights_are_known_by_their_stored_numbers(core):
     from comfy.quant_ops import QuantizedTensor
-    from reversion_pack.reversion_core.host import naming
+    from reversion_pack.reversion_core.host import fingerprint
 
     def digests(values):
         stored = torch.tensor(values, dtype=torch.uint8)
@@ -56,7 +56,7 @@ def test_quantised_weights_are_known_by_their_stored_numbers(core):
             else:
                 big = torch.tensor(values).float().reshape(1, 4)
                 kinds.append(QuantizedTensor.from_float(big, "TensorCoreFP8Layout"))
-        return [naming.tensor_digest(kind, sampled) for kind in kinds for sampled in (False, True)]
+        return [fingerprint.tensor_digest(kind, sampled) for kind in kinds for sampled in (False, True)]
 
     first, same, other = digests([1, 2, 3, 4]), digests([1, 2, 3, 4]), digests([1, 2, 3, 5])
     assert first == same and not {*first} & {*other}
