@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.bench import methods
+from lab.bench.intervals import Interval, interval
 from lab.bench.run import FOLDER, Runner, material
-from lab.bench.statistics import Interval, interval
 from lab.harness import comfyui
 from lab.harness.studio import Studio
 from lab.miniature import judge
