@@ -114,14 +114,28 @@ def _first_stage(tensors, form):
     return {f"first_stage_model.{name}": tensor for name, tensor in result.items()}
 
 
+def check_trained(form: Form):
+    """Raises FileNotFoundError where the form was not trained yet."""
+    if missing := [weights.name for weights in form.weights if not weights.exists()]:
+        raise FileNotFoundError(f"{missing[0]} is not there yet: `python -m lab.miniature.train` makes it")
+
+
+def chosen_form(parser: argparse.ArgumentParser, family: str) -> Form:
+    """The form of a family that a command was given; ends the command with a sentence where it was not trained yet."""
+    try:
+        check_trained(FORMS[family])
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    return FORMS[family]
+
+
 def write_checkpoint(path, form: Form = FORMS["sd1"]):
     """Assemble the checkpoint at `path`, unless it is there and newer than the compact weights.
 
     Raises FileNotFoundError where the form was not trained yet.
     """
     path = Path(path)
-    if missing := [weights.name for weights in form.weights if not weights.exists()]:
-        raise FileNotFoundError(f"{missing[0]} is not there yet: `python -m lab.miniature.train` makes it")
+    check_trained(form)
     if path.exists() and path.stat().st_mtime > max(weights.stat().st_mtime for weights in form.weights):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +150,7 @@ def main():
     parser.add_argument("path", type=Path)
     parser.add_argument("--family", choices=FORMS, default="sd1")
     arguments = parser.parse_args()
-    write_checkpoint(arguments.path, FORMS[arguments.family])
+    write_checkpoint(arguments.path, chosen_form(parser, arguments.family))
 
 
 if __name__ == "__main__":
