@@ -180,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--publish", action="store_true", help="write docs/memory.md and the help of ReVersion Train")
     arguments = parser.parse_args()
-    comfyui.enter()
+    comfyui.make_importable()
     found = [each for row in widths.WIDTHS for side in row.sides if (each := need(row, side))]
     text = page(found)
     if arguments.publish:

@@ -39,15 +39,12 @@ def use(rounds: int, sampling_steps: int = 6) -> dict[str, float]:
 
 
 _IMPORT = """
-import sys, time
+import time
 from lab.harness import comfyui
-comfyui.enter()
-import importlib.util, utils.install_util, server, nodes, comfy_api.latest, comfy.sd
-spec = importlib.util.spec_from_file_location("pack", "__init__.py", submodule_search_locations=["."])
-module = importlib.util.module_from_spec(spec)
-sys.modules["pack"] = module
+comfyui.make_importable()
+import utils.install_util, server, nodes, comfy_api.latest, comfy.sd
 began = time.perf_counter()
-spec.loader.exec_module(module)
+module = comfyui.load_pack()
 import asyncio
 extension = asyncio.run(module.comfy_entrypoint())
 asyncio.run(extension.get_node_list())

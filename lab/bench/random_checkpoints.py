@@ -80,7 +80,7 @@ ARCHITECTURES = {
 
 def networks(name: str) -> dict[str, torch.nn.Module]:
     """The host's own networks of an architecture, "unet", "text" and "vae", on the meta device."""
-    comfyui.enter()
+    comfyui.make_importable()
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     config = _config(name)
@@ -102,7 +102,7 @@ def shapes(name: str) -> dict[str, torch.Size]:
 
 
 def _config(name: str):
-    comfyui.enter()
+    comfyui.make_importable()
     import comfy.supported_models
 
     architecture = ARCHITECTURES[name]

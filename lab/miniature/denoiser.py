@@ -160,7 +160,7 @@ class PlainOperations:
 
 def build_unet() -> nn.Module:
     """The host's UNet with `UNET`'s settings, initialised for training."""
-    comfyui.enter()
+    comfyui.make_importable()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     unet = UNetModel(**copy.deepcopy(UNET), dtype=torch.float32, operations=PlainOperations)

@@ -48,7 +48,7 @@ PADDED = {"context_embedder.weight": CONTEXT_WIDTH, "y_embedder.mlp.0.weight": P
 
 def build() -> nn.Module:
     """The host's MMDiT, initialised for training: every block starts as the identity."""
-    comfyui.enter()
+    comfyui.make_importable()
     from comfy.ldm.modules.diffusionmodules import mmdit
 
     network = mmdit.OpenAISignatureMMDITWrapper(
