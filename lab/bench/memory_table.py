@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from lab.bench import widths
+from lab.bench.markdown import markdown_table
 from lab.harness import comfyui
 from lab.tools import help_pages
 from reversion_core.store.files import write_whole
@@ -132,12 +133,11 @@ SIZES = {"network": "network", "text": "text encoders", "kept": "a picture", "re
 def table(found: Sequence[Need], sizes: dict[str, str], words: Words = ENGLISH) -> str:
     """Markdown, a row a family and size. sizes: fields of Need that are shown -> title of their column."""
     titles = [words.pictures, *sizes.values(), *(f"{card} GB" for card in CARDS)]
-    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    rows = []
     for each in found:
         shown = [f"{getattr(each, name) / 1e9:.2f} GB" for name in sizes]
-        cells = [each.name, str(each.side), *shown, *(_cell(each, card, words.no) for card in CARDS)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([each.name, str(each.side), *shown, *(_cell(each, card, words.no) for card in CARDS)])
+    return markdown_table(titles, rows)
 
 
 _PAGE = """# Will it fit?

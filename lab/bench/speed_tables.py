@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lab.bench.markdown import markdown_table
 from lab.harness import comfyui
 from reversion_core.store.files import write_whole
 
@@ -22,7 +23,7 @@ def of_full_size(report: dict[str, Any]) -> str:
     architectures = report["architectures"]
     stages = list(next(iter(architectures.values()))["stages"])
     rows = [
-        f"| {name} | {row['side']} | {row['memory']} | {' | '.join(_stage(row['stages'][stage]) for stage in stages)} |"
+        [name, str(row["side"]), row["memory"], *(_stage(row["stages"][stage]) for stage in stages)]
         for name, row in architectures.items()
     ]
     hosts = sorted({row["host"] for row in architectures.values()})
@@ -34,9 +35,7 @@ def of_full_size(report: dict[str, Any]) -> str:
             f"{', '.join(hosts)}: random weights of the real widths, 2 pictures an update. Time of each stage, and the "
             "peak of the server's resident memory in it.",
             "",
-            f"| | pixels | `memory` | {' | '.join(stages)} |",
-            "|---" * (len(stages) + 3) + "|",
-            *rows,
+            markdown_table(["pixels", "`memory`", *stages], rows),
             "",
         ]
     )
@@ -75,9 +74,7 @@ def of_speed(report: dict[str, Any]) -> str:
         "counts for less than on pictures of 512 x 512. `auto` computes as ComfyUI loaded the model, in float32 on a "
         "CPU.",
         "",
-        "| | measured | goal |",
-        "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        markdown_table(["measured", "goal"], rows),
         "",
     ]
     if full:
@@ -112,19 +109,15 @@ def _compared(found: dict[str, Any], speed_goal: str, overhead_goal: str) -> lis
         *((f"of the bare step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["floor_parts"].items()),
         *((f"of the published step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["published_parts"].items()),
     ]
+    by_precision = [
+        [kind, f"{row['ratio_published']:.1f} x", f"{row['peak_memory_ratio']:.2f} x", f"{row['loss_difference']:.1e}"]
+        for kind, row in found["by_precision"].items()
+    ]
+    by_precision.append(["goal", speed_goal, "at most 0.6 x", "rounding, in fp32"])
     return [
         "Beside the published loop (fp32), by `precision`:",
         "",
-        "| | steps a second | peak memory | largest difference of the loss |",
-        "|---|---|---|---|",
-        *(
-            f"| {kind} | {row['ratio_published']:.1f} x | {row['peak_memory_ratio']:.2f} x | "
-            f"{row['loss_difference']:.1e} |"
-            for kind, row in found["by_precision"].items()
-        ),
-        f"| goal | {speed_goal} | at most 0.6 x | rounding, in fp32 |",
+        markdown_table(["steps a second", "peak memory", "largest difference of the loss"], by_precision),
         "",
-        "| | measured | goal |",
-        "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        markdown_table(["measured", "goal"], rows),
     ]
