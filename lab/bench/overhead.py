@@ -3,10 +3,10 @@
 import statistics
 import subprocess
 import sys
-import time
 
 import torch
 
+from lab.bench.loops import stopwatch
 from lab.bench.training_setup import TrainingSetup
 from lab.harness import comfyui
 
@@ -23,7 +23,7 @@ def use(rounds: int, sampling_steps: int = 6) -> dict[str, float]:
     with torch.inference_mode():
         for _ in range(rounds + 1):
             for kind, word in (("host", "above"), ("relation", "<R>")):
-                began = time.perf_counter()
+                seconds = stopwatch(setup)
                 clip = setup.host.with_relation(setup.clip, "<R>", vectors) if kind == "relation" else setup.clip
                 positive, negative = (
                     clip.encode_from_tokens_scheduled(clip.tokenize(text))
@@ -33,8 +33,7 @@ def use(rounds: int, sampling_steps: int = 6) -> dict[str, float]:
                     setup.model, noise, sampling_steps, 5.0, "euler", "normal", positive, negative, latent,
                     disable_pbar=True, seed=0,
                 )  # fmt: skip
-                setup.synchronise()
-                times[kind].append(time.perf_counter() - began)
+                times[kind].append(seconds())
     return {kind: statistics.median(values[1:]) for kind, values in times.items()}
 
 

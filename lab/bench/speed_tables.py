@@ -47,7 +47,7 @@ def _stage(found: dict[str, float]) -> str:
 
 def of_speed(report: dict[str, Any]) -> str:
     """The first part of docs/speed.md; report: from `speed.measure`."""
-    memory, parts, full = report["memory_growth"], report["floor_parts"], report["full_size"]
+    memory, parts, full = report["memory_growth"], report["bare_parts"], report["full_size"]
     batch = ", ".join(f"{size}: {1000 * seconds:.0f} ms" for size, seconds in report["seconds_by_batch"].items())
     rows = [
         ("a relation beside the host's own encode and sample", f"{100 * report['use_overhead']:+.1f}%", "at most 2%"),
@@ -95,10 +95,10 @@ def of_speed(report: dict[str, Any]) -> str:
 def _compared(found: dict[str, Any], speed_goal: str, overhead_goal: str) -> list[str]:
     """The tables of `speed.compare`."""
     rows = [
-        ("our step in fp32 beside the bare networks", f"{found['overhead_floor']:.2f} x", overhead_goal),
+        ("our step in fp32 beside the bare networks", f"{found['overhead_bare']:.2f} x", overhead_goal),
         (
             "the published step beside them: the most that any loop in fp32 could gain",
-            f"{found['ratio_floor']:.2f} x",
+            f"{found['ratio_bare']:.2f} x",
             "",
         ),
         (
@@ -106,7 +106,7 @@ def _compared(found: dict[str, Any], speed_goal: str, overhead_goal: str) -> lis
             f"{found['ratio_without_needless']:.2f} x",
             "",
         ),
-        *((f"of the bare step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["floor_parts"].items()),
+        *((f"of the bare step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["bare_parts"].items()),
         *((f"of the published step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["published_parts"].items()),
     ]
     by_precision = [
