@@ -5,14 +5,14 @@ where FILE is newer than the weights.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from lab.miniature.forms import FORMS, SHARED, Form
+from reversion_core.store.files import whole_file
 
 VOCABULARY, TEXT_WIDTH, TEXT_LAYERS = 49408, 768, 12
 # Large matrices are kept in 8 bits with a scale a row, everything else in 16, and what has columns of any size.
@@ -138,10 +138,8 @@ def write_checkpoint(path, form: Form = FORMS["sd1"]):
     check_trained(form)
     if path.exists() and path.stat().st_mtime > max(weights.stat().st_mtime for weights in form.weights):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(assemble(*read_form(form), form), partial, metadata={"modelspec.title": "ReVersion miniature"})
-    os.replace(partial, path)
+    with whole_file(path) as file:
+        file.write(save(assemble(*read_form(form), form), metadata={"modelspec.title": "ReVersion miniature"}))
 
 
 def main():
