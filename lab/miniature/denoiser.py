@@ -148,6 +148,12 @@ def row_numbers(captions: Sequence[str], tokens: int = TOKENS) -> torch.Tensor:
     return rows
 
 
+def at_end(features: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Features [n, tokens, d] of row numbers [n, tokens] -> those of the first <end> token of each, [n, d]."""
+    end = list(used_tokens()).index("<end>")
+    return features[torch.arange(len(rows), device=rows.device), (rows == end).int().argmax(1)]
+
+
 class PlainOperations:
     """torch's own layers where the host would put its uninitialised ones."""
 
