@@ -96,14 +96,14 @@ def _hosts(arguments, urls, installation, gpus):
 
 def table(arguments: argparse.Namespace) -> int:
     """Write a ready table to standard output, in UTF-8 whatever the terminal; returns 0."""
-    from . import tables
+    from . import ready_tables
 
     if arguments.which == "benchmark":
-        rows = tables.benchmark(
+        rows = ready_tables.benchmark(
             arguments.relation, arguments.seeds, arguments.template, arguments.file, arguments.lists
         )
     else:
-        rows = tables.folders(arguments.folders)
+        rows = ready_tables.folders(arguments.folders)
     sys.stdout.reconfigure(encoding="utf-8")
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()

@@ -157,7 +157,7 @@ class Run:
 
     def _failed(self, name, job, why, lost):
         """A host is gone, or at fault; it is asked to join again, at once or after a rest."""
-        if lost or not self.schedule.row[name]:
+        if lost or not self.schedule.failed_since_success[name]:
             say(f"{name} {'was lost' if lost else 'failed'}: {why}")
         if job is not None:
             self._judge(name, job, why, refused=False)

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-KEEPER = Path(__file__).with_name("keeper.py")
+CHILD_PROCESS = Path(__file__).with_name("child_process.py")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LocalHost:
             environment["OMP_NUM_THREADS"] = self.installation.threads
         with self._log().open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(KEEPER), str(comfyui / "main.py"), "--disable-auto-launch"]
+                [sys.executable, str(CHILD_PROCESS), str(comfyui / "main.py"), "--disable-auto-launch"]
                 + [word for pair in arguments.items() for word in pair]
                 + list(self.installation.options),
                 stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ class Schedule:
         self.waiting = deque(jobs)
         self.in_play = set(hosts)
         self.attempts = defaultdict(list)  # job -> [(host, whether it refused the job)]
-        self.row = defaultdict(list)  # host -> jobs that failed on it since it last did one
+        self.failed_since_success = defaultdict(list)  # host -> jobs that failed on it since it last did one
         self.rests = defaultdict(int)
 
     def next_for(self, host: str) -> int | None:
@@ -33,7 +33,7 @@ class Schedule:
 
     def succeeded(self, host: str, job: int) -> None:
         self.attempts.pop(job, None)
-        self.row[host].clear()
+        self.failed_since_success[host].clear()
         self.rests[host] = 0
 
     def failed(self, host: str, job: int, refused: bool) -> bool:
@@ -42,7 +42,7 @@ class Schedule:
         refused: the host says that the workflow is at fault.
         """
         self.attempts[job].append((host, refused))
-        self.row[host].append(job)
+        self.failed_since_success[host].append(job)
         attempts, tried = self.attempts[job], self._tried(job)
         untried = self.in_play - tried
         refusing = {name for name, so in attempts if so}
@@ -53,7 +53,7 @@ class Schedule:
         if final:
             del self.attempts[job]
             for name in tried:
-                self.row[name] = [other for other in self.row[name] if other != job]
+                self.failed_since_success[name] = [other for other in self.failed_since_success[name] if other != job]
         else:
             self.waiting.append(job)
         return final
@@ -63,24 +63,24 @@ class Schedule:
 
         What failed there is not held against the jobs, unless the host refused them.
         """
-        if len(self.row[host]) < (1 if self.rests[host] else IN_A_ROW):
+        if len(self.failed_since_success[host]) < (1 if self.rests[host] else IN_A_ROW):
             return False
         self.rests[host] += 1
         self.in_play.discard(host)
-        for job in self.row[host]:
+        for job in self.failed_since_success[host]:
             self.attempts[job] = [(name, refused) for name, refused in self.attempts[job] if name != host or refused]
         return True
 
     def cleared(self, host: str) -> bool:
         """Whether everything that failed on a host has failed elsewhere too."""
-        return not self.row[host]
+        return not self.failed_since_success[host]
 
     def hopeless(self, host: str) -> bool:
         return self.rests[host] >= MOST_RESTS
 
     def back(self, host: str) -> None:
         """A host takes jobs again after its rest."""
-        self.row[host].clear()
+        self.failed_since_success[host].clear()
         self.in_play.add(host)
 
     def leave(self, host: str) -> None:

@@ -2,10 +2,11 @@
 
 import csv
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+
+from reversion_core.store.reading import Unreadable, parsed_json, read_text
 
 from .errors import FleetError
 
@@ -35,7 +36,7 @@ def read_table(path: str | Path) -> Table:
         raise FleetError(f"{path}: a table is a .csv, .tsv or .jsonl file")
     try:
         rows = _objects(_text(path)) if "json" in kind else _records(_text(path))
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
+    except (ValueError, csv.Error) as error:
         raise FleetError(f"{path}: cannot be read as a table ({error})") from error
     numbers = [number for number, row in enumerate(rows, 1) if row]
     if not numbers:
@@ -52,19 +53,10 @@ def _note(path, rows):
 
 
 def _text(path):
-    with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST // 2**20} MB")
-    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line} is not {error.encoding.upper()}; save it as UTF-8") from error
-    if "\0" in text:
-        raise ValueError("it holds NUL characters; save it as UTF-8")
-    return text
+        return read_text(path, LARGEST)
+    except Unreadable as error:
+        raise ValueError(f"{error}; {error.cure}") from error
 
 
 def _objects(text):
@@ -72,28 +64,17 @@ def _objects(text):
     rows = []
     for number, line in lines:
         try:
-            row = json.loads(line, object_pairs_hook=_without_doubles, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
+            row = parsed_json(line, number)
+        except Unreadable as error:
             raise ValueError(f"line {number}: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
         for column, value in row.items():
-            if not isinstance(value, str | int | float) or value in (math.inf, -math.inf):
-                raise ValueError(f"line {number}, column '{column}': {value!r} is no text, number, true or false")
+            if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+                said = f"{value!r} is not a text, a number, true or false"
+                raise ValueError(f"line {number}, column '{column}': {said}")
         rows.append(row)
     return rows
-
-
-def _without_doubles(pairs):
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"column '{next(n for n in names if names.count(n) > 1)}' is there twice")
-    return row
-
-
-def _no_number(word):
-    raise ValueError(f"{word} is not a number")
 
 
 def _records(text):

@@ -37,7 +37,7 @@ def _files_own_faults(read):
         try:
             return read(*given)
         except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise FleetError(f"the workflow is not as ComfyUI saves it ({error!r}); export it anew") from error
+            raise FleetError(f"the workflow is not as ComfyUI saves it ({error!r}); export it again") from error
 
     return reading
 

@@ -1,8 +1,5 @@
 """The real host in this process, with the miniature loaded the way the host's executor does it."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,20 +8,11 @@ import random_models
 from lab.harness import comfyui, server
 from lab.miniature import pack
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture(scope="session")
 def reversion():
     """The pack, loaded as the host loads a custom node."""
-    comfyui.enter()
-    spec = importlib.util.spec_from_file_location(
-        "reversion_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return comfyui.load_pack("reversion_pack")
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from lab.bench import methods, statistics, tables
+from lab.bench import intervals, methods, tables
+from lab.bench.intervals import Records
 from lab.bench.methods import Cell
 from lab.bench.run import FOLDER, Runner, material, means
-from lab.bench.statistics import Records
 from lab.harness import comfyui
 from lab.miniature.forms import SHARED
 from reversion_core.store.files import write_whole
@@ -56,9 +56,9 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
     """Write the report of all records so far as JSON to `path`, and as Markdown beside it; returns it."""
     report = {
         "about": details,
-        "summary": statistics.summary(records),
-        "differences": statistics.differences(records),
-        "curves": statistics.curves(records),
+        "summary": intervals.summary(records),
+        "differences": intervals.differences(records),
+        "curves": intervals.curves(records),
         "cells": records,
     }
     write_whole(path, json.dumps(report).encode())

@@ -93,9 +93,7 @@ def among_words(runner: Runner, learned: dict[str, torch.Tensor]) -> Figure:
     return figure
 
 
-def relation_sheet(
-    runner: Runner, relation: str, scenes: Sequence[world.Scene], vectors: Vectors, columns: int = 8
-) -> np.ndarray:
+def relation_sheet(runner: Runner, scenes: Sequence[world.Scene], vectors: Vectors, columns: int = 8) -> np.ndarray:
     """Exemplars above the same number of unseen pairs drawn with R: uint8 [2 x 64, columns x 64, 3]."""
     pairs = unseen_pairs(columns, scenes)
     drawn = runner.draw("<R>", pairs, vectors)
@@ -116,7 +114,7 @@ def write(
     training_curves(histories).savefig(folder / "benchmark-training.png", dpi=110)
     vectors = {relation: found["clip_l"] for relation, (_, found) in learned.items()}
     among_words(runner, vectors).savefig(folder / "benchmark-words.png", dpi=110)
-    sheets = [relation_sheet(runner, relation, *found) for relation, found in learned.items()]
+    sheets = [relation_sheet(runner, *found) for found in learned.values()]
     gap = np.full((8, sheets[0].shape[1], 3), 255, np.uint8)
     stacked = np.concatenate([part for sheet in sheets for part in (sheet, gap)][:-1])
     picture = Image.fromarray(stacked)

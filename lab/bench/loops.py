@@ -82,7 +82,7 @@ def _words(caption: str) -> list[str]:
     return caption.replace("{}", " ").split()
 
 
-class Floor:
+class BareNetworks:
     """The bare networks, same batch and dtype: text encoder, UNet forward, backward to its text features, and through
     the text encoder. parts: seconds in each update of these three."""
 

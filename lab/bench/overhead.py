@@ -3,10 +3,10 @@
 import statistics
 import subprocess
 import sys
-import time
 
 import torch
 
+from lab.bench.loops import stopwatch
 from lab.bench.training_setup import TrainingSetup
 from lab.harness import comfyui
 
@@ -23,7 +23,7 @@ def use(rounds: int, sampling_steps: int = 6) -> dict[str, float]:
     with torch.inference_mode():
         for _ in range(rounds + 1):
             for kind, word in (("host", "above"), ("relation", "<R>")):
-                began = time.perf_counter()
+                seconds = stopwatch(setup)
                 clip = setup.host.with_relation(setup.clip, "<R>", vectors) if kind == "relation" else setup.clip
                 positive, negative = (
                     clip.encode_from_tokens_scheduled(clip.tokenize(text))
@@ -33,21 +33,17 @@ def use(rounds: int, sampling_steps: int = 6) -> dict[str, float]:
                     setup.model, noise, sampling_steps, 5.0, "euler", "normal", positive, negative, latent,
                     disable_pbar=True, seed=0,
                 )  # fmt: skip
-                setup.synchronise()
-                times[kind].append(time.perf_counter() - began)
+                times[kind].append(seconds())
     return {kind: statistics.median(values[1:]) for kind, values in times.items()}
 
 
 _IMPORT = """
-import sys, time
+import time
 from lab.harness import comfyui
-comfyui.enter()
-import importlib.util, utils.install_util, server, nodes, comfy_api.latest, comfy.sd
-spec = importlib.util.spec_from_file_location("pack", "__init__.py", submodule_search_locations=["."])
-module = importlib.util.module_from_spec(spec)
-sys.modules["pack"] = module
+comfyui.make_importable()
+import utils.install_util, server, nodes, comfy_api.latest, comfy.sd
 began = time.perf_counter()
-spec.loader.exec_module(module)
+module = comfyui.load_pack()
 import asyncio
 extension = asyncio.run(module.comfy_entrypoint())
 asyncio.run(extension.get_node_list())

@@ -5,15 +5,15 @@ They have every key that the host's loader wants, in float16, and are the same o
 
 import dataclasses
 import json
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from lab.harness import comfyui
+from reversion_core.store.files import whole_file
 
 FOLDER = comfyui.ROOT / "build" / "full_size"
 # The settings of the UNet that the host reads from a published checkpoint.
@@ -80,7 +80,7 @@ ARCHITECTURES = {
 
 def networks(name: str) -> dict[str, torch.nn.Module]:
     """The host's own networks of an architecture, "unet", "text" and "vae", on the meta device."""
-    comfyui.enter()
+    comfyui.make_importable()
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     config = _config(name)
@@ -102,7 +102,7 @@ def shapes(name: str) -> dict[str, torch.Size]:
 
 
 def _config(name: str):
-    comfyui.enter()
+    comfyui.make_importable()
     import comfy.supported_models
 
     architecture = ARCHITECTURES[name]
@@ -132,15 +132,13 @@ def write_checkpoint(name: str) -> Path:
         return random_weight(key, shape, generator)
 
     if not path(name).exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        partial = path(name).with_suffix(".partial")
-        _write_safetensors(partial, shapes(name), weight)
-        os.replace(partial, path(name))
+        with whole_file(path(name)) as file:
+            _write_safetensors(file, shapes(name), weight)
     return path(name)
 
 
 def _write_safetensors(
-    file: Path, tensors: dict[str, torch.Size], weight: Callable[[str, torch.Size], torch.Tensor]
+    file: BinaryIO, tensors: dict[str, torch.Size], weight: Callable[[str, torch.Size], torch.Tensor]
 ) -> None:
     """Float16 tensors, made and written one after the other: `save_file` would hold all of them in memory, twice."""
     header, end = {}, 0
@@ -149,7 +147,6 @@ def _write_safetensors(
         header[key] = {"dtype": "F16", "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with file.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for key, shape in tensors.items():
-            out.write(weight(key, shape).half().numpy().tobytes())
+    file.write(struct.pack("<Q", len(text)) + text)
+    for key, shape in tensors.items():
+        file.write(weight(key, shape).half().numpy().tobytes())

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.bench import methods
+from lab.bench.intervals import Interval, interval
+from lab.bench.markdown import markdown_table
 from lab.bench.run import FOLDER, Runner, material
-from lab.bench.statistics import Interval, interval
 from lab.harness import comfyui
 from lab.harness.studio import Studio
 from lab.miniature import judge
@@ -78,16 +79,18 @@ def markdown(done: list[tuple], pairs: int) -> str:
     for (table, row, column), result in done:
         tables.setdefault(table, {}).setdefault(row, {})[column] = result
     for table, rows in tables.items():
-        columns = list(next(iter(rows.values())))
-        lines += ["", f"## {table.capitalize()}", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-        for row, cells in rows.items():
-            numbers = (
-                f"{100 * cell['relation']['mean']:.0f} ({100 * cell['relation']['low']:.0f} to "
-                f"{100 * cell['relation']['high']:.0f}) / {100 * cell['entity']['mean']:.0f}"
-                for cell in cells.values()
-            )
-            lines.append(f"| {row} | {' | '.join(numbers)} |")
+        columns = next(iter(rows.values()))
+        cells = ([row, *map(_accuracies, of_row.values())] for row, of_row in rows.items())
+        lines += ["", f"## {table.capitalize()}", "", markdown_table(columns, cells)]
     return "\n".join(lines) + "\n"
+
+
+def _accuracies(cell: dict[str, Interval]) -> str:
+    relation = cell["relation"]
+    return (
+        f"{100 * relation['mean']:.0f} ({100 * relation['low']:.0f} to {100 * relation['high']:.0f}) / "
+        f"{100 * cell['entity']['mean']:.0f}"
+    )
 
 
 def spreads(
@@ -117,15 +120,15 @@ def compare_samplers(publish: bool) -> None:
         "`python -m lab.bench.sampling --samplers`, on the miniature: standard deviation of two latents drawn with 20",
         "steps and cfg 4. A good picture has about 6; much more is an overshoot, or noise that is left over.",
         "",
-        f"| | {' | '.join(schedules)} |",
-        "|---" * (len(schedules) + 1) + "|",
     ]
+    rows, page = [], b""
     for sampler, cells in spreads(Studio(), schedules):
-        lines.append(f"| {sampler} | {' | '.join(f'{cell:.3g}' for cell in cells.values())} |")
-        logging.info(lines[-1])
-        write_whole(PATH.with_name("samplers.md"), ("\n".join(lines) + "\n").encode())
+        rows.append([sampler, *(f"{cell:.3g}" for cell in cells.values())])
+        logging.info(" | ".join(rows[-1]))
+        page = "\n".join([*lines, markdown_table(schedules, rows), ""]).encode()
+        write_whole(PATH.with_name("samplers.md"), page)
     if publish:
-        write_whole(comfyui.ROOT / "docs" / "samplers.md", ("\n".join(lines) + "\n").encode())
+        write_whole(comfyui.ROOT / "docs" / "samplers.md", page)
 
 
 def main() -> None:

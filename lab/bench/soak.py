@@ -17,7 +17,6 @@ from lab.miniature.exemplars import write_exemplars
 from reversion_core.store.files import write_whole
 
 REPORT = comfyui.ROOT / "build" / "soak" / "report.json"
-PROBE = comfyui.ROOT / "tests" / "server" / "reversion_probe"
 SHORT = {"preset": "fast", "batch_size": 2, "accumulation": 1}
 WARM_UP = 0.2  # the share of the jobs after which the memory is first read
 
@@ -58,13 +57,9 @@ def refuse(running: server.Server, number: int) -> str:
 
 def soak(running: server.Server, jobs: int) -> dict:
     """Run so many jobs; returns how they ended and what they left behind."""
-    probe = {
-        "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
-        "probe": graphs.node("ReVersionProbe", model=["checkpoint", 0], clip=["checkpoint", 1], vae=["checkpoint", 2]),
-    }
 
     def weights() -> list[str]:
-        return running.run(probe)["probe"]["weights"]
+        return running.run(graphs.probe())["probe"]["weights"]
 
     def memory() -> int:
         return psutil.Process(running.process.pid).memory_info().rss
@@ -85,7 +80,7 @@ def main() -> None:
     jobs = parser.parse_args().jobs
     base = base_directory.of("soak")
     shutil.rmtree(base, ignore_errors=True)
-    with server.Server(base, more_nodes=[PROBE]) as running:
+    with server.Server(base, more_nodes=[graphs.PROBE]) as running:
         write_exemplars(running.folder / "input" / "exemplars", "inside")
         report = soak(running, jobs)
     write_whole(REPORT, json.dumps(report, indent=1).encode())

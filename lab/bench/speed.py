@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from lab.bench import memory, overhead, random_checkpoints, speed_tables
-from lab.bench.loops import Floor, Published
+from lab.bench.loops import BareNetworks, Published, stopwatch
 from lab.bench.training_setup import FULL_SIZE, RECOMPUTED, TrainingSetup
 from lab.harness import comfyui
 from reversion_core.store.files import write_whole
@@ -32,11 +32,11 @@ FULL_SIZE_ROUNDS = 3  # on a CPU
 
 
 class Steps(NamedTuple):
-    """seconds: kind -> of each step after the first; floor_parts, published_parts: medians; loss_differences: kind ->
+    """seconds: kind -> of each step after the first; bare_parts, published_parts: medians; loss_differences: kind ->
     the largest difference of the loss to the published loop's, as a share of it."""
 
     seconds: dict[str, list[float]]
-    floor_parts: dict[str, float]
+    bare_parts: dict[str, float]
     published_parts: dict[str, float]
     loss_differences: dict[str, float]
 
@@ -47,36 +47,34 @@ def steps(rounds: int, kinds: Sequence[str], large: bool = False) -> Steps:
     kinds: of `TrainingSetup.borrowing`, "fp32" among them; large: at full size.
     """
     setup = TrainingSetup(large)
-    times = {kind: [] for kind in (*kinds, "published", "floor")}
+    times = {kind: [] for kind in (*kinds, "published", "bare")}
     differences = dict.fromkeys(kinds, 0.0)
 
     def timed(kind: str, update: Callable[[], Any]) -> Any:
-        setup.synchronise()
-        began = time.perf_counter()
+        seconds = stopwatch(setup)
         result = update()
-        setup.synchronise()
-        times[kind].append(time.perf_counter() - began)
+        times[kind].append(seconds())
         return result
 
     learners = {}
     for kind in kinds:
         with setup.borrowing(kind) as model:
             learners[kind] = setup.learner(model)
-    published, floor = Published(setup, learners["fp32"]), Floor(setup, learners["fp32"])
+    published, bare = Published(setup, learners["fp32"]), BareNetworks(setup, learners["fp32"])
     for _ in range(rounds):
         for kind, learner in learners.items():
             with setup.borrowing(kind) as learner.model:
                 timed(kind, learner.update)
                 if kind == "fp32":
-                    timed("floor", floor.update)
+                    timed("bare", bare.update)
         loss = timed("published", published.update)
         for kind, learner in learners.items():
             differences[kind] = max(differences[kind], abs(learner.history[-1]["loss"] / loss - 1))
     # The first round warms up.
-    floor_parts, published_parts = (
-        {name: statistics.median(values[1:]) for name, values in loop.parts.items()} for loop in (floor, published)
+    bare_parts, published_parts = (
+        {name: statistics.median(values[1:]) for name, values in loop.parts.items()} for loop in (bare, published)
     )
-    return Steps({kind: values[1:] for kind, values in times.items()}, floor_parts, published_parts, differences)
+    return Steps({kind: values[1:] for kind, values in times.items()}, bare_parts, published_parts, differences)
 
 
 def by_batch(sizes: Sequence[int] = (1, 2, 4, 8), rounds: int = 4) -> dict[str, float]:
@@ -85,14 +83,12 @@ def by_batch(sizes: Sequence[int] = (1, 2, 4, 8), rounds: int = 4) -> dict[str, 
     for size in sizes:
         setup = TrainingSetup(batch_size=size, accumulation=1)
         with setup.borrowing() as model:
-            learner, seconds = setup.learner(model), []
+            learner, times = setup.learner(model), []
             for _ in range(rounds + 1):
-                setup.synchronise()
-                began = time.perf_counter()
+                seconds = stopwatch(setup)
                 learner.update()
-                setup.synchronise()
-                seconds.append(time.perf_counter() - began)
-        result[str(size)] = statistics.median(seconds[1:])
+                times.append(seconds())
+        result[str(size)] = statistics.median(times[1:])
     return result
 
 
@@ -143,11 +139,11 @@ def compare(rounds: int, kinds: Sequence[str], large: bool = False, memory_updat
             }
             for kind in kinds
         },
-        "overhead_floor": medians["fp32"] / medians["floor"],
-        "ratio_floor": medians["published"] / medians["floor"],
+        "overhead_bare": medians["fp32"] / medians["bare"],
+        "ratio_bare": medians["published"] / medians["bare"],
         "ratio_without_needless": medians["published"] / (medians["published"] - needless),
         "seconds": medians,
-        "floor_parts": found.floor_parts,
+        "bare_parts": found.bare_parts,
         "published_parts": found.published_parts,
         "peak_bytes": peaks,
     }

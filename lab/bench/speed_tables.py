@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lab.bench.markdown import markdown_table
 from lab.harness import comfyui
 from reversion_core.store.files import write_whole
 
@@ -22,7 +23,7 @@ def of_full_size(report: dict[str, Any]) -> str:
     architectures = report["architectures"]
     stages = list(next(iter(architectures.values()))["stages"])
     rows = [
-        f"| {name} | {row['side']} | {row['memory']} | {' | '.join(_stage(row['stages'][stage]) for stage in stages)} |"
+        [name, str(row["side"]), row["memory"], *(_stage(row["stages"][stage]) for stage in stages)]
         for name, row in architectures.items()
     ]
     hosts = sorted({row["host"] for row in architectures.values()})
@@ -34,9 +35,7 @@ def of_full_size(report: dict[str, Any]) -> str:
             f"{', '.join(hosts)}: random weights of the real widths, 2 pictures an update. Time of each stage, and the "
             "peak of the server's resident memory in it.",
             "",
-            f"| | pixels | `memory` | {' | '.join(stages)} |",
-            "|---" * (len(stages) + 3) + "|",
-            *rows,
+            markdown_table(["pixels", "`memory`", *stages], rows),
             "",
         ]
     )
@@ -48,7 +47,7 @@ def _stage(found: dict[str, float]) -> str:
 
 def of_speed(report: dict[str, Any]) -> str:
     """The first part of docs/speed.md; report: from `speed.measure`."""
-    memory, parts, full = report["memory_growth"], report["floor_parts"], report["full_size"]
+    memory, parts, full = report["memory_growth"], report["bare_parts"], report["full_size"]
     batch = ", ".join(f"{size}: {1000 * seconds:.0f} ms" for size, seconds in report["seconds_by_batch"].items())
     rows = [
         ("a relation beside the host's own encode and sample", f"{100 * report['use_overhead']:+.1f}%", "at most 2%"),
@@ -75,9 +74,7 @@ def of_speed(report: dict[str, Any]) -> str:
         "counts for less than on pictures of 512 x 512. `auto` computes as ComfyUI loaded the model, in float32 on a "
         "CPU.",
         "",
-        "| | measured | goal |",
-        "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        markdown_table(["measured", "goal"], rows),
         "",
     ]
     if full:
@@ -98,10 +95,10 @@ def of_speed(report: dict[str, Any]) -> str:
 def _compared(found: dict[str, Any], speed_goal: str, overhead_goal: str) -> list[str]:
     """The tables of `speed.compare`."""
     rows = [
-        ("our step in fp32 beside the bare networks", f"{found['overhead_floor']:.2f} x", overhead_goal),
+        ("our step in fp32 beside the bare networks", f"{found['overhead_bare']:.2f} x", overhead_goal),
         (
             "the published step beside them: the most that any loop in fp32 could gain",
-            f"{found['ratio_floor']:.2f} x",
+            f"{found['ratio_bare']:.2f} x",
             "",
         ),
         (
@@ -109,22 +106,18 @@ def _compared(found: dict[str, Any], speed_goal: str, overhead_goal: str) -> lis
             f"{found['ratio_without_needless']:.2f} x",
             "",
         ),
-        *((f"of the bare step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["floor_parts"].items()),
+        *((f"of the bare step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["bare_parts"].items()),
         *((f"of the published step: {name}", f"{1000 * s:.0f} ms", "") for name, s in found["published_parts"].items()),
     ]
+    by_precision = [
+        [kind, f"{row['ratio_published']:.1f} x", f"{row['peak_memory_ratio']:.2f} x", f"{row['loss_difference']:.1e}"]
+        for kind, row in found["by_precision"].items()
+    ]
+    by_precision.append(["goal", speed_goal, "at most 0.6 x", "rounding, in fp32"])
     return [
         "Beside the published loop (fp32), by `precision`:",
         "",
-        "| | steps a second | peak memory | largest difference of the loss |",
-        "|---|---|---|---|",
-        *(
-            f"| {kind} | {row['ratio_published']:.1f} x | {row['peak_memory_ratio']:.2f} x | "
-            f"{row['loss_difference']:.1e} |"
-            for kind, row in found["by_precision"].items()
-        ),
-        f"| goal | {speed_goal} | at most 0.6 x | rounding, in fp32 |",
+        markdown_table(["steps a second", "peak memory", "largest difference of the loss"], by_precision),
         "",
-        "| | measured | goal |",
-        "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        markdown_table(["measured", "goal"], rows),
     ]

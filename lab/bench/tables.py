@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lab.bench.markdown import markdown_table
 from lab.bench.run import MEASURES
 
 TITLES = {
@@ -34,17 +35,18 @@ def of_benchmark(report: dict[str, Any]) -> str:
         "intervals that redraw trainings (relation x seed) and then pictures.",
     ]
     for condition, methods in report["summary"].items():
-        lines += ["", f"## {condition.capitalize()}: {CONDITIONS[condition]}", "", *_shares(methods)]
+        lines += ["", f"## {condition.capitalize()}: {CONDITIONS[condition]}", "", _shares(methods)]
     for condition, methods in report["differences"].items():
         lines += ["", f"## {condition.capitalize()}, beside Textual Inversion", "", "Points more or less, training by"]
-        lines += ["training: the same exemplars, seeds, pairs and noise.", "", *_beside(methods)]
+        lines += ["training: the same exemplars, seeds, pairs and noise.", "", _beside(methods)]
     for condition, methods in report["curves"].items():
         lines += ["", f"## {condition.capitalize()}: relation accuracy by updates, %", ""]
         steps = sorted({step for row in methods.values() for step in row["step"]})
-        lines += [f"| | {' | '.join(map(str, steps))} |", "|---" * (len(steps) + 1) + "|"]
+        rows = []
         for method, row in methods.items():
             at = dict(zip(row["step"], row["relation"], strict=True))
-            lines.append(f"| {method} | {' | '.join(f'{100 * at[s]:.0f}' if s in at else '' for s in steps)} |")
+            rows.append([method, *(f"{100 * at[s]:.0f}" if s in at else "" for s in steps)])
+        lines.append(markdown_table(map(str, steps), rows))
     return "\n".join(lines) + "\n"
 
 
@@ -52,21 +54,19 @@ def _columns(methods: dict[str, dict]) -> list[str]:
     return [name for name in MEASURES if name in next(iter(methods.values()))]
 
 
-def _shares(methods: dict[str, dict]) -> list[str]:
+def _shares(methods: dict[str, dict]) -> str:
     columns = _columns(methods)
-    head = f"| | {' | '.join(TITLES[name] for name in columns)} | trainings | pictures |"
-    return [head, "|---" * (len(columns) + 3) + "|"] + [
-        f"| {method} | {' | '.join(_percent(row[name]) for name in columns)} | {row['trainings']} | {row['pictures']} |"
+    rows = (
+        [method, *(_percent(row[name]) for name in columns), str(row["trainings"]), str(row["pictures"])]
         for method, row in methods.items()
-    ]
+    )
+    return markdown_table([*(TITLES[name] for name in columns), "trainings", "pictures"], rows)
 
 
-def _beside(methods: dict[str, dict]) -> list[str]:
+def _beside(methods: dict[str, dict]) -> str:
     columns = _columns(methods)
-    head = f"| | {' | '.join(TITLES[name] for name in columns)} |"
-    return [head, "|---" * (len(columns) + 1) + "|"] + [
-        f"| {method} | {' | '.join(_points(row[name]) for name in columns)} |" for method, row in methods.items()
-    ]
+    rows = ([method, *(_points(row[name]) for name in columns)] for method, row in methods.items())
+    return markdown_table((TITLES[name] for name in columns), rows)
 
 
 def _percent(row: dict[str, float]) -> str:

@@ -32,7 +32,7 @@ class TrainingSetup:
     """The miniature, or at `full_size` Stable Diffusion 1.5 with random weights, and what a learner of it needs."""
 
     def __init__(self, full_size: bool = False, batch_size: int = 2, accumulation: int = 4):
-        comfyui.enter()
+        comfyui.make_importable()
         import comfy.model_management
         import comfy.sd
 

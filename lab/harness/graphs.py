@@ -1,12 +1,15 @@
 """Graphs in the host's API format, as the demo, the benchmarks and the tests queue them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lab.harness.server import CHECKPOINT
 
 Graph = dict[str, dict[str, Any]]  # node id -> its class and inputs
 Link = Sequence[str | int]  # (node id, number of its output)
+
+PROBE = Path(__file__).with_name("reversion_probe")  # a folder of custom nodes, for `Server(more_nodes=...)`
 
 # The API format takes no defaults: every required input is written out.
 TRAIN_WIDGETS = {
@@ -48,6 +51,14 @@ def learn(folder: str, size: int = 0, checkpoint: str = CHECKPOINT, **train: Any
             exemplars=["exemplars", 0],
             **{**TRAIN_WIDGETS, **train},
         ),
+    }
+
+
+def probe() -> Graph:
+    """Hashes of the checkpoint's weights and of the global random states, by the custom node in `PROBE`; id "probe"."""
+    return {
+        "checkpoint": node("CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+        "probe": node("ReVersionProbe", model=["checkpoint", 0], clip=["checkpoint", 1], vae=["checkpoint", 2]),
     }
 
 

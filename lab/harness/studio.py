@@ -21,7 +21,7 @@ class Studio:
     """
 
     def __init__(self, family: str = "sd1"):
-        comfyui.enter()
+        comfyui.make_importable()
         import comfy.sd
 
         from reversion_core import host as core_host

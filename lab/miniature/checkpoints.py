@@ -1,15 +1,13 @@
-"""Training state on disk: written to a temporary file first, so that a kill never leaves half a file."""
-
-import os
+"""Training state on disk, written whole or not at all."""
 
 import torch
 
+from reversion_core.store.files import whole_file
+
 
 def save(path, state):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with whole_file(path) as file:
+        torch.save(state, file)
 
 
 def load(path):

@@ -148,6 +148,12 @@ def row_numbers(captions: Sequence[str], tokens: int = TOKENS) -> torch.Tensor:
     return rows
 
 
+def at_end(features: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Features [n, tokens, d] of row numbers [n, tokens] -> those of the first <end> token of each, [n, d]."""
+    end = list(used_tokens()).index("<end>")
+    return features[torch.arange(len(rows), device=rows.device), (rows == end).int().argmax(1)]
+
+
 class PlainOperations:
     """torch's own layers where the host would put its uninitialised ones."""
 
@@ -160,7 +166,7 @@ class PlainOperations:
 
 def build_unet() -> nn.Module:
     """The host's UNet with `UNET`'s settings, initialised for training."""
-    comfyui.enter()
+    comfyui.make_importable()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     unet = UNetModel(**copy.deepcopy(UNET), dtype=torch.float32, operations=PlainOperations)

@@ -10,17 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lab.harness.reference import alphas_cumprod
 from lab.miniature import checkpoints
 from lab.miniature.denoiser import SHORT_TOKENS, TOKENS, Denoiser
 from lab.miniature.pool import Pool
 
 STEPS, DECAY_STEPS, WHOLE_STEPS = 12_000, 4_000, 600
-
-
-def alphas_cumprod() -> torch.Tensor:
-    """alpha-bar of SD 1.x, float32 [1000]: square roots of beta linear from sqrt(0.00085) to sqrt(0.012)."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, 0).float()
 
 
 def loss_weight(snr: torch.Tensor) -> torch.Tensor:
@@ -61,7 +56,7 @@ def training_loss(model: Denoiser, pool: Pool, tokens: int, captions: int, gener
     """Weighted noise error on one drawing of each of some groups of the pool, a scalar."""
     x0, rows = pool.draw(captions, generator)
     t = training_timesteps(captions, generator)
-    abar = alphas_cumprod().to(t.device)[t][:, None, None, None]
+    abar = alphas_cumprod().float().to(t.device)[t][:, None, None, None]
     noise = torch.randn(x0.shape, generator=generator, device=x0.device)
     x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
     if tokens == TOKENS:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.harness.studio import Studio
-from lab.miniature import first_stage, judge, placing, world
+from lab.miniature import first_stage, judge, pack, placing, world
 from lab.miniature.forms import FORMS, Form
 
 FOLDER = comfyui.ROOT / "build" / "miniature"
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--scheduler", default="karras")
     arguments = parser.parse_args()
     drawing = {name: value for name, value in vars(arguments).items() if name not in ("family", "pairs")}
-    form, folder = FORMS[arguments.family], FOLDER / arguments.family
+    form, folder = pack.chosen_form(parser, arguments.family), FOLDER / arguments.family
     folder.mkdir(parents=True, exist_ok=True)
     table, sheet = own_words(arguments.pairs, form, **drawing)
     Image.fromarray(sheet).save(folder / "samples.png")

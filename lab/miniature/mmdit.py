@@ -48,7 +48,7 @@ PADDED = {"context_embedder.weight": CONTEXT_WIDTH, "y_embedder.mlp.0.weight": P
 
 def build() -> nn.Module:
     """The host's MMDiT, initialised for training: every block starts as the identity."""
-    comfyui.enter()
+    comfyui.make_importable()
     from comfy.ldm.modules.diffusionmodules import mmdit
 
     network = mmdit.OpenAISignatureMMDITWrapper(
@@ -93,9 +93,7 @@ class Denoiser(nn.Module):
     def encode(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers, int64 [n, tokens] -> features [n, tokens, 4096] and pooled features [n, 2048], as SD 3's."""
         x = self.text.stream(rows)
-        end = list(denoiser.used_tokens()).index("<end>")
-        at_end = x[torch.arange(len(rows), device=x.device), (rows == end).int().argmax(1)]
-        pooled = self.text.final_layer_norm(at_end)
+        pooled = self.text.final_layer_norm(denoiser.at_end(x, rows))
         x = x / denoiser.STREAM_SCALE
         return tuple(F.pad(t, (0, n - t.shape[-1])) for t, n in ((x, CONTEXT_WIDTH), (pooled, POOLED_WIDTH)))
 

@@ -5,14 +5,14 @@ where FILE is newer than the weights.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from lab.miniature.forms import FORMS, SHARED, Form
+from reversion_core.store.files import whole_file
 
 VOCABULARY, TEXT_WIDTH, TEXT_LAYERS = 49408, 768, 12
 # Large matrices are kept in 8 bits with a scale a row, everything else in 16, and what has columns of any size.
@@ -114,20 +114,32 @@ def _first_stage(tensors, form):
     return {f"first_stage_model.{name}": tensor for name, tensor in result.items()}
 
 
+def check_trained(form: Form):
+    """Raises FileNotFoundError where the form was not trained yet."""
+    if missing := [weights.name for weights in form.weights if not weights.exists()]:
+        raise FileNotFoundError(f"{missing[0]} is not there yet: `python -m lab.miniature.train` makes it")
+
+
+def chosen_form(parser: argparse.ArgumentParser, family: str) -> Form:
+    """The form of a family that a command was given; ends the command with a sentence where it was not trained yet."""
+    try:
+        check_trained(FORMS[family])
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    return FORMS[family]
+
+
 def write_checkpoint(path, form: Form = FORMS["sd1"]):
     """Assemble the checkpoint at `path`, unless it is there and newer than the compact weights.
 
     Raises FileNotFoundError where the form was not trained yet.
     """
     path = Path(path)
-    if missing := [weights.name for weights in form.weights if not weights.exists()]:
-        raise FileNotFoundError(f"{missing[0]} is not there yet: `python -m lab.miniature.train` makes it")
+    check_trained(form)
     if path.exists() and path.stat().st_mtime > max(weights.stat().st_mtime for weights in form.weights):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(assemble(*read_form(form), form), partial, metadata={"modelspec.title": "ReVersion miniature"})
-    os.replace(partial, path)
+    with whole_file(path) as file:
+        file.write(save(assemble(*read_form(form), form), metadata={"modelspec.title": "ReVersion miniature"}))
 
 
 def main():
@@ -136,7 +148,7 @@ def main():
     parser.add_argument("path", type=Path)
     parser.add_argument("--family", choices=FORMS, default="sd1")
     arguments = parser.parse_args()
-    write_checkpoint(arguments.path, FORMS[arguments.family])
+    write_checkpoint(arguments.path, chosen_form(parser, arguments.family))
 
 
 if __name__ == "__main__":

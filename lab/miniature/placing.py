@@ -136,5 +136,5 @@ def loosened(scene, rng):
 
 
 def random_scene(rng, held_out_pairs=False):
-    relation = str(rng.choice(world.WORDLESS if rng.random() < world.WORDLESS_SHARE else world.RELATIONS))
+    relation = world.random_relation(rng)
     return arrange(relation, *world.random_pair(rng, held_out_pairs), rng, world.random_background(rng))

@@ -26,7 +26,7 @@ _CHUNK = 200  # groups that one process draws at a time
 def group(index: int) -> list[world.Scene]:
     """The scenes of one group of the training pool: one pair in one relation, drawn `GROUP` times."""
     rng = np.random.default_rng((2, index))
-    relation = str(rng.choice(world.WORDLESS if rng.random() < world.WORDLESS_SHARE else world.RELATIONS))
+    relation = world.random_relation(rng)
     pair = world.random_pair(rng)
     return [placing.arrange(relation, *pair, rng, world.random_background(rng)) for _ in range(GROUP)]
 

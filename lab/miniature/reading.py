@@ -52,8 +52,7 @@ class Reading(nn.Module):
 
     def loss(self, features, rows, scenes, captions):
         """Mean cross-entropy of the answers; features [n, tokens, 768] of row numbers [n, tokens]."""
-        end = list(denoiser.used_tokens()).index("<end>")
-        at_end = features[torch.arange(len(rows), device=rows.device), (rows == end).int().argmax(1)].float()
+        at_end = denoiser.at_end(features, rows).float()
         wanted = torch.tensor([answers(s, c) for s, c in zip(scenes, captions, strict=True)], device=rows.device)
         parts = zip(self.read_out(at_end).split(CLASSES, 1), wanted.unbind(1), strict=True)
         return sum(F.cross_entropy(logits, w, ignore_index=UNSAID) for logits, w in parts) / len(CLASSES)

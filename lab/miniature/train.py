@@ -73,7 +73,7 @@ def main():
     form, folder = FORMS[arguments.family], FOLDER / arguments.family
     drawn = pool.draw(arguments.groups, form.scale)
     logging.info("%d groups drawn", arguments.groups)
-    comfyui.enter()
+    comfyui.make_importable()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     if arguments.go_on or arguments.family == "sd3":

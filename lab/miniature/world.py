@@ -196,5 +196,10 @@ def random_pair(rng, held_out_pairs=False):
             return pair
 
 
+def random_relation(rng):
+    """A relation to draw: one without a word in `WORDLESS_SHARE` of the scenes."""
+    return str(rng.choice(WORDLESS if rng.random() < WORDLESS_SHARE else RELATIONS))
+
+
 def random_background(rng):
     return str(rng.choice(list(BACKGROUNDS), p=BACKGROUND_SHARES))

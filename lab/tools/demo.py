@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lab.harness import base_directory, comfyui, graphs, server
-from lab.miniature import judge, world
+from lab.miniature import judge, pack, world
 from lab.miniature.exemplars import unseen_pairs, write_exemplars
 from lab.miniature.forms import FORMS
 from reversion_core.store import relation as relation_files
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--relation", choices=relations, default="descending")
     parser.add_argument("--family", choices=FORMS, default="sd1")
     arguments = parser.parse_args()
-    form = FORMS[arguments.family]
+    form = pack.chosen_form(parser, arguments.family)
     DEMO.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(base_directory.of("demo"), ignore_errors=True)  # what was learned before would be taken from disk
     with server.Server(base_directory.of("demo"), checkpoints=[server.miniature(form)]) as running:

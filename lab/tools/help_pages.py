@@ -4,10 +4,9 @@ The tables of another language's pages are written from its locale. That locale,
 tables, is written by hand.
 """
 
-import importlib.util
+import importlib
 import json
 import re
-import sys
 from pathlib import Path
 
 from lab.harness import comfyui
@@ -23,12 +22,8 @@ MESSAGE_SIGNS = re.compile(r"[{}@|]")
 
 def schemas() -> dict:
     """Node id -> schema of every node of the pack, loaded as the host loads it."""
-    comfyui.enter()
-    root = comfyui.ROOT
-    spec = importlib.util.spec_from_file_location("pack", root / "__init__.py", submodule_search_locations=[str(root)])
-    sys.modules["pack"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-    nodes = importlib.import_module("pack.nodes").NODES
+    pack = comfyui.load_pack()
+    nodes = importlib.import_module(f"{pack.__name__}.nodes").NODES
     return {schema.node_id: schema for schema in (node.define_schema() for node in nodes)}
 
 

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import itertools
 import os
 import secrets
@@ -12,7 +13,15 @@ SECONDS_PER_DAY = 86_400
 
 
 def write_whole(path, data: bytes):
-    """Write bytes to a temporary file beside `path` and move it there: a kill in the middle leaves the old file.
+    """Write bytes as `whole_file` does."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """A temporary file beside `path`, open to write bytes, that is moved there at the end of the block: a kill or an
+    error in the middle leaves the old file.
 
     Several machines may share the folder, where process ids repeat: the temporary name is random. The bytes are on the
     disk before the file has its name, so that a loss of power leaves no empty one.
@@ -22,7 +31,7 @@ def write_whole(path, data: bytes):
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}{PARTIAL}")
     try:
         with partial.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -6,7 +6,7 @@ import json
 import pytest
 from running import ROOT
 
-from fleet import jobs, tables, workflow
+from fleet import jobs, ready_tables, workflow
 from fleet.errors import FleetError
 from lab.harness import graphs, server
 
@@ -153,8 +153,8 @@ def test_the_packs_own_workflows_become_graphs_and_take_the_ready_tables(schemas
         made[path.stem] = workflow.from_canvas(workflow.read(path), schemas)
         for node in made[path.stem].graph.values():
             assert schemas[node["class_type"]]["input"].get("required", {}).keys() <= node["inputs"].keys()
-    jobs.Jobs(made["2_use_a_relation"], tables.benchmark("inside", 2, "{subject} <R> {object}", "in.safetensors"))
-    jobs.Jobs(made["3_learn_and_use"], tables.folders(["input/inside"]))
+    jobs.Jobs(made["2_use_a_relation"], ready_tables.benchmark("inside", 2, "{subject} <R> {object}", "in.safetensors"))
+    jobs.Jobs(made["3_learn_and_use"], ready_tables.folders(["input/inside"]))
 
 
 def test_values_that_do_not_fit_the_host_are_refused(schemas):

@@ -126,9 +126,9 @@ def test_folders_are_learned_one_by_one_with_a_sheet_each(real_host, fleet, tmp_
         "ImageGrid", images=["sheet-picture", 0], columns=2, cell_width=64, cell_height=64, padding=0
     )
     graph["sheet"]["inputs"]["images"] = ["grid", 0]
-    from fleet import tables
+    from fleet import ready_tables
 
-    status, said, lines = fleet(graph, tables.folders(["inside", "above"]), "--host", address(real_host))
+    status, said, lines = fleet(graph, ready_tables.folders(["inside", "above"]), "--host", address(real_host))
     assert status == 0, said
     assert [len(line["outputs"]) for line in lines] == [1, 1]
     for name in ("inside", "above"):
@@ -138,7 +138,7 @@ def test_folders_are_learned_one_by_one_with_a_sheet_each(real_host, fleet, tmp_
 def test_a_host_does_not_outlive_what_started_it(tmp_path):
     (tmp_path / "sleeping.py").write_text("import time\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        [sys.executable, ROOT / "fleet" / "keeper.py", tmp_path / "sleeping.py"], stdin=subprocess.PIPE
+        [sys.executable, ROOT / "fleet" / "child_process.py", tmp_path / "sleeping.py"], stdin=subprocess.PIPE
     )
     process.stdin.close()
     assert process.wait(20) == 1

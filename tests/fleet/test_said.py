@@ -97,7 +97,7 @@ def test_numbers_that_are_none_are_refused(capsys, words, sentence):
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ("{subject} <R> {objct}", "has not {object} once"),
+        ("{subject} <R> {objct}", "must contain {object} exactly once"),
         ("{subject} <R> {object} {place}", "has a '{' that nothing fills in"),
     ],
 )

@@ -117,7 +117,3 @@ def test_the_norm_can_be_kept_at_the_vocabulary_s(core, loaded, drawn, tmp_path)
     assert kept.history[-1]["norm"] == pytest.approx(norm, rel=1e-5)
     free = learn(core, loaded, drawn, tmp_path, norm="free", learning_rate=0.05)
     assert float(free.relation.vectors["clip_l"].norm()) != pytest.approx(norm, rel=1e-3)
-
-
-def test_weight_decay_is_off_unless_it_is_published(core):
-    assert core.settings.PRESETS["balanced"].weight_decay == core.settings.PRESETS["fast"].weight_decay == 0

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from lab.bench import memory_table
 from lab.harness.comfyui import ROOT
 from lab.tools import help_pages
 
@@ -77,6 +78,20 @@ def test_every_help_page_is_there_in_chinese(chinese):
         assert kept(page) == kept(help_pages.page_path(name, "en").read_text(encoding="utf-8")), name
         # Markdown would swallow a bare <R> as a tag.
         assert not re.search(r"(?<!`)<\w+>", re.sub(r"`[^`]*`", "", page)), name
+
+
+def test_the_table_of_memory_is_written_on_both_pages_alike():
+    found = [memory_table.Need(name, 512, 10**9, 10**9, 10**9, 10**8) for name in memory_table.IN_HELP]
+    found.append(memory_table.Need("SDXL", 1024, 10**10, 10**9, 10**10, 10**10))
+    found.append(memory_table.Need("Flux.1", 512, 1, 1, 1, 1))
+    pages = {}
+    for language in memory_table.HELP_WORDS:
+        page = help_pages.page_path("ReVersionTrain", language).read_text(encoding="utf-8")
+        pages[language] = written = memory_table.with_help(page, language, found)
+        assert written.split("| SD")[0] == page.split("| SD")[0] and "| SD 1.x | 512 | 3 / 32+ |" in written
+        assert "Flux.1" not in written and memory_table.with_help(written, language, found) == written
+    assert kept(pages["zh"]) == kept(pages["en"])
+    assert f"| SDXL | 1024{' | no' * 4} | 1 / 1 |" in pages["en"] and f"| SDXL | 1024{' | 不行' * 4} |" in pages["zh"]
 
 
 def test_the_readme_says_the_same_in_chinese(chinese):

@@ -46,7 +46,8 @@ def test_pictures_one_by_one_follow_each_other(nodes):
 
 
 def test_a_picture_that_is_none_is_refused_by_its_input(nodes, core):
-    with pytest.raises(Exception, match="ReVersion Exemplars, input 'picture_2': it cannot be read .it has shape 8"):
+    refused = "ReVersion Exemplars, input 'picture_2': it cannot be read .it has shape 8"
+    with pytest.raises(core.errors.ReVersionError, match=refused):
         join(nodes, torch.zeros(1, 8, 8, 3), "cat {} stone", picture_2=torch.zeros(8))
 
 
@@ -63,8 +64,8 @@ def test_the_report_says_size_skipped_files_and_hints(nodes, tmp_path):
 
 
 @pytest.mark.parametrize("size", [-8, 2000])
-def test_a_size_that_no_widget_has_is_refused(nodes, size):
-    with pytest.raises(Exception, match="input 'size': .* is not a size"):
+def test_a_size_that_no_widget_has_is_refused(nodes, core, size):
+    with pytest.raises(core.errors.ReVersionError, match="input 'size': .* is not a size"):
         join(nodes, torch.zeros(1, 8, 8, 3), "cat {} stone", size=size)
 
 

@@ -194,7 +194,7 @@ from types import SimpleNamespace
 sys.path[:0] = sys.argv[1:3]
 import test_identity
 from lab.harness import comfyui
-comfyui.enter()
+comfyui.make_importable()
 import comfy.sd, folder_paths, torch
 from reversion_core.host import model_identity
 with torch.inference_mode():

@@ -152,9 +152,9 @@ def test_the_need_is_known_beforehand(core, embeddings, name):
 
 def test_the_table_of_real_widths_counts_stable_diffusion(core):
     """0.74 GB a picture of 512 x 512, 860 million weights."""
-    from lab.bench import fit, widths
+    from lab.bench import memory_table, widths
 
-    found = fit.need(widths.WIDTHS[0], 512)
+    found = memory_table.need(widths.WIDTHS[0], 512)
     assert found.kept == pytest.approx(0.74e9, rel=0.03) and found.network == pytest.approx(2 * 860e6, rel=0.01)
     assert found.pictures(6, checkpointing=False) >= 4
 

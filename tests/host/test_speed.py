@@ -10,7 +10,7 @@ def test_the_published_loop_has_our_losses(core):
     """Over several updates, in float32, from the same draws."""
     found = speed.steps(3, ["fp32"])
     assert found.loss_differences["fp32"] < 1e-5
-    assert {kind: len(seconds) for kind, seconds in found.seconds.items()} == {"fp32": 2, "published": 2, "floor": 2}
+    assert {kind: len(seconds) for kind, seconds in found.seconds.items()} == {"fp32": 2, "published": 2, "bare": 2}
     assert found.published_parts.keys() == {"VAE", "table"}
 
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from lab.harness import graphs, server
@@ -8,8 +6,7 @@ from lab.miniature.exemplars import write_exemplars
 
 @pytest.fixture(scope="package")
 def host_server(tmp_path_factory):
-    probe = Path(__file__).with_name("reversion_probe")
-    with server.Server(tmp_path_factory.mktemp("host"), "--cpu", more_nodes=[probe]) as running:
+    with server.Server(tmp_path_factory.mktemp("host"), "--cpu", more_nodes=[graphs.PROBE]) as running:
         yield running
 
 
@@ -24,12 +21,6 @@ def probe(host_server):
     """The hashes of weights and random states as they are in the server now."""
 
     def ask():
-        graph = {
-            "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
-            "probe": graphs.node(
-                "ReVersionProbe", model=["checkpoint", 0], clip=["checkpoint", 1], vae=["checkpoint", 2]
-            ),
-        }
-        return host_server.run(graph)["probe"]
+        return host_server.run(graphs.probe())["probe"]
 
     return ask

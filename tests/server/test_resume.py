@@ -4,7 +4,7 @@ import shutil
 
 import torch
 from PIL import Image
-from test_training import saved, vectors
+from queueing import saved, vectors
 
 from lab.harness import graphs, server
 

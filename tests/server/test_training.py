@@ -3,64 +3,43 @@
 import shutil
 import time
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from queueing import SHORT, ran_nodes, saved, vectors
 
 from lab.harness import graphs, server
 from reversion_core.store import relation
-
-SHORT = {"preset": "fast", "steps": 2, "batch_size": 2, "accumulation": 1}
-
-
-def saved(name, source=("train", 0), **options):
-    inputs = {"relation": list(source), "name": name, "overwrite": True, **options}
-    return {"save": graphs.node("ReVersionSaveRelation", **inputs)}
-
-
-def apply(source=("train", 0), clip=("checkpoint", 1)):
-    return graphs.node(
-        "ReVersionApplyRelation", clip=list(clip), relation=list(source), placeholder="<R>", strength=1.0
-    )
-
-
-def vectors(host_server, name):
-    return relation.load(host_server.folder / "models" / "embeddings" / f"{name}.safetensors").vectors["clip_l"]
-
-
-def pixels(host_server, outputs, name):
-    return np.asarray(Image.open(host_server.picture(outputs[name]["images"][0])))
 
 
 def test_learn_save_apply_and_draw_leave_the_model_as_it_was(host_server, exemplars, probe):
     plain = graphs.learn(exemplars) | graphs.draw("before", "red circle inside blue square", 5, steps=4)
     del plain["train"], plain["exemplars"]
-    before = pixels(host_server, host_server.run(plain), "before")
+    before = host_server.pixels(host_server.run(plain), "before")
     was = probe()
 
-    graph = graphs.learn(exemplars, **SHORT) | saved("first") | {"apply": apply()}
+    graph = graphs.learn(exemplars, **SHORT) | saved("first") | {"apply": graphs.apply()}
     graph |= graphs.draw("with-r", "red circle <R> blue square", 5, clip=("apply", 0), steps=4)
     outputs = host_server.run(graph)
     assert outputs["save"]["text"] == ["Saved as embedding:first."]
     assert vectors(host_server, "first").shape == (1, 768)
-    assert pixels(host_server, outputs, "with-r").shape == (64, 64, 3)
+    assert host_server.pixels(outputs, "with-r").shape == (64, 64, 3)
 
     assert probe()["weights"] == was["weights"]
     plain |= graphs.draw("after", "red circle inside blue square", 5, steps=4)
-    assert (pixels(host_server, host_server.run(plain), "after") == before).all()
+    assert (host_server.pixels(host_server.run(plain), "after") == before).all()
 
 
 @pytest.mark.parametrize("suffix", relation.SUFFIXES)
 def test_native_embedding_draws_the_same_picture(host_server, exemplars, suffix):
     name = f"native-{suffix[1:]}"
-    graph = graphs.learn(exemplars, **SHORT) | saved(name, format=suffix[1:]) | {"apply": apply()}
+    graph = graphs.learn(exemplars, **SHORT) | saved(name, format=suffix[1:]) | {"apply": graphs.apply()}
     graph |= graphs.draw("placeholder", "red circle <R> blue square", 7, clip=("apply", 0), steps=4)
     ours = host_server.run(graph)
     theirs = {"checkpoint": graph["checkpoint"]}
     theirs |= graphs.draw("embedding", f"red circle embedding:{name} blue square", 7, steps=4)
     native = host_server.run(theirs)
-    assert (pixels(host_server, ours, "placeholder") == pixels(host_server, native, "embedding")).all()
+    assert (host_server.pixels(ours, "placeholder") == host_server.pixels(native, "embedding")).all()
 
 
 def test_training_touches_no_global_random_state(host_server, exemplars, probe):
@@ -73,25 +52,18 @@ def test_second_queue_does_not_train_again_and_a_new_seed_does(host_server, exem
     graph = graphs.learn(exemplars, **SHORT, training_seed=21)
     host_server.run(graph | saved("once"))
     started = time.monotonic()
-    ran = _ran_nodes(host_server, graph | saved("twice"))
+    ran, _ = ran_nodes(host_server, graph | saved("twice"))
     assert "train" not in ran and time.monotonic() - started < 10
     assert torch.equal(vectors(host_server, "once"), vectors(host_server, "twice"))
     # A host that dropped the node from its cache finds the finished run on disk.
     host_server.post("free", {"free_memory": True, "unload_models": True})
     time.sleep(1.5)
-    again = _ran_nodes(host_server, graph | saved("thrice"))
+    again, _ = ran_nodes(host_server, graph | saved("thrice"))
     assert "train" in again
     assert "learned before; taken from" in host_server.log.read_text()
     assert torch.equal(vectors(host_server, "once"), vectors(host_server, "thrice"))
     host_server.run(graphs.learn(exemplars, **SHORT, training_seed=22) | saved("other"))
     assert not torch.equal(vectors(host_server, "once"), vectors(host_server, "other"))
-
-
-def _ran_nodes(host_server, graph):
-    entry = host_server.wait(host_server.queue(graph))
-    assert entry["status"]["status_str"] == "success"
-    cached = next(m["nodes"] for kind, m in entry["status"]["messages"] if kind == "execution_cached")
-    return graph.keys() - set(cached)
 
 
 def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exemplars, probe):
@@ -115,9 +87,9 @@ def test_cancel_stops_within_a_step_and_keeps_what_was_learned(host_server, exem
     graph = {
         "checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT),
         "load": graphs.node("ReVersionLoadRelation", relation="partial.safetensors"),
-        "apply": apply(("load", 0)),
+        "apply": graphs.apply(("load", 0)),
     } | graphs.draw("partial", "red circle <R> blue square", 7, clip=("apply", 0), steps=2)
-    assert pixels(host_server, host_server.run(graph), "partial").shape == (64, 64, 3)
+    assert host_server.pixels(host_server.run(graph), "partial").shape == (64, 64, 3)
     assert probe()["weights"] == was["weights"]
 
 
@@ -161,7 +133,7 @@ def test_loss_map_and_report_feed_the_host_s_nodes(host_server, exemplars):
     graph["plot"] = graphs.node("LossGraphNode", loss=["train", 1], filename_prefix="loss")
     graph["report"] = graphs.node("SaveImage", images=["train", 2], filename_prefix="report")
     outputs = host_server.run(graph)
-    assert pixels(host_server, outputs, "report").std() > 0
+    assert host_server.pixels(outputs, "report").std() > 0
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lab.bench import methods, statistics, tables
+from lab.bench import intervals, methods, tables
 from lab.miniature import judge, world
 from lab.miniature.exemplars import random_look, unseen_pairs, write_exemplars
 
@@ -22,12 +22,12 @@ def test_an_interval_redraws_trainings_and_then_pictures():
     rng = np.random.default_rng(0)
     same = [rng.random(400) < 0.5 for _ in range(10)]
     different = [rng.random(400) < share for share in [0.1] * 5 + [0.9] * 5]
-    of_same, of_different = statistics.interval(same), statistics.interval(different)
+    of_same, of_different = intervals.interval(same), intervals.interval(different)
     assert of_same["mean"] == pytest.approx(0.5, abs=0.02) == of_different["mean"]
     # One of trainings alone: 1.96 x 0.4 / sqrt(10); one of pictures alone would be ten times narrower.
     assert of_different["high"] - of_different["low"] == pytest.approx(2 * 1.96 * 0.4 / 10**0.5, rel=0.1)
     assert of_same["high"] - of_same["low"] < 0.06
-    assert statistics.interval([[1, 1], [1, 1]]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert intervals.interval([[1, 1], [1, 1]]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_every_asked_cell_is_there_once_and_the_hard_conditions_have_ten_trainings():
@@ -52,11 +52,11 @@ def test_summary_and_differences_keep_methods_and_conditions_apart():
         key("full", "Textual Inversion", "on", 0): record(0, leakage=1),
         key("confounded", "balanced", "on", 0): record(0, leakage_open=[1] * 10),
     }
-    found = statistics.summary(done)
+    found = intervals.summary(done)
     assert found["full"]["balanced"]["relation"]["mean"] == 0.5
     assert (found["full"]["balanced"]["trainings"], found["full"]["balanced"]["pictures"]) == (2, 20)
     assert found["confounded"]["balanced"]["leakage_open"]["mean"] == 1 and "leakage_open" not in found["full"]
-    beside = statistics.differences(done)["full"]["balanced"]
+    beside = intervals.differences(done)["full"]["balanced"]
     assert beside["relation"]["mean"] == 1 and beside["leakage"]["mean"] == -1
 
 
@@ -72,7 +72,7 @@ def test_curves_are_means_over_trainings():
         key("full", "balanced", relation, 0): record(1, curve=curve)
         for relation, curve in zip(("on", "above"), points, strict=True)
     }
-    found = statistics.curves(done)["full"]["balanced"]
+    found = intervals.curves(done)["full"]["balanced"]
     assert found["step"] == [5, 10] and found["relation"] == pytest.approx([0.3, 0.7])
 
 
@@ -88,7 +88,7 @@ def test_the_report_has_a_row_a_method_and_says_what_a_condition_is():
         "cells": "1 of 2",
     }
     about |= {"exemplars": 8, "pairs": 10, "drawing": {"steps": 10, "cfg": 2.5}}
-    report = {"about": about, "summary": statistics.summary(done), "differences": {}, "curves": {}}
+    report = {"about": about, "summary": intervals.summary(done), "differences": {}, "curves": {}}
     text = tables.of_benchmark(report)
     assert "| balanced | 100% (100 to 100) | 100% (100 to 100) | 0% (0 to 0) |" in text
     assert "all exemplars share two colours and a background" in text
@@ -109,5 +109,5 @@ def test_confounded_exemplars_share_their_look_and_test_pairs_do_not_have_it(tmp
 
 
 def test_rank_correlation_is_spearman_s():
-    assert statistics.rank_correlation([1, 2, 3, 4], [10, 20, 30, 100]) == pytest.approx(1)
-    assert statistics.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert intervals.rank_correlation([1, 2, 3, 4], [10, 20, 30, 100]) == pytest.approx(1)
+    assert intervals.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)

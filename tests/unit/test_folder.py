@@ -139,7 +139,7 @@ TABLES = {
 def test_a_table_that_cannot_be_read_is_named_with_the_reason(folder, name, text, said):
     (folder / name).write_text(text)
     message = refusal(folder)
-    assert said in message and name in message or "of 0.png" in message
+    assert said in message and (name in message or "of 0.png" in message)
 
 
 @pytest.mark.parametrize("name", ["0.txt", "text.json", "captions.csv", "all.txt"])
@@ -156,9 +156,7 @@ def test_texts_that_belong_to_no_picture_are_named_or_said(folder):
     (folder / "1.txt").write_text(DOG)
     (folder / "README.txt").write_text("made in May")
     (folder / "clip.mp4").touch()
-    assert (
-        read_folder(folder).notes == ("not read: README.txt, clip.mp4",) or "clip.mp4" in read_folder(folder).notes[0]
-    )
+    assert read_folder(folder).notes == ("not read: clip.mp4, README.txt",)
     (folder / "2.txt").write_text(CAT)
     assert "captions without a picture: 2.txt" in refusal(folder)
 

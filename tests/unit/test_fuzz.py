@@ -93,7 +93,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("kind", PICTURES)
 def test_pictures(tmp_path, kind):
-    rng, path = random.Random(kind), tmp_path / "a.png"
+    rng, path, read = random.Random(kind), tmp_path / "a.png", 0
     for _ in range(150):
         path.write_bytes(mutated(PICTURES[kind], rng))
         try:
@@ -101,8 +101,10 @@ def test_pictures(tmp_path, kind):
                 warnings.simplefilter("ignore")
                 found = open_picture(path)
             assert found.ndim == 3 and found.shape[2] == 3 and found.size
+            read += 1
         except Unreadable as error:
             assert str(error).startswith("it ")
+    assert 0 < read < 150
 
 
 CAPTIONS = {
@@ -110,34 +112,40 @@ CAPTIONS = {
     "metadata.jsonl": '{"file_name": "a.png", "text": "cat {} stone"}\n{"file_name": "b.png", "text": "dog {} wood"}\n',
     "captions.csv": "file_name,text\na.png,cat {} stone\nb.png,\"dog {} wood, at night\"\n",
     "all.txt": "a.png: cat {} stone\nb.png: dog {} wood\n",
-    "a.txt": "cat {} stone\n\n<R>\n",
+    "a.txt": "cat {} stone\n\na cat <R> a stone\n",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CAPTIONS)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_captions(tmp_path, name, encoding):
-    rng = random.Random(name)
+    rng, read = random.Random(name), 0
     for picture_name in ("a.png", "b.png"):
         Image.new("L", (8, 8)).save(tmp_path / picture_name)
+    if name == "a.txt":
+        (tmp_path / "b.txt").write_text("dog {} wood")
     for _ in range(120):
         (tmp_path / name).write_bytes(mutated(CAPTIONS[name].encode(encoding), rng))
         try:
             found = read_folder(tmp_path)
             assert all(caption.count("{}") == 1 for of_one in found.captions for caption in of_one)
             "\n".join([*found.notes, *found.names]).encode()
+            read += 1
         except ReVersionError as error:
             assert str(error).startswith("ReVersion Load Exemplars, input 'folder': ") and "\n" not in str(error)
             str(error).encode()
+    assert 0 < read < 120
 
 
 def test_lists_of_prompts(tmp_path):
-    rng, path = random.Random(0), tmp_path / "lists.json"
+    rng, path, read = random.Random(0), tmp_path / "lists.json", 0
     data = json.dumps({"relations": {"on": {"subjects": ["cat", "dog"], "objects": ["stone"]}}}).encode()
     for _ in range(500):
         path.write_bytes(mutated(data, rng))
         try:
             for lists in prompt_grid.read_prompt_lists(path).values():
                 prompt_grid.file_names(prompt_grid.grid("{subject} <R> {object}", lists["subjects"], lists["objects"]))
+            read += 1
         except Unreadable as error:
             str(error).encode()
+    assert 0 < read < 500

@@ -62,10 +62,16 @@ def test_lab_and_profiles_are_seen_in_srgb(tmp_path):
     to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
     ImageCms.applyTransform(image, to_lab).save(tmp_path / "lab.tif")
     assert abs(open_picture(tmp_path / "lab.tif")[0, 0].astype(int) - (200, 40, 60)).max() <= 3
-    for profile, same in ((ImageCms.createProfile("sRGB"), True), (b"damaged", True)):
-        data = profile if isinstance(profile, bytes) else ImageCms.ImageCmsProfile(profile).tobytes()
-        image.save(tmp_path / "a.png", icc_profile=data)
-        assert (open_picture(tmp_path / "a.png")[0, 0] == (200, 40, 60)).all() == same
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"damaged"):
+        image.save(tmp_path / "a.png", icc_profile=profile)
+        assert (open_picture(tmp_path / "a.png")[0, 0] == (200, 40, 60)).all()
+    # A profile of another name, in which what is stored as red is blue.
+    turned = srgb.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    for old, new in ((b"rXYZ", b"...."), (b"bXYZ", b"rXYZ"), (b"....", b"bXYZ")):
+        turned = turned.replace(old, new, 1)
+    image.save(tmp_path / "a.png", icc_profile=turned)
+    assert abs(open_picture(tmp_path / "a.png")[0, 0].astype(int) - (60, 40, 200)).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def benchmark(
         raise FleetError(f"'{relation}' is not in the lists; there are {', '.join(known)}")
     for place in (prompts.SUBJECT, prompts.OBJECT):
         if template.count(place) != 1:
-            raise FleetError(f"the template {template!r} has not {place} once")
+            raise FleetError(f"the template {template!r} must contain {place} exactly once")
     if left := re.search(r"[{}]", template.replace(prompts.SUBJECT, "").replace(prompts.OBJECT, "")):
         raise FleetError(f"the template {template!r} has a '{left[0]}' that nothing fills in")
     entities = known[relation]

@@ -1,7 +1,8 @@
-"""`python -m lab.bench.fit`: will it fit? Pictures at once of each family, by the memory of the graphics card.
+"""`python -m lab.bench.memory_table`: will it fit? Pictures at once of each family, by the memory of the graphics card.
 
 Networks and text encoders of the real widths stand on torch's meta device, which knows sizes and computes nothing: no
-checkpoint is read, and no card is needed. `--publish` writes docs/memory.md, and the help of ReVersion Train.
+checkpoint is read, and no card is needed. `--publish` writes docs/memory.md, and the table in the help of ReVersion
+Train, in each language.
 """
 
 import argparse
@@ -9,20 +10,33 @@ import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from lab.bench import widths
+from lab.bench.markdown import markdown_table
 from lab.harness import comfyui
+from lab.tools import help_pages
 from reversion_core.store.files import write_whole
 
 PUBLISHED = comfyui.ROOT / "docs" / "memory.md"
-HELP = comfyui.ROOT / "web" / "docs" / "ReVersionTrain.md"
 IN_HELP = ("SD 1.x", "SD 2.x", "SDXL")
 CARDS = (6, 8, 12, 16, 24)  # GB
-LEFT = 0.9  # of a card; the rest is the driver's, the screen's and the host's
-MOST = 32  # pictures at once that are still told apart
+USABLE_SHARE = 0.9  # of a card; the rest is the driver's, the screen's and the host's
+LARGEST_COUNT_SHOWN = 32  # pictures at once that are still told apart
+
+
+class Words(NamedTuple):
+    """heading: of the section of a help page that holds the table; pictures, no: what the table says there."""
+
+    heading: str
+    pictures: str = "pictures of"
+    no: str = "no"
+
+
+ENGLISH = Words("Will it fit?")
+HELP_WORDS = {help_pages.ENGLISH: ENGLISH, "zh": Words("显存够吗？", "图片尺寸", "不行")}
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Need:
 
     def pictures(self, card: int, checkpointing: bool) -> int:
         """How many pictures at once fit on a card of so many GB."""
-        free = LEFT * card * 1e9 - self.network - self.text
+        free = USABLE_SHARE * card * 1e9 - self.network - self.text
         return max(int(free // (self.recomputed if checkpointing else self.kept)), 0)
 
 
@@ -105,25 +119,25 @@ def need(row: widths.Width, side: int) -> Need | None:
     return Need(row.name, side, network, _text_bytes(row, config), *kept)
 
 
-def _cell(found: Need, card: int) -> str:
+def _cell(found: Need, card: int, no: str) -> str:
     plain, thrifty = found.pictures(card, False), found.pictures(card, True)
     if not thrifty:
-        return "no"
-    return f"{min(plain, MOST) or '-'} / {f'{MOST}+' if thrifty > MOST else thrifty}"
+        return no
+    most = LARGEST_COUNT_SHOWN
+    return f"{min(plain, most) or '-'} / {f'{most}+' if thrifty > most else thrifty}"
 
 
 SIZES = {"network": "network", "text": "text encoders", "kept": "a picture", "recomputed": "recomputed"}
 
 
-def table(found: Sequence[Need], sizes: dict[str, str]) -> str:
+def table(found: Sequence[Need], sizes: dict[str, str], words: Words = ENGLISH) -> str:
     """Markdown, a row a family and size. sizes: fields of Need that are shown -> title of their column."""
-    titles = ["pictures of", *sizes.values(), *(f"{card} GB" for card in CARDS)]
-    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    titles = [words.pictures, *sizes.values(), *(f"{card} GB" for card in CARDS)]
+    rows = []
     for each in found:
         shown = [f"{getattr(each, name) / 1e9:.2f} GB" for name in sizes]
-        cells = [each.name, str(each.side), *shown, *(_cell(each, card) for card in CARDS)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([each.name, str(each.side), *shown, *(_cell(each, card, words.no) for card in CARDS)])
+    return markdown_table(titles, rows)
 
 
 _PAGE = """# Will it fit?
@@ -133,7 +147,7 @@ with it. Checkpointing takes more time; `memory: low` uses it with one picture a
 little memory begins with it or falls back to it by itself. "no": not even one picture fits beside network and text
 encoders.
 
-`python -m lab.bench.fit --publish`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
+`python -m lab.bench.memory_table --publish`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
 ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but
 where it says fp8; the preset `paper` and `precision: fp32` keep a copy of the network of twice its size besides. "A
 picture" is what is kept of the network until the gradient is known; what is kept of the text encoders (under 0.3 GB
@@ -154,32 +168,26 @@ def page(found: Sequence[Need]) -> str:
     )
 
 
-_HELP = """## Will it fit?
-
-Pictures at once by the memory of the graphics card: without / with gradient checkpointing, which takes more time.
-Training begins with as many as fit, and with checkpointing where none does. Counted, not measured, for weights in half
-precision; more, and other families, in `docs/memory.md` of the repository.
-
-{table}
-"""
-
-
-def with_help(text: str, found: Sequence[Need]) -> str:
-    """A help page with its section of the families in `IN_HELP` written anew."""
-    section = _HELP.format(table=table([each for each in found if each.name in IN_HELP], {}))
-    return re.sub(r"## Will it fit\?.*?\n(?=\n## )", lambda _: section, text, flags=re.DOTALL)
+def with_help(text: str, language: str, found: Sequence[Need]) -> str:
+    """A help page with the table of the families in `IN_HELP` written anew; the words around it are kept."""
+    words = HELP_WORDS[language]
+    rows = table([each for each in found if each.name in IN_HELP], {}, words)
+    section = re.compile(rf"(\n## {re.escape(words.heading)}\n.*?)^\|.*?\n(?=\n## )", re.DOTALL | re.MULTILINE)
+    return section.sub(lambda found: f"{found[1]}{rows}\n", text, count=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--publish", action="store_true", help="write docs/memory.md")
+    parser.add_argument("--publish", action="store_true", help="write docs/memory.md and the help of ReVersion Train")
     arguments = parser.parse_args()
-    comfyui.enter()
+    comfyui.make_importable()
     found = [each for row in widths.WIDTHS for side in row.sides if (each := need(row, side))]
     text = page(found)
     if arguments.publish:
         write_whole(PUBLISHED, text.encode())
-        write_whole(HELP, with_help(HELP.read_text(encoding="utf-8"), found).encode())
+        for language in HELP_WORDS:
+            path = help_pages.page_path("ReVersionTrain", language)
+            write_whole(path, with_help(path.read_text(encoding="utf-8"), language, found).encode())
     print(text)  # noqa: T201
 
 

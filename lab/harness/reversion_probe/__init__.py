@@ -1,4 +1,4 @@
-"""A custom node for the tests: reports a hash of every weight and of the global random states."""
+"""A custom node for the tests and `lab.bench.soak`: reports a hash of every weight and of the global random states."""
 
 import hashlib
 import random
