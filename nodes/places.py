@@ -194,6 +194,6 @@ def relation_file(name: str, node: str) -> Path:
         for file in (path, *(path.with_name(path.name + suffix) for suffix in READ_SUFFIXES)):
             if os.path.isfile(file) and file.suffix.lower() in READ_SUFFIXES:
                 return file
-    raise ReVersionError(
-        node, "relation", f"there is no file {name!r} in the embeddings folder", "save a relation or choose another"
-    )
+    problem = f"there is no file {name!r} in the embeddings folder"
+    cure = "put it there, as whoever made this workflow has it, or choose another"
+    raise ReVersionError(node, "relation", problem, cure)

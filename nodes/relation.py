@@ -6,9 +6,11 @@ from comfy_api.latest import io
 
 from ..reversion_core import families, host
 from ..reversion_core.errors import ReVersionError, check_choice
+from ..reversion_core.exemplars import pictures_of
 from ..reversion_core.method.words import PLACEHOLDER
-from ..reversion_core.store import foreign
+from ..reversion_core.store import foreign, sharing
 from ..reversion_core.store import relation as relation_files
+from ..reversion_core.store.reading import Unreadable
 from . import places
 from .limits import check_numbers
 from .progress import hint_on_running_node, show_text
@@ -54,6 +56,20 @@ class ReVersionSaveRelation(io.ComfyNode):
                     tooltip="safetensors: for ComfyUI and most others, with all that is known of the training. pt: for "
                     "older WebUIs. bin: for diffusers. The last two hold the numbers alone.",
                 ),
+                io.Image.Input(
+                    "preview",
+                    optional=True,
+                    tooltip="A picture made with the relation, for sharing it: saved beside the file, and small in it, "
+                    "for model browsers.",
+                ),
+                io.String.Input(
+                    "usage",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="How to use the relation, in your words, for whoever gets the file. Empty: 'Write it "
+                    "between two entities'.",
+                ),
             ],
             outputs=[
                 io.String.Output("embedding", display_name="embedding", tooltip="The text embedding:NAME for a prompt.")
@@ -66,9 +82,10 @@ class ReVersionSaveRelation(io.ComfyNode):
         return places.validation(relation_files.checked_name, name, cls.NAME, "name")
 
     @classmethod
-    def execute(cls, relation, name, overwrite, format=FORMATS[0]):
+    def execute(cls, relation, name, overwrite, format=FORMATS[0], preview=None, usage=""):
         name = relation_files.checked_name(name, cls.NAME, "name")
         check_choice(format, FORMATS, cls.NAME, "format")
+        picture, usage = cls._picture(preview), usage.strip()[: sharing.LONGEST_USAGE]
         told = []
         if len(relation.vectors) > 1 and format != FORMATS[0]:
             told.append(f"Saved as {FORMATS[0]}: {format} cannot hold a relation of {relation.family}.")
@@ -78,21 +95,31 @@ class ReVersionSaveRelation(io.ComfyNode):
             path = relation_files.free_path(relation, path)
             if path.stem != name:
                 told.append(f"Saved as embedding:{path.stem}; {name} holds another relation.")
-        if overwrite or not path.exists():
-            titled = {**relation.metadata, "modelspec.title": path.stem}
+        if overwrite or not path.exists() or picture is not None or usage:
             try:
-                relation_files.save(relation_files.Relation(relation.vectors, titled), path)
+                relation_files.save(sharing.described(relation, path.stem, picture, usage), path)
+                if picture is not None:
+                    told.append(f"Its picture is {sharing.write_preview(path, picture).name}.")
             except OSError as error:
                 problem = f"'{path}' cannot be written ({error.strerror})"
                 cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
                 raise ReVersionError(cls.NAME, "name", problem, cure) from error
         text = f"embedding:{path.stem}"
-        if not told:
-            told.append(f"Saved as {text}.")
+        if not any(line.startswith("Saved as") for line in told):
+            told.insert(0, f"Saved as {text}.")
         family = families.named(relation.family)
         if family is not None and not family.embedding_syntax_works:
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")
         return io.NodeOutput(text, ui=show_text(cls, " ".join(told)))
+
+
+    @classmethod
+    def _picture(cls, preview):
+        """The first picture of an IMAGE, uint8 [h, w, 3]; None for none."""
+        try:
+            return next(pictures_of(preview), None) if preview is not None else None
+        except Unreadable as error:
+            raise ReVersionError(cls.NAME, "preview", f"it cannot be read ({error})", error.cure) from error
 
 
 class ReVersionLoadRelation(io.ComfyNode):

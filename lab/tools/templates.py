@@ -1,4 +1,4 @@
-"""The six workflows that the pack ships as templates, each a function that fills a `builder.Workflow`."""
+"""The workflows that the pack ships as templates, each a function that fills a `builder.Workflow`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -179,6 +179,22 @@ def exemplars_from_images(workflow: Workflow) -> None:
     workflow.add("PreviewImage", "Report", **REPORT, images=train[2])
 
 
+def share_a_relation(workflow: Workflow) -> None:
+    checkpoint, clip = relation_groups(workflow)
+    (relation,) = (node for node in workflow.nodes if node.type == "ReVersionLoadRelation")
+    positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach")
+    workflow.row()
+    picture = picture_group(workflow, checkpoint, positive, negative)
+    workflow.group(
+        "5  The file to send",
+        "Saves the relation once more, with this picture and your words for whoever gets it: NAME.safetensors, and "
+        "NAME.preview.png beside it in the embeddings folder. Model browsers show both.\n\n"
+        "**To change:** name and usage. Your captions are in the file: send none that are private.",
+    )
+    usage = r"Write <R> between two things, the first of which is to be drawn on the second."
+    workflow.add("ReVersionSaveRelation", relation=relation, preview=picture, name=f"{NAME}-shared", usage=usage)
+
+
 def model_group(workflow: Workflow) -> Node:
     workflow.group("1  Model", MODEL_NOTE)
     return workflow.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
@@ -231,23 +247,27 @@ def prompt_group(workflow: Workflow, checkpoint: Node, clip: Node, prompt: str, 
     return positive, workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
 
 
-def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, number: int = 4) -> None:
+def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, number: int = 4) -> Node:
+    """Returns the node that gives the picture."""
     workflow.group(f"{number}  Picture", PICTURE_NOTE)
-    draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
+    return draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
 
 
-def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> None:
+def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> Node:
+    """Returns the node that gives the picture."""
     latent = workflow.add("EmptyLatentImage", width=512, height=512)
     settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
     conditioning = {"positive": positive, "negative": negative}
     latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
-    save_picture(workflow, checkpoint, latent, filename_prefix)
+    return save_picture(workflow, checkpoint, latent, filename_prefix)
 
 
-def save_picture(workflow: Workflow, checkpoint: Node, latent: Node, filename_prefix: str | Output) -> None:
+def save_picture(workflow: Workflow, checkpoint: Node, latent: Node, filename_prefix: str | Output) -> Node:
+    """Returns the node that gives the picture."""
     workflow.column()
     image = workflow.add("VAEDecode", samples=latent, vae=checkpoint)
     workflow.add("SaveImage", images=image, filename_prefix=filename_prefix)
+    return image
 
 
 WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
@@ -257,4 +277,5 @@ WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "4_prompt_grid": prompt_grid,
     "5_focal_sampling": focal_sampling,
     "6_exemplars_from_images": exemplars_from_images,
+    "7_share_a_relation": share_a_relation,
 }
