@@ -5,9 +5,7 @@ import members
 import pytest
 import torch
 from safetensors.torch import save_file
-from training import digest, learn
-
-CAPTIONS = ["cat {} stone", "a small red dog {} table"]
+from training import CAPTIONS, digest, draws, learn, relation_of, weighted_error
 
 
 def names(*left_out):
@@ -28,30 +26,6 @@ def built(reversion, embeddings):
         return last[name]
 
     return get
-
-
-def draws(given, count=1):
-    generator = torch.Generator().manual_seed(3)
-    x0, noise = torch.randn(2, count, *given.latents, generator=generator)
-    return x0, noise
-
-
-def relation_of(core, clip, vectors=1):
-    generator = torch.Generator().manual_seed(0)
-    rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
-    return {
-        key: row + 0.1 * row.norm() * torch.randn(vectors, row.shape[1], generator=generator) / row.shape[1] ** 0.5
-        for key, row in rows.items()
-    }
-
-
-def weighted_error(model, given, relation, captions=(0,)):
-    """A linear function of the error, in double precision: its gradient is as large as can be."""
-    x0, noise = draws(given, len(captions))
-    timesteps = torch.tensor([int(0.6 * model.timesteps) - 7 * i for i in range(len(captions))])
-    error = model.prediction_error(x0, noise, timesteps, model.encode(list(captions), relation))
-    weights = torch.randn(error.shape, generator=torch.Generator().manual_seed(9))
-    return (error.double() * weights.double()).sum()
 
 
 def gradient(core, given, relation, recompute):

@@ -8,8 +8,7 @@ import families
 import numpy as np
 import pytest
 import torch
-from test_step import short_training
-from training import Stop, learn, stop_at
+from training import Stop, learn, short_training, stop_at
 
 BATCH = {"steps": 3, "batch_size": 4, "learning_rate": 0.01}
 

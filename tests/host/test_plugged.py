@@ -5,7 +5,7 @@ import importlib
 import families
 import pytest
 import torch
-from test_members import CAPTIONS, relation_of, weighted_error
+from training import CAPTIONS, relation_of, weighted_error
 
 
 def run(module, name, *arguments):

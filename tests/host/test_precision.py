@@ -4,7 +4,7 @@ import families
 import pytest
 import torch
 import torch.nn.functional as F
-from test_step import short_training
+from training import short_training
 
 SIDE = 64  # of the latents
 
