@@ -22,7 +22,8 @@ test: setup browser
 # Chromium for the tests of the real web page, where there is none.
 browser:
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
-	    { apt-get update -q && apt-get install -qy chromium; } || \
+	    { echo "No Chromium found: installing it with apt-get (needs root)"; \
+	      apt-get update -q && apt-get install -qy chromium; } || \
 	    { echo "The tests of the web page need Chromium: install it, for example with 'apt-get install chromium'."; false; }
 
 ui: setup

@@ -12,7 +12,7 @@ from pathlib import Path
 from .addresses import checked_url
 from .errors import FleetError
 from .local import Installation
-from .terminal import complain
+from .terminal import complain, say
 
 MEGABYTE = 2**20
 SOME_FAILED, NOTHING_RUNS, BROKEN, STOPPED = 1, 2, 3, 130  # exit statuses
@@ -20,17 +20,11 @@ SOME_FAILED, NOTHING_RUNS, BROKEN, STOPPED = 1, 2, 3, 130  # exit statuses
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a workflow for every row of a table; returns 0 where every job succeeded, else SOME_FAILED."""
-    try:
-        from tqdm import tqdm
-
-        from . import driver
-    except ImportError as error:
-        raise FleetError(f"{error.name} is not installed: pip install -r fleet/requirements.txt") from error
+    driver, tqdm = _installed()
     from . import workflow
     from .jobs import Jobs
     from .results import Results
     from .table_file import read_table
-    from .terminal import say
 
     data, table = workflow.read(arguments.workflow), read_table(arguments.table)
     on_canvas = workflow.is_canvas(data)
@@ -49,17 +43,33 @@ def run(arguments: argparse.Namespace) -> int:
                 jobs = Jobs(workflow.from_canvas(data, schemas), table.rows, table.numbers)
             first = {id_: i for i, id_ in reversed(list(enumerate(jobs.ids)))}
             todo = sorted(i for id_, i in first.items() if id_ not in done)
-            for note in (table.note, *jobs.left_to_the_browser()):
-                if note:
-                    say(note)
-            if unknown:
-                say(f"{results.manifest}: {unknown} lines are cut off or not of the fleet, and count for nothing")
+            _say_before(table, jobs, results, unknown)
             say(f"{len(table.rows)} rows, {len(first)} jobs, {len(first) - len(todo)} of them done before")
             with tqdm(total=len(todo), unit="job", smoothing=0.05) as bar:
                 failed = driver.Run(hosts, jobs, todo, results, bar, arguments.rest).finish()
                 return SOME_FAILED if failed else 0
         finally:
             driver.stop(list(hosts.values()))
+
+
+def _installed():
+    """What only a run needs: `driver`, which needs Ray, and the progress bar."""
+    try:
+        from tqdm import tqdm
+
+        from . import driver
+    except ImportError as error:
+        raise FleetError(f"{error.name} is not installed: pip install -r fleet/requirements.txt") from error
+    return driver, tqdm
+
+
+def _say_before(table, jobs, results, unknown):
+    """What the user should know of the table, the workflow and the manifest before jobs run."""
+    for note in (table.note, *jobs.left_to_the_browser()):
+        if note:
+            say(note)
+    if unknown:
+        say(f"{results.manifest}: {unknown} lines are cut off or not of the fleet, and count for nothing")
 
 
 def _installation(arguments):

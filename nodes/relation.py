@@ -112,7 +112,6 @@ class ReVersionSaveRelation(io.ComfyNode):
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")
         return io.NodeOutput(text, ui=show_text(cls, " ".join(told)))
 
-
     @classmethod
     def _picture(cls, preview):
         """The first picture of an IMAGE, uint8 [h, w, 3]; None for none."""

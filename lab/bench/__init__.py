@@ -1,0 +1,1 @@
+"""What is measured: speed, memory, and how well the methods learn relations."""

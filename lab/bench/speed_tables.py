@@ -47,18 +47,7 @@ def _stage(found: dict[str, float]) -> str:
 
 def of_speed(report: dict[str, Any]) -> str:
     """The first part of docs/speed.md; report: from `speed.measure`."""
-    memory, parts, full = report["memory_growth"], report["bare_parts"], report["full_size"]
-    batch = ", ".join(f"{size}: {1000 * seconds:.0f} ms" for size, seconds in report["seconds_by_batch"].items())
-    rows = [
-        ("a relation beside the host's own encode and sample", f"{100 * report['use_overhead']:+.1f}%", "at most 2%"),
-        ("added to the host's start", f"{report['import_seconds']:.3f} s", "at most 0.1 s"),
-        (
-            f"memory from update {memory['updates'] // 10} to {memory['updates']}",
-            f"{100 * memory['share']:+.1f}%",
-            "flat",
-        ),
-        ("a step of one batch, by pictures in it", batch, "linear"),
-    ]
+    parts, full = report["bare_parts"], report["full_size"]
     lines = [
         "# Speed",
         "",
@@ -74,7 +63,7 @@ def of_speed(report: dict[str, Any]) -> str:
         "counts for less than on pictures of 512 x 512. `auto` computes as ComfyUI loaded the model, in float32 on a "
         "CPU.",
         "",
-        markdown_table(["measured", "goal"], rows),
+        markdown_table(["measured", "goal"], _beside_training(report)),
         "",
     ]
     if full:
@@ -86,10 +75,31 @@ def of_speed(report: dict[str, Any]) -> str:
             *_compared(full, f"at least {full['ratio_without_needless']:.2f} x", "at most 1.05 x"),
             "",
         ]
+    if left_out := _not_measured(report):
+        lines += [f"Not measured: {', '.join(left_out)}.", ""]
+    return "\n".join(lines)
+
+
+def _beside_training(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is measured beside the steps, as rows: what it is, how much, its goal."""
+    memory = report["memory_growth"]
+    batch = ", ".join(f"{size}: {1000 * seconds:.0f} ms" for size, seconds in report["seconds_by_batch"].items())
+    return [
+        ("a relation beside the host's own encode and sample", f"{100 * report['use_overhead']:+.1f}%", "at most 2%"),
+        ("added to the host's start", f"{report['import_seconds']:.3f} s", "at most 0.1 s"),
+        (
+            f"memory from update {memory['updates'] // 10} to {memory['updates']}",
+            f"{100 * memory['share']:+.1f}%",
+            "flat",
+        ),
+        ("a step of one batch, by pictures in it", batch, "linear"),
+    ]
+
+
+def _not_measured(report: dict[str, Any]) -> list[str]:
     left_out = ["a GPU, its memory, fp16"] if report["device"].endswith("CPU cores") else []
     left_out += [] if "bf16" in report["by_precision"] else ["bf16, which this processor would have to emulate"]
-    left_out += [] if full else ["a full-size Stable Diffusion"]
-    return "\n".join([*lines, *([f"Not measured: {', '.join(left_out)}.", ""] if left_out else [])])
+    return left_out + ([] if report["full_size"] else ["a full-size Stable Diffusion"])
 
 
 def _compared(found: dict[str, Any], speed_goal: str, overhead_goal: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""The real host for demo, tests and measurements, and the literal reference of the method."""

@@ -1,15 +1,17 @@
 """What the captions of the drawn world say."""
 
-from lab.miniature.world import RELATION_WORDS, WORDLESS
+import numpy as np
+
+from lab.miniature.world import RELATION_WORDS, WORDLESS, Scene
 
 
-def relation_words(relation, rng):
+def relation_words(relation: str, rng: np.random.Generator) -> str:
     """How a caption says the relation: its own words in two of five, else one of the synonyms."""
     own, *synonyms = RELATION_WORDS[relation]
     return own if rng.random() < 0.4 else str(rng.choice(synonyms))
 
 
-def caption(scene, rng):
+def caption(scene: Scene, rng: np.random.Generator) -> str:
     """A training caption. Detail varies; one in seven says only "and", one in fourteen says nothing.
 
     Of a relation without a word half the captions say "and", and half nothing.

@@ -3,9 +3,10 @@
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,6 +100,27 @@ class Lesson:
     widen: Callable[[nn.Module], None] = widen
 
 
+def _resumed(paths: Iterable[Path], steps: int, parts: dict[str, Any]) -> int:
+    """Load the first saved state that has fewer than `steps` steps into the parts; returns its steps, else 0."""
+    for path in paths:
+        state = checkpoints.load(path)
+        if state is not None and state["step"] < steps:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            return state["step"]
+    return 0
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
+    """One update of the weights; rate: of a group whose scale is 1."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["scale"] * rate
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
 def train(
     model: nn.Module,
     pool: Pool,
@@ -123,31 +145,19 @@ def train(
     model = model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(lesson.parameter_groups(model), betas=(0.9, 0.99), fused=True)
+    parts = {"model": model, "average": average, "optimizer": optimizer}
     path, final = folder / "denoiser.pt", folder / "denoiser_final.pt"
-    start = 0
-    for candidate in (final, path) if decay_steps else (path,):
-        state = checkpoints.load(candidate)
-        if state is not None and state["step"] < steps:
-            model.load_state_dict(state["model"])
-            average.load_state_dict(state["average"])
-            optimizer.load_state_dict(state["optimizer"])
-            start = state["step"]
-            break
+    start = _resumed((final, path) if decay_steps else (path,), steps, parts)
     generator = torch.Generator(device)
     began, total = time.monotonic(), torch.zeros((), device=device)
     for step in range(start, steps):
-        left = (steps - step) / decay_steps if decay_steps else 1.0
-        for group in optimizer.param_groups:
-            group["lr"] = group["scale"] * peak * min(1.0, (step + 1) / 300, left)
         tokens = SHORT_TOKENS if step < whole_window_from else TOKENS
         if 0 < step == whole_window_from:
             for network in (model, average):
                 lesson.widen(network)
         loss = lesson.loss(model, pool, tokens, captions, generator.manual_seed(step))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        left = (steps - step) / decay_steps if decay_steps else 1.0
+        _update(model, optimizer, loss, peak * min(1.0, (step + 1) / 300, left))
         update_average(average, model, step)
         total += loss.detach()
         if (step + 1) % 50 == 0:
@@ -155,12 +165,7 @@ def train(
             log(f"denoiser {step + 1}/{steps}: loss {total.item() / 50:.4f}, {rate:.2f} steps/s")
             total.zero_()
         if (step + 1) % keep_every == 0 or step + 1 == steps:
-            state = {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-            }
             decaying = decay_steps and step + 1 > steps - decay_steps
+            state = {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}
             checkpoints.save(final if decaying else path, state)
     return average

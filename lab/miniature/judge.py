@@ -5,6 +5,7 @@ the other entity do not count), and two placed shapes become at most one relatio
 """
 
 import functools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,22 +29,25 @@ _FRAME = 128  # the pictures are correlated in a frame of this side, so that not
 class Seen:
     """What the judge found: `entities` in order of area, and the relation of each to the other (or None)."""
 
-    entities: tuple
-    relations: dict
+    entities: tuple[world.Entity, ...]
+    relations: dict[world.Pair, str]
     background: str = "white"
-    sides: dict = field(default_factory=dict)  # of the second of a pair, where the first stands
+    sides: dict[world.Pair, str] = field(default_factory=dict)  # of the second of a pair, where the first stands
 
-    def has(self, entity):
+    def has(self, entity: world.Entity) -> bool:
         return entity in self.entities
 
-    def relation(self, subject, object_):
+    def relation(self, subject: world.Entity, object_: world.Entity) -> str | None:
         return self.relations.get((subject, object_))
 
-    def holds(self, relation, subject, object_):
+    def holds(self, relation: str, subject: world.Entity, object_: world.Entity) -> bool:
         """Whether a relation of the world is seen, one-sided ones from their side only."""
         named, side = world.ONE_SIDED.get(relation, (relation, None))
         right = side is None or side == self.sides.get((subject, object_))
         return right and self.relation(subject, object_) == named
+
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,13 @@ class _Fit:
     drawing: np.ndarray  # the fitted shape, bool [64, 64]
 
     @property
-    def box(self):
+    def box(self) -> Box:
         rows, columns = np.where(self.drawing.any(1))[0], np.where(self.drawing.any(0))[0]
         return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
 @functools.cache
-def _templates():
+def _templates() -> tuple[list[tuple[str, int]], np.ndarray, np.ndarray]:
     """Every shape at every size: drawings bool [n, 64, 64] centred on (32, 32), spectra and (shape, size)."""
     names = [(shape, size) for shape in world.SHAPES for size in SIZES]
     centre = world.SIDE // 2
@@ -71,13 +75,13 @@ def _templates():
     return names, drawings, np.conj(scipy.fft.rfft2(framed))
 
 
-def _spectrum(mask):
+def _spectrum(mask: np.ndarray) -> np.ndarray:
     framed = np.zeros((_FRAME, _FRAME), dtype=np.float32)
     framed[: world.SIDE, : world.SIDE] = mask
     return scipy.fft.rfft2(framed)
 
 
-def _shifted(drawing, dy, dx):
+def _shifted(drawing: np.ndarray, dy: int, dx: int) -> np.ndarray:
     result = np.zeros_like(drawing)
     side = world.SIDE
     result[max(dy, 0) : side + min(dy, 0), max(dx, 0) : side + min(dx, 0)] = drawing[
@@ -86,12 +90,12 @@ def _shifted(drawing, dy, dx):
     return result
 
 
-def _extent(mask):
+def _extent(mask: np.ndarray) -> int:
     rows, columns = np.where(mask.any(1))[0], np.where(mask.any(0))[0]
     return max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
 
 
-def _fit_shape(mask, hidden):
+def _fit_shape(mask: np.ndarray, hidden: np.ndarray) -> tuple[str, float, np.ndarray]:
     """The best (shape, overlap, drawing) for a colour mask; missing pixels that are `hidden` count `HIDDEN_WEIGHT`."""
     names, drawings, spectra = _templates()
     extent = _extent(mask)
@@ -108,7 +112,7 @@ def _fit_shape(mask, hidden):
     return names[index][0], float(score[best]), _shifted(drawings[index], dy, dx)
 
 
-def _colour_masks(picture):
+def _colour_masks(picture: np.ndarray) -> dict[str, np.ndarray]:
     """Colour name -> bool [64, 64], without the thin rims that anti-aliasing paints in other colours."""
     distance = np.linalg.norm(picture[:, :, None].astype(np.float32) - _PALETTE, axis=-1)
     nearest = np.where(distance.min(-1) < COLOUR_TOLERANCE, distance.argmin(-1), -1)
@@ -122,7 +126,7 @@ def _colour_masks(picture):
     return masks
 
 
-def _largest_piece(mask):
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
     """The mask without crumbs: connected pieces under a sixth of the largest are dropped."""
     labels, count = ndimage.label(mask)
     if count < 2:
@@ -131,7 +135,7 @@ def _largest_piece(mask):
     return np.isin(labels, np.flatnonzero(areas >= areas.max() / 6) + 1)
 
 
-def look(picture):
+def look(picture: np.ndarray) -> Seen:
     """Judge a picture, uint8 [64, 64, 3] RGB. Entities that are no clear shape are not seen."""
     masks = {colour: _largest_piece(mask) for colour, mask in _colour_masks(picture).items()}
     fits = []
@@ -153,7 +157,7 @@ def look(picture):
     return Seen(tuple(fit.entity for fit in fits), relations, _background(picture), sides)
 
 
-def _background(picture):
+def _background(picture: np.ndarray) -> str:
     """The background whose colour most of the picture's rim is nearest to."""
     rim = np.concatenate([picture[:2], picture[-2:], picture[:, :2].swapaxes(0, 1), picture[:, -2:].swapaxes(0, 1)], 1)
     palette = np.array(list(world.BACKGROUNDS.values()), dtype=np.float32)
@@ -161,8 +165,13 @@ def _background(picture):
     return list(world.BACKGROUNDS)[np.bincount(nearest, minlength=len(palette)).argmax()]
 
 
-def measures(pictures, pairs, relation, exemplar_entities=()):
-    """The measures of pictures of pairs in a relation, each a bool a picture.
+def measures(
+    pictures: Sequence[np.ndarray],
+    pairs: Sequence[world.Pair],
+    relation: str,
+    exemplar_entities: Collection[world.Entity] = (),
+) -> dict[str, np.ndarray]:
+    """The measures of pictures of pairs in a relation, each a bool a picture: {"relation", "entity", "leakage": [n]}.
 
     relation: the relation is seen between the two entities that were asked for, this way round; entity: both of these
     are seen, each a colour with a shape; leakage: an entity of the exemplars is seen that was not asked for.
@@ -177,7 +186,7 @@ def measures(pictures, pairs, relation, exemplar_entities=()):
     }
 
 
-def _relation(a, b):
+def _relation(a: _Fit, b: _Fit) -> str | None:
     """The relation `a ... b` of two fitted shapes, or None where the world has no word for it."""
     both = a.drawing & b.drawing
     share = both.sum() / min(a.drawing.sum(), b.drawing.sum())
@@ -199,16 +208,16 @@ def _relation(a, b):
     return _apart(a.box, b.box)
 
 
-def _gaps(a, b):
+def _gaps(a: Box, b: Box) -> tuple[int, int]:
     """Horizontal and vertical gap of two boxes (left, top, right, bottom); negative where they overlap."""
     return max(b[0] - a[2], a[0] - b[2]), max(b[1] - a[3], a[1] - b[3])
 
 
-def _centre(box):
+def _centre(box: Box) -> tuple[float, float]:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
-def _apart(a, b):
+def _apart(a: Box, b: Box) -> str | None:
     """The relation of two separate bounding boxes (left, top, right, bottom)."""
     gap_x, gap_y = _gaps(a, b)
     if gap_x >= 5 and gap_y >= 5:

@@ -24,14 +24,14 @@ READING_WEIGHT = 0.05  # reading goes on beside it
 class Layout(nn.Module):
     """The denoiser's transformers (shared with it) between a map of places and a linear read-out."""
 
-    def __init__(self, model):
+    def __init__(self, model: denoiser.Denoiser):
         super().__init__()
         self.transformers = nn.ModuleList([model.unet.input_blocks[1][1], model.unet.middle_block[1]])
         channels = denoiser.UNET["model_channels"]
         self.places = nn.Parameter(torch.randn(1, channels, 8, 8) * 0.5)
         self.read_out = nn.Conv2d(channels, 4, 1)
 
-    def forward(self, context):
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
         """Text features [n, tokens, 768] -> expected latents [n, 4, 8, 8]."""
         h = self.places.expand(len(context), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         for transformer in self.transformers:
@@ -39,7 +39,9 @@ class Layout(nn.Module):
         return self.read_out(h)
 
 
-def teach(model: denoiser.Denoiser, latents: torch.Tensor, folder: Path, log: Callable[[str], None] = logging.info):
+def teach(
+    model: denoiser.Denoiser, latents: torch.Tensor, folder: Path, log: Callable[[str], None] = logging.info
+) -> None:
     """Teach a fresh denoiser's text encoder and transformers in place; done once and kept in `folder`/layout.pt.
 
     latents: of the pool, [groups, drawings, 4, 8, 8], on the denoiser's device.

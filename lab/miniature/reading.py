@@ -6,6 +6,7 @@ entities, the relation, and which entity comes first in the picture (above, left
 """
 
 import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ _COLOURS, _SHAPES = list(world.COLOURS), list(world.SHAPES)
 CLASSES = (8, 8, len(world.RELATIONS), 8, 8, 8, 8, 8, 8)
 
 
-def answers(scene, caption):
+def answers(scene: world.Scene, caption: str) -> list[int]:
     """The nine class numbers that a caption of the scene tells, UNSAID where it does not."""
     words = caption.split()
     entities = [
@@ -50,7 +51,9 @@ class Reading(nn.Module):
         super().__init__()
         self.read_out = nn.Linear(denoiser.WIDTH, sum(CLASSES))
 
-    def loss(self, features, rows, scenes, captions):
+    def loss(
+        self, features: torch.Tensor, rows: torch.Tensor, scenes: Sequence[world.Scene], captions: Sequence[str]
+    ) -> torch.Tensor:
         """Mean cross-entropy of the answers; features [n, tokens, 768] of row numbers [n, tokens]."""
         at_end = denoiser.at_end(features, rows).float()
         wanted = torch.tensor([answers(s, c) for s, c in zip(scenes, captions, strict=True)], device=rows.device)
@@ -58,7 +61,7 @@ class Reading(nn.Module):
         return sum(F.cross_entropy(logits, w, ignore_index=UNSAID) for logits, w in parts) / len(CLASSES)
 
 
-def teach(text, log=logging.info):
+def teach(text: denoiser.TextEncoder, log: Callable[[str], None] = logging.info) -> Reading:
     """Teach a text encoder in place; returns the read-out."""
     lesson, device = Reading().to(text.rows.device), text.rows.device
     parameters = [*text.parameters(), *lesson.parameters()]

@@ -61,8 +61,11 @@ class Entity:
     colour: str
     shape: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.colour} {self.shape}"
+
+
+Pair = tuple[Entity, Entity]
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,16 @@ class Scene:
     background: str = "white"
 
     @property
-    def pair(self):
+    def pair(self) -> Pair:
         return self.subject.entity, self.object.entity
 
     @property
-    def side(self):
+    def side(self) -> str:
         """Of the object that the subject stands at: "left", "lower right" ..., "" where they share the centre."""
         return side_of((self.subject.x, self.subject.y), (self.object.x, self.object.y))
 
 
-def side_of(place, other, tolerance=4):
+def side_of(place: tuple[float, float], other: tuple[float, float], tolerance: float = 4) -> str:
     """On which side of another place a place (x, y) lies: "left", "upper right" ...; "" for the same."""
     dx, dy = place[0] - other[0], place[1] - other[1]
     across = "" if abs(dx) < tolerance else "left" if dx < 0 else "right"
@@ -103,11 +106,11 @@ def side_of(place, other, tolerance=4):
     return f"{along} {across}".strip()
 
 
-def shape_height(shape, size):
+def shape_height(shape: str, size: int) -> int:
     return round(size * 0.6) if shape == "oval" else size
 
 
-def _covers(shape, u, v):
+def _covers(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Whether the points (u, v) lie in the shape; its bounding box is [-1, 1] x [-1, 1]."""
     if shape in ("circle", "oval"):
         return u * u + v * v <= 1
@@ -138,7 +141,7 @@ _OVERSAMPLING = 4
 
 
 @functools.cache
-def shape_mask(shape, size, scale=1):
+def shape_mask(shape: str, size: int, scale: int = 1) -> np.ndarray:
     """Coverage of each pixel, float32 [height * scale, size * scale] in 0..1, anti-aliased. scale: 1, 2 or 4."""
     height = shape_height(shape, size)
     u = (np.arange(size * _OVERSAMPLING) + 0.5) / (size * _OVERSAMPLING) * 2 - 1
@@ -150,7 +153,7 @@ def shape_mask(shape, size, scale=1):
     return mask
 
 
-def coverage(placed, scale=1):
+def coverage(placed: Placed, scale: int = 1) -> np.ndarray:
     """Coverage of the whole picture by one placed entity, float32 [64 * scale, 64 * scale]."""
     mask = shape_mask(placed.entity.shape, placed.size, scale)
     side, size = SIDE * scale, placed.size
@@ -163,7 +166,7 @@ def coverage(placed, scale=1):
     return canvas
 
 
-def render(scene, scale=1):
+def render(scene: Scene, scale: int = 1) -> np.ndarray:
     """The picture of a scene, uint8 [64 * scale, 64 * scale, 3] RGB."""
     side = SIDE * scale
     picture = np.full((side, side, 3), BACKGROUNDS[scene.background], dtype=np.float32)
@@ -174,19 +177,19 @@ def render(scene, scale=1):
     return np.round(picture).astype(np.uint8)
 
 
-def reduced(picture):
+def reduced(picture: np.ndarray) -> np.ndarray:
     """A picture [64 n, 64 n, 3] as it looks at 64 x 64 pixels, uint8 [64, 64, 3]."""
     n = picture.shape[0] // SIDE
     return np.round(picture.reshape(SIDE, n, SIDE, n, -1).mean(axis=(1, 3))).astype(np.uint8)
 
 
-def held_out(first, second):
+def held_out(first: Entity, second: Entity) -> bool:
     """Whether this pair of entities, in either order, is kept out of the miniature's training."""
     text = "|".join(sorted((str(first), str(second))))
     return hashlib.sha256(text.encode()).digest()[0] < HELD_OUT_SHARE * 256
 
 
-def random_pair(rng, held_out_pairs=False):
+def random_pair(rng: np.random.Generator, held_out_pairs: bool = False) -> Pair:
     """Two entities of different colour and different shape, from the training pairs or the held-out ones."""
     while True:
         colours = rng.choice(list(COLOURS), 2, replace=False)
@@ -196,10 +199,10 @@ def random_pair(rng, held_out_pairs=False):
             return pair
 
 
-def random_relation(rng):
+def random_relation(rng: np.random.Generator) -> str:
     """A relation to draw: one without a word in `WORDLESS_SHARE` of the scenes."""
     return str(rng.choice(WORDLESS if rng.random() < WORDLESS_SHARE else RELATIONS))
 
 
-def random_background(rng):
+def random_background(rng: np.random.Generator) -> str:
     return str(rng.choice(list(BACKGROUNDS), p=BACKGROUND_SHARES))

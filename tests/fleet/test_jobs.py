@@ -4,19 +4,13 @@ import csv
 import json
 
 import pytest
+from running import drawing
 
 from fleet.__main__ import main
 from fleet.errors import FleetError
 from fleet.jobs import Jobs
 from fleet.table_file import read_table
 from fleet.workflow import from_api
-from lab.harness import graphs, server
-
-
-def drawing(**changed):
-    graph = {"checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT)}
-    graph |= graphs.draw("cat", "a cat", 3, steps=1)
-    return {id_: {**node, "_meta": {"title": changed.get(id_, id_)}} for id_, node in graph.items()}
 
 
 def test_columns_are_found_by_id_title_class_and_short_name():

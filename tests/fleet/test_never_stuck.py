@@ -5,14 +5,12 @@ import uuid
 
 import hostile
 import pytest
-from running import run_async
+from running import GUARD, JOB, RUN, run_async
 
 from fleet import client, messages, simulated
 from fleet.errors import HostLost
 
-JOB, RUN = "0" * 32, "1" * 32
 PROMPT = str(uuid.uuid5(uuid.UUID(RUN), JOB))
-GUARD = 60  # seconds that only a hang takes
 
 
 def run_on(host, meanwhile=None):

@@ -7,19 +7,10 @@ import threading
 import time
 
 import psutil
-from running import ROOT, assert_each_once, command, seeds, wait_for_lines
+from running import ROOT, address, assert_each_once, command, relation_drawing, seeds, wait_for_lines
 
 from fleet.results import Results
 from lab.harness import comfyui, graphs, server
-
-
-def drawing(steps):
-    graph = {"checkpoint": graphs.node("CheckpointLoaderSimple", ckpt_name=server.CHECKPOINT)}
-    return graph | graphs.draw("picture", "red circle inside blue square", 0, steps=steps)
-
-
-def address(host):
-    return f"http://127.0.0.1:{host.port}"
 
 
 def processes(folder):
@@ -70,7 +61,7 @@ def test_kill_9_of_one_of_two_hosts_loses_nothing_and_doubles_nothing(fleet, tmp
     monkeypatch.setattr(Results, "land", lambda *given: killing(*given))
     options = f"--disable-all-custom-nodes --whitelist-custom-nodes {server.PACK}"
     status, said, lines = fleet(
-        drawing(10), seeds(8), "--local", "2", "--base", str(base), "--options", options, out=out
+        relation_drawing(10), seeds(8), "--local", "2", "--base", str(base), "--options", options, out=out
     )
     assert status == 0
     assert_each_once(out, 8)
@@ -81,12 +72,12 @@ def test_kill_9_of_one_of_two_hosts_loses_nothing_and_doubles_nothing(fleet, tmp
 
 def test_a_killed_run_goes_on_without_asking_for_a_picture_again(real_host, fleet, tmp_path):
     out, asked = tmp_path / "out", real_host.log.read_text().count("got prompt")
-    words = command(tmp_path, drawing(10), seeds(5), "--host", address(real_host), out=out)
+    words = command(tmp_path, relation_drawing(10), seeds(5), "--host", address(real_host), out=out)
     stopped = subprocess.Popen([sys.executable, "-m", "fleet", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
     wait_for_lines(out, 2)
     stopped.kill()
     stopped.wait()
-    status, said, _ = fleet(drawing(10), seeds(5), "--host", address(real_host), out=out)
+    status, said, _ = fleet(relation_drawing(10), seeds(5), "--host", address(real_host), out=out)
     assert status == 0 and "of them done before" in said and "5 jobs, 0 of them" not in said
     assert_each_once(out, 5)
     assert real_host.log.read_text().count("got prompt") - asked == 5
@@ -94,7 +85,7 @@ def test_a_killed_run_goes_on_without_asking_for_a_picture_again(real_host, flee
 
 def test_a_failing_job_is_told_in_the_hosts_words_and_the_others_go_on(real_host, fleet):
     rows = [{"sampler_name": name, "seed": 70} for name in ("euler", "nonsense", "heun")]
-    status, said, lines = fleet(drawing(1), rows, "--host", address(real_host))
+    status, said, lines = fleet(relation_drawing(1), rows, "--host", address(real_host))
     assert status == 1
     errors = {line["inputs"]["sampler_name"]: line["error"] for line in lines}
     assert errors["euler"] is None and errors["heun"] is None

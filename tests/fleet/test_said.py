@@ -9,8 +9,7 @@ import sys
 
 import hostile
 import pytest
-from running import ROOT, command
-from test_canvas import API, canvas
+from running import API, ROOT, canvas, command
 
 from fleet import answers, driver, jobs, simulated, table_file, terminal, workflow
 from fleet.__main__ import main

@@ -1,7 +1,7 @@
 """Tables as spreadsheets and scripts write them."""
 
 import pytest
-from test_jobs import drawing
+from running import drawing
 
 from fleet.errors import FleetError
 from fleet.jobs import Jobs

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
-from running import ROOT, command, run_async, seeds
-from test_never_stuck import GUARD, JOB, RUN
-from test_run import address, drawing
+from running import GUARD, JOB, ROOT, RUN, address, command, relation_drawing, run_async, seeds
 
 from fleet import answers, client, origin, simulated
 from fleet.errors import HostFault, JobFailed
@@ -29,15 +27,15 @@ def pixels(out):
 def test_a_lost_picture_is_drawn_again_and_not_taken_from_another_job_of_the_host(real_host, fleet, tmp_path):
     output, hosts = real_host.folder / "output", ("--host", address(real_host))
     shutil.rmtree(output)
-    fleet(drawing(2), seeds(2)[1:], *hosts)
+    fleet(relation_drawing(2), seeds(2)[1:], *hosts)
     path, first = pixels(tmp_path / "out")
     path.unlink()
     shutil.rmtree(output)
-    other = drawing(2)
+    other = relation_drawing(2)
     other["picture-sample"]["inputs"]["seed"] = 77
     real_host.run(other)
     assert [file.name for file in output.rglob("*.png")] == ["picture_00001_.png"]  # the name of the lost one
-    status, said, _ = fleet(drawing(2), seeds(2)[1:], *hosts)
+    status, said, _ = fleet(relation_drawing(2), seeds(2)[1:], *hosts)
     assert status == 0, said
     again, second = pixels(tmp_path / "out")
     assert again == path and np.array_equal(first, second)

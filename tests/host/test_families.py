@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training import digest, learn
+from training import digest, learn, with_prediction
 
 FAMILIES = ("SD 2.x", "SDXL")
 
@@ -33,8 +33,6 @@ def test_a_learned_relation_loads_natively_in_the_host(core, of_family, drawn, t
 
 
 def test_the_size_to_learn_at_is_the_family_s(core, of_family, loaded):
-    from test_step import with_prediction
-
     sizes = {
         (name, prediction): core.host.family_of(with_prediction(of_family(name).model, prediction), "ReVersion Train")
         for name, prediction in (("SD 1.x", "eps"), ("SD 2.x", "eps"), ("SD 2.x", "v"), ("SDXL", "eps"))

@@ -191,17 +191,16 @@ def test_sampling_leaves_no_trace_in_the_identity(core, loaded, row):
 ANOTHER_PROCESS = """
 import json, sys
 from types import SimpleNamespace
-sys.path[:0] = sys.argv[1:3]
 import test_identity
 from lab.harness import comfyui
 comfyui.make_importable()
 import comfy.sd, folder_paths, torch
 from reversion_core.host import model_identity
 with torch.inference_mode():
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(sys.argv[3])
-folder_paths.folder_names_and_paths["loras"] = ([sys.argv[4]], {".safetensors"})
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(sys.argv[1])
+folder_paths.folder_names_and_paths["loras"] = ([sys.argv[2]], {".safetensors"})
 given = SimpleNamespace(model=model, clip=clip, vae=vae)
-for row in json.loads(sys.argv[5]):
+for row in json.loads(sys.argv[3]):
     given = test_identity.with_node(given, row)
 found = model_identity(given.model, given.clip, given.vae)
 print(json.dumps([found.parts, found.unidentified]))
@@ -214,13 +213,13 @@ def test_another_process_gives_the_same_identity(core, loaded, checkpoint, loras
     for row in rows:
         given = with_node(given, row)
     found = named(core, given)
-    here = Path(__file__).resolve()
-    arguments = [str(comfyui.ROOT), str(here.parent), str(checkpoint), str(loras), json.dumps(rows)]
+    imported_from = os.pathsep.join([str(comfyui.ROOT), str(Path(__file__).resolve().parent)])
+    arguments = [str(checkpoint), str(loras), json.dumps(rows)]
     seen = subprocess.run(
         [sys.executable, "-c", ANOTHER_PROCESS, *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONHASHSEED": "1"},
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": imported_from},
     )
     assert seen.returncode == 0, seen.stderr
     assert json.loads(seen.stdout.splitlines()[-1]) == [found.parts, []]

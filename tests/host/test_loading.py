@@ -46,8 +46,8 @@ def moving(reversion, embeddings):
 
 def features(core, model, clip):
     tokens = core.host.caption_tokens(clip, ["cat {} stone"], 1)
-    with core.host.borrowed_model(model, clip, tokens) as lent, torch.no_grad():
-        return lent.encode([0], {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})[0]["cross_attn"]
+    with core.host.borrowed_model(model, clip, tokens) as borrowed, torch.no_grad():
+        return borrowed.encode([0], {"clip_l": core.host.word_rows(clip, "clip_l", ["and"])})[0]["cross_attn"]
 
 
 def test_what_is_loaded_is_what_encodes_and_trains(core, moving):

@@ -5,9 +5,7 @@ import random_model_configs
 import random_models
 import torch
 from safetensors.torch import save_file
-from training import digest, learn
-
-CAPTIONS = ["cat {} stone", "a small red dog {} table"]
+from training import CAPTIONS, digest, draws, learn, relation_of, weighted_error
 
 
 def names(*left_out):
@@ -30,37 +28,13 @@ def built(reversion, embeddings):
     return get
 
 
-def draws(given, count=1):
-    generator = torch.Generator().manual_seed(3)
-    x0, noise = torch.randn(2, count, *given.latents, generator=generator)
-    return x0, noise
-
-
-def relation_of(core, clip, vectors=1):
-    generator = torch.Generator().manual_seed(0)
-    rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
-    return {
-        key: row + 0.1 * row.norm() * torch.randn(vectors, row.shape[1], generator=generator) / row.shape[1] ** 0.5
-        for key, row in rows.items()
-    }
-
-
-def weighted_error(model, given, relation, captions=(0,)):
-    """A linear function of the error, in double precision: its gradient is as large as can be."""
-    x0, noise = draws(given, len(captions))
-    timesteps = torch.tensor([int(0.6 * model.timesteps) - 7 * i for i in range(len(captions))])
-    error = model.prediction_error(x0, noise, timesteps, model.encode(list(captions), relation))
-    weights = torch.randn(error.shape, generator=torch.Generator().manual_seed(9))
-    return (error.double() * weights.double()).sum()
-
-
 def gradient(core, given, relation, recompute):
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
-    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent:
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as borrowed:
         live = {key: rows.clone().requires_grad_() for key, rows in relation.items()}
-        with lent.recording():
-            weighted_error(lent, given, live).backward()
+        with borrowed.recording():
+            weighted_error(borrowed, given, live).backward()
         slopes = {}
         with torch.no_grad():
             for key, rows in live.items():
@@ -69,7 +43,7 @@ def gradient(core, given, relation, recompute):
 
                 def slope(step, key=key, rows=rows, direction=direction):
                     above, below = (
-                        float(weighted_error(lent, given, {**live, key: rows + sign * step * direction}))
+                        float(weighted_error(borrowed, given, {**live, key: rows + sign * step * direction}))
                         for sign in (1, -1)
                     )
                     return (above - below) / (2 * step)
@@ -97,8 +71,8 @@ def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
     given = built(name)
     relation = relation_of(core, given.clip, vectors=2)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 2)
-    with core.host.borrowed_model(given.model, given.clip, tokens) as lent, torch.no_grad():
-        ours = lent.encode([0, 1], relation)
+    with core.host.borrowed_model(given.model, given.clip, tokens) as borrowed, torch.no_grad():
+        ours = borrowed.encode([0, 1], relation)
     applied = core.host.with_relation(given.clip, "<R>", relation)
     for features, caption in zip(ours, CAPTIONS, strict=True):
         with torch.inference_mode():
@@ -147,13 +121,13 @@ def test_samples_go_through_the_network_together_only_where_that_changes_nothing
     given = built(name)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 1)
     relation = relation_of(core, given.clip)
-    with core.host.borrowed_model(given.model, given.clip, tokens) as lent, torch.no_grad():
-        features = lent.encode([0, 1, 0], relation)
+    with core.host.borrowed_model(given.model, given.clip, tokens) as borrowed, torch.no_grad():
+        features = borrowed.encode([0, 1, 0], relation)
         x0, noise = draws(given, 3)
-        timesteps = torch.tensor([lent.timesteps // 2, 5, lent.timesteps - 1])
-        together = lent.prediction_error(x0, noise, timesteps, features)
+        timesteps = torch.tensor([borrowed.timesteps // 2, 5, borrowed.timesteps - 1])
+        together = borrowed.prediction_error(x0, noise, timesteps, features)
         singles = [
-            lent.prediction_error(x0[i : i + 1], noise[i : i + 1], timesteps[i : i + 1], features[i : i + 1])
+            borrowed.prediction_error(x0[i : i + 1], noise[i : i + 1], timesteps[i : i + 1], features[i : i + 1])
             for i in range(3)
         ]
     torch.testing.assert_close(together, torch.cat(singles), rtol=1e-3, atol=1e-4)

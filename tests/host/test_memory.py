@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import random_models
 import torch
-from test_step import short_training
-from training import Stop, learn, stop_at
+from training import Stop, learn, short_training, stop_at
 
 BATCH = {"steps": 3, "batch_size": 4, "learning_rate": 0.01}
 
@@ -125,17 +124,17 @@ def kept_by(core, given, recompute):
 
     tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
-    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent, lent.recording():
-        plan = memory_plan(lent, given.latents)
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as borrowed, borrowed.recording():
+        plan = memory_plan(borrowed, given.latents)
         rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         with torch.no_grad():
-            features = lent.encode([0], rows)
+            features = borrowed.encode([0], rows)
         for value in features[0].values():
             if torch.is_tensor(value) and value.is_floating_point():
                 value.requires_grad_()
         latents = torch.zeros(1, *given.latents)
         with kept_beside(model.model.diffusion_model) as kept:
-            error = lent.prediction_error(latents, latents, torch.tensor([500]), features)
+            error = borrowed.prediction_error(latents, latents, torch.tensor([500]), features)
         assert error.requires_grad
     return sum(kept.values()), plan
 

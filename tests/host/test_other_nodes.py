@@ -5,7 +5,7 @@ import importlib
 import pytest
 import random_models
 import torch
-from test_members import CAPTIONS, relation_of, weighted_error
+from training import CAPTIONS, relation_of, weighted_error
 
 
 def run(module, name, *arguments):
@@ -131,15 +131,16 @@ def probe(core, given, model, clip, recompute=False):
     """(error, gradient, slope of the same by finite differences) of two samples with unlike noise levels."""
     tokens = core.host.caption_tokens(clip, CAPTIONS, 1)
     model, clip = core.host.load_for_training(model, clip, "test")
-    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as lent:
+    with core.host.borrowed_model(model, clip, tokens, recompute=recompute) as borrowed:
         live = {"clip_l": relation_of(core, clip)["clip_l"].requires_grad_()}
-        with lent.recording():
-            weighted_error(lent, given, live, (0, 1)).backward()
+        with borrowed.recording():
+            weighted_error(borrowed, given, live, (0, 1)).backward()
         found = live["clip_l"].grad
         with torch.no_grad():
             step = 0.01 * float(live["clip_l"].norm()) * found / found.norm()
             above, below = (
-                float(weighted_error(lent, given, {"clip_l": live["clip_l"] + sign * step}, (0, 1))) for sign in (1, -1)
+                float(weighted_error(borrowed, given, {"clip_l": live["clip_l"] + sign * step}, (0, 1)))
+                for sign in (1, -1)
             )
     return found, (above - below) / float(2 * step.norm())
 

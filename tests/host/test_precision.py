@@ -4,7 +4,7 @@ import pytest
 import random_models
 import torch
 import torch.nn.functional as F
-from test_step import short_training
+from training import short_training
 
 SIDE = 64  # of the latents
 
@@ -33,14 +33,14 @@ def gradient(core, given, drawn, dtype, scaled=True):
     tokens = core.host.caption_tokens(given.clip, inputs.captions, 1)
     model, clip = core.host.load_for_training(given.model, given.clip, "test")
     mean = torch.randn(8, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    with core.host.borrowed_model(model, clip, tokens, dtype) as lent, AccumulatesInFloat32():
+    with core.host.borrowed_model(model, clip, tokens, dtype) as borrowed, AccumulatesInFloat32():
         data = core.prepare.training_data(clip, inputs, mean, torch.zeros_like(mean))
         start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
-        learner = core.loop.Learner(lent, data, inputs, start)
+        learner = core.loop.Learner(borrowed, data, inputs, start)
         if not scaled:
             learner.scale = core.step.LossScale(used=False)
         (batch,) = core.step.draw_update(data, inputs, learner.cdf, [], learner.generator)
-        core.step.accumulate_gradient(lent, data, inputs, learner.relation, [batch], scale=learner.scale.value)
+        core.step.accumulate_gradient(borrowed, data, inputs, learner.relation, [batch], scale=learner.scale.value)
     return {key: rows.grad for key, rows in learner.relation.items()}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_step import PREDICTIONS, with_prediction
+from training import PREDICTIONS, with_prediction
 
 CFG = 4.0
 # What the host's nodes turn a model into: nothing, or the arguments of one of them.

@@ -19,10 +19,10 @@ def check(core, given, spoil=None):
     network = model.model.diffusion_model
     hook = network.register_forward_pre_hook(spoil, with_kwargs=True) if spoil else None
     try:
-        with core.host.borrowed_model(model, clip, tokens) as lent:
+        with core.host.borrowed_model(model, clip, tokens) as borrowed:
             rows = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
             x0 = torch.randn(1, *given.latents, generator=torch.Generator().manual_seed(1))
-            core.host.check_gradients(lent, rows, x0, "ReVersion Train")
+            core.host.check_gradients(borrowed, rows, x0, "ReVersion Train")
     finally:
         if hook:
             hook.remove()

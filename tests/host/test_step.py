@@ -2,31 +2,11 @@
 
 import pytest
 import torch
+from training import short_training, with_prediction
 
 from lab.harness.reference import Reference
 
-PREDICTIONS = ("eps", "v")
 CASES = (("SD 1.x", "eps"), ("SD 1.x", "v"), ("SD 2.x", "eps"), ("SD 2.x", "v"), ("SDXL", "eps"))
-
-
-def with_prediction(model, prediction):
-    """A clone of the host's model that is sampled as an EPS or V model, by the host's own patch."""
-    import comfy.model_sampling
-
-    clone = model.clone()
-    if prediction == "v":
-
-        class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V_PREDICTION):
-            pass
-
-        clone.add_object_patch("model_sampling", Sampling(model.model.model_config))
-    return clone
-
-
-def short_training(core, exemplars, **settings):
-    settings = core.settings.TrainSettings(**{"batch_size": 2, "accumulation": 2, "norm": "free", **settings})
-    # A steering weight of 1 makes both losses count in the comparison.
-    return core.inputs.TrainingInputs(exemplars, settings, core.steering.Steering(weight=1.0), core.focal.Focal(0.5))
 
 
 @pytest.mark.parametrize(("family", "prediction"), CASES)
