@@ -138,10 +138,8 @@ def probe(core, given, model, clip, recompute=False):
         found = live["clip_l"].grad
         with torch.no_grad():
             step = 0.01 * float(live["clip_l"].norm()) * found / found.norm()
-            above, below = (
-                float(weighted_error(borrowed, given, {"clip_l": live["clip_l"] + sign * step}, (0, 1)))
-                for sign in (1, -1)
-            )
+            shifted = [{"clip_l": live["clip_l"] + sign * step} for sign in (1, -1)]
+            above, below = (float(weighted_error(borrowed, given, vectors, (0, 1))) for vectors in shifted)
     return found, (above - below) / float(2 * step.norm())
 
 
