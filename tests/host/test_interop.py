@@ -33,13 +33,15 @@ def test_a_list_of_texts_without_special_tokens(loaded, applied):
     assert len(ids) == 4 and [ids[0], ids[3]] == [*cat, *stone] and all(torch.is_tensor(i) for i in ids[1:3])
 
 
-def test_word_ids_are_those_of_plain_words(loaded, applied):
+def test_word_ids_are_those_of_the_host_s_embedding(core, loaded, applied, embeddings):
     """Packs that weigh words ask for the word of each token."""
-    ours, plain = (
+    given = applied.tokenizer.clip_l.tokenizer._given["<R>"]
+    core.relation.save(core.relation.Relation({"clip_l": given}), embeddings / "asked.safetensors")
+    ours, native = (
         [word for _, _, word in clip.tokenize(text, return_word_ids=True)["l"][0]]
-        for clip, text in ((applied, "cat <R> (stone:1.2)"), (loaded.clip, "cat up on (stone:1.2)"))
+        for clip, text in ((applied, "cat <R> (stone:1.2)"), (loaded.clip, "cat embedding:asked (stone:1.2)"))
     )
-    assert ours == plain
+    assert ours == native
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])

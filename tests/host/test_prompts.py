@@ -48,6 +48,31 @@ def test_placeholder_means_what_the_host_s_embedding_means(loaded, applied, ours
     assert not torch.equal(encode(applied, ours)[0], encode(loaded.clip, ours)[0])
 
 
+@pytest.mark.parametrize("words", range(68, 77))
+@pytest.mark.parametrize(
+    ("ours", "native"),
+    [
+        ("<R> stone", "embedding:four stone"),
+        ("<R>, stone", "embedding:four , stone"),
+        ("(cat <R> stone:1.2)", "(cat embedding:four stone:1.2)"),
+        ("cat <R> <R>\n(<R>)", "cat embedding:four embedding:four ( embedding:four )"),
+    ],
+)
+def test_vectors_stay_together_at_the_border_of_a_window(core, loaded, embeddings, words, ours, native):
+    """The host reads 75 tokens at once, and moves what does not fit into the next window."""
+    vectors = {"clip_l": torch.randn(4, 768, generator=torch.Generator().manual_seed(2)) * 0.02}
+    core.relation.save(core.relation.Relation(vectors), embeddings / "four.safetensors")
+    clip = core.host.with_relation(loaded.clip, "<R>", vectors)
+    found, expected = (
+        [[(t.tolist() if torch.is_tensor(t) else t, weight) for t, weight in window] for window in windows]
+        for windows in (
+            clip.tokenize("word " * words + ours)["l"],
+            loaded.clip.tokenize("word " * words + native)["l"],
+        )
+    )
+    assert found == expected
+
+
 @pytest.mark.parametrize("text", ["", "cat on stone", "(cat:1.2), [stone] <S>", "word " * 120])
 def test_without_the_placeholder_the_encoding_is_the_host_s(loaded, applied, text):
     assert_same(encode(applied, text), encode(loaded.clip, text))
