@@ -1,7 +1,6 @@
 """What a node shows while it runs, and the cancel button: the only place in nodes/ that asks the host's server."""
 
 import html
-import logging
 import time
 
 import comfy.model_management
@@ -26,10 +25,9 @@ def show_text(node, text):
 
 
 def tell_running_node(text):
-    """Show a text on the node that runs now, whoever made it, and say it in the log."""
-    logging.info("ReVersion: %s", text)
+    """Show a text on the node that runs now, whoever made it; "" leaves it as it is."""
     context = get_executing_context()
-    if context is not None:
+    if text and context is not None:
         _send_text(text, context.node_id)
 
 

@@ -99,7 +99,7 @@ class _TokenizerWithRelations:
         return True
 
     def with_embeddings(self, text, identifier):
-        """The text with an `embedding:` before each placeholder that is vectors, behind a mark that `_row` takes out."""
+        """The text with an `embedding:` before each placeholder of vectors, behind a mark that `_row` takes out."""
         vectors = [placeholder for placeholder, given in self._given.items() if not isinstance(given, str)]
         changed = re.sub(_any_of(vectors), rf"{_MARK} {identifier}\g<0>", text.replace(_MARK, " "))
         if changed == text:
@@ -137,7 +137,7 @@ class _TokenizerWithRelations:
     def _row(self, text, special):
         """The tokens of one text."""
         after = isinstance(text, _AfterPlaceholder)
-        # As it was, where what reads it does not know embeddings; a mark that is left has lost the placeholder after it.
+        # As it was, where the reader knows no embeddings; a mark that is left has lost the placeholder after it.
         text, mark, _ = text.replace(f"{_MARK} {self._owner.embedding_identifier}", "").partition(_MARK)
         words = {placeholder: word for placeholder, word in self._given.items() if isinstance(word, str)}
         text = re.sub(_any_of(words), lambda match: words[match[0]], text) if words else text

@@ -45,9 +45,15 @@ def test_word_ids_are_those_of_the_host_s_embedding(core, loaded, applied, embed
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
-def test_a_copied_tokenizer_knows_the_relation(applied, copied):
-    clone = applied.clone()
-    clone.tokenizer = copied(applied.tokenizer)
+@pytest.mark.parametrize("hints", [False, True])
+def test_a_copied_tokenizer_knows_the_relation(core, applied, copied, hints):
+    """hints: as ReVersion Apply Relation hands the CLIP out."""
+    from reversion_pack.nodes.progress import tell_running_node
+
+    clone = core.host.with_hints(applied.clone(), tell_running_node) if hints else applied.clone()
+    encode(clone, "cat on stone")
+    kind, clone.tokenizer = type(clone.tokenizer), copied(clone.tokenizer)
+    assert type(clone.tokenizer) is kind and core.host.placeholders(clone) == {"<R>"}
     assert torch.equal(encode(clone, "cat <R> stone"), encode(applied, "cat <R> stone"))
 
 
