@@ -23,6 +23,7 @@ from .encoders import (
 from .subclassing import with_added
 
 _WINDOW = 77  # tokens that CLIP reads at once
+_LONGEST_WORD = 30  # characters; longer ones are sentences without spaces
 _MARK = "\x1f"  # of where a placeholder stood; no text has it
 
 
@@ -280,22 +281,31 @@ def caption_tokens(clip, captions, vectors, node="ReVersion Train", input_name="
 
 def part_read(clip, caption: str, vectors: int) -> str:
     """The part of a caption template that is encoded: whole words up to the end of the first window, where captions
-    are encoded in batches. vectors: how many stand in the place of `{}`.
+    are encoded in batches. vectors: how many stand in the place of `{}`. Of a script without spaces it is characters.
     """
     if not encodes_in_batches(clip):
         return caption
     marked = _with_markers(clip, vectors)
-    words = caption.split(" ")
 
-    def fits(count):
-        text = " ".join(words[:count]).replace(SLOT, PLACEHOLDER)
-        return all(len(windows) == 1 for windows in _unweighted(marked, text).values())
+    def fits(text):
+        return all(len(windows) == 1 for windows in _unweighted(marked, text.replace(SLOT, PLACEHOLDER)).values())
 
     # No word is shorter than a token: no more words than a window has tokens are read.
-    count = min(len(words), _WINDOW)
-    if count == len(words) and fits(count):
+    words = caption.split(" ")[:_WINDOW]
+    if len(words) == caption.count(" ") + 1 and fits(caption):
         return caption
-    return " ".join(words[: bisect.bisect_left(range(count + 1), True, key=lambda n: not fits(n)) - 1])
+    count = _most(len(words), lambda count: fits(" ".join(words[:count])))
+    text = " ".join(words[:count])
+    if count == len(words) or len(words[count]) <= _LONGEST_WORD:
+        return text
+    # Scripts without spaces: as much of it as is read, by characters.
+    rest = f" {words[count]}" if text else words[count]
+    return text + rest[: _most(min(len(rest), _WINDOW), lambda more: fits(text + rest[:more]))].rstrip()
+
+
+def _most(count, fits):
+    """The largest number up to `count` that fits, of which all smaller ones do."""
+    return bisect.bisect_left(range(count + 1), True, key=lambda number: not fits(number)) - 1
 
 
 def _with_markers(clip, vectors):

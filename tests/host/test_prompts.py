@@ -205,3 +205,13 @@ def test_what_is_cut_off_a_long_caption_is_said_and_no_negative(core, loaded, dr
     assert core.host.part_read(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
     data = core.prepare.training_data(loaded.clip, inputs, torch.zeros(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
     assert len(data.negatives[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "caption", ["cat {} \u77f3 " + "\u732b" * 200, "cat {} " + "\u732b\uff0c" * 90, "\u732b{}" + "\u77f3\u5934" * 60]
+)
+def test_what_is_read_of_a_caption_without_spaces_ends_at_a_character(core, loaded, caption):
+    read = core.host.part_read(loaded.clip, caption, 1)
+    windows = [loaded.clip.tokenize(text.replace("{}", "and"))["l"] for text in (read, read + caption[len(read)])]
+    assert caption.startswith(read) and "{}" in read and len(read) > 20
+    assert [len(found) for found in windows] == [1, 2]
