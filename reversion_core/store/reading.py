@@ -17,14 +17,15 @@ _BYTE_ORDER_MARKS = (  # longest first: UTF-16's is the beginning of UTF-32's
 
 # What a file may be instead of what its name says: how it begins, what it is, what to do.
 _AGAIN = "download the file itself again"
+ANOTHER_FILE = "choose another file"
 _CONTENTS = (
     (rb"version https://git-lfs", "a pointer of Git LFS", _AGAIN),
     (rb"\s*<(!doctype html|html|head|script)", "a web page", _AGAIN),
     (rb"\s*<(\?xml|svg)", "XML or SVG text", "save it as PNG"),
     (rb"\s*\{\s*\"(error|message|detail)", "the error message of a web site", _AGAIN),
-    (rb"\x89PNG", "a PNG picture", "choose another file"),
-    (rb"\xff\xd8\xff", "a JPEG picture", "choose another file"),
-    (rb"GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP", "a picture", "choose another file"),
+    (rb"\x89PNG", "a PNG picture", ANOTHER_FILE),
+    (rb"\xff\xd8\xff", "a JPEG picture", ANOTHER_FILE),
+    (rb"GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP", "a picture", ANOTHER_FILE),
     (rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", "a HEIC picture", "save it as PNG or JPEG"),
     (rb"....ftyp(avif|avis)", "an AVIF picture", "save it as PNG or JPEG"),
     (rb"....ftyp|\x1aE\xdf\xa3", "a video", "save pictures of it as PNG"),

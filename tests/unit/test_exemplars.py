@@ -239,7 +239,7 @@ def test_images_of_any_shape_that_a_node_sends(image):
 
 
 def test_one_image_without_its_batch_and_numbers_outside_of_0_to_1():
-    (picture,) = pictures_of(torch.tensor([[[-1.0, 0.5, 7.0]]]))
+    (picture,) = pictures_of(torch.tensor([[[-0.1, 0.5, 1.3]]]))
     assert picture.tolist() == [[[0, 128, 255]]]
 
 
@@ -259,14 +259,34 @@ def test_transparency_of_an_image_lies_over_white():
         (torch.zeros(8), "has shape 8"),
         (torch.tensor(1.0), "one number"),
         (torch.zeros(1, 8, 8, 7), "has shape"),
+        (torch.zeros(3, 8, 8), "has shape 3 x 8 x 8"),
+        (torch.zeros(1, 8, 8, 3, device="meta"), "no numbers"),
+        (torch.zeros(1, 8, 8, 3).to_sparse(), "no numbers"),
+        (torch.rand(1, 8, 8, 3) * 255, "instead of 1"),
+        (torch.rand(1, 8, 8, 3, dtype=torch.float64) * 65535, "instead of 1"),
+        (torch.linspace(-1, 1, 192).reshape(1, 8, 8, 3), "go down to -1 instead of 0"),
         (torch.full((1, 8, 8, 3), float("nan")), "not finite"),
         (torch.full((1, 8, 8, 3), float("inf")), "not finite"),
         (torch.zeros(1, 8, 8, 3, dtype=torch.complex64), "complex"),
         (torch.zeros(1, 8, 8, 3, dtype=torch.int64), "int64"),
         (torch.zeros(1).expand(1, 100_000, 100_000, 3), "more than 64 million"),
     ],
-    ids=range(13),
+    ids=range(19),
 )
 def test_what_is_no_image_is_refused(image, problem):
     with pytest.raises(Unreadable, match=problem):
         list(pictures_of(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "cure"),
+    [
+        (torch.full((1, 8, 8, 3), 255.0), "divide it by 255"),
+        (torch.full((1, 8, 8, 3), 65535.0), "divide it by 65535"),
+        (torch.full((1, 8, 8, 3), -1.0), "add 0.5"),
+    ],
+)
+def test_numbers_far_outside_come_with_their_cure(image, cure):
+    with pytest.raises(Unreadable) as caught:
+        list(pictures_of(image))
+    assert cure in caught.value.cure
