@@ -123,9 +123,9 @@ class _TokenizerWithRelations:
         if not any(map(self._knows, text if several else [text])):
             return self._tokenizer(text, *args, **kwargs)
         if kwargs.get("return_tensors"):
-            logging.warning(
-                "ReVersion: a node asks for tokens as numbers, in which %s is read as letters.", list(self._given)
-            )
+            # Vectors are no ids.
+            words = " and ".join(self._given)
+            logging.warning("ReVersion: a node asks for ids of tokens, so %s is read as letters there.", words)
             return self._tokenizer(text, *args, **kwargs)
         special = kwargs.get("add_special_tokens", True)
         rows = [self._row(one, special) for one in (text if several else [text])]
