@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,21 +44,23 @@ class Relation:
     @property
     def family(self):
         """The name of its model family: what the file says, else what its encoders alone tell."""
-        told = self.metadata.get("reversion.base_family", "")
-        if told in families.NAMES:
-            return told
         possible = families.of_encoders(self.vectors)
+        told = self.metadata.get("reversion.base_family", "")
+        if told in (family.name for family in possible):
+            return told
         return possible[0].name if possible and (len(possible) == 1 or possible[0].usual) else "unknown"
 
     @property
     def initial_word(self) -> str:
         """The word that it started from, as far as the file says."""
-        return self.detail("settings").get("initial_word") or INITIAL_WORD
+        word = self.detail("settings").get("initial_word")
+        return word if _is_word(word) else INITIAL_WORD
 
     def detail(self, name: str) -> dict:
         """What the metadata say under `reversion.NAME`, {} where they say nothing that can be read."""
         try:
             found = json.loads(self.metadata.get(f"reversion.{name}", "{}"))
+            json.dumps(found, ensure_ascii=False).encode()  # half characters break whoever shows them
         except (TypeError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -143,10 +146,16 @@ def _sound(metadata):
     """The metadata without settings of ours that are damaged: nothing that reads them later may stumble."""
     try:
         settings = json.loads(metadata.get("reversion.settings", "{}"))
-        sound = isinstance(settings, dict) and isinstance(settings.get("initial_word", ""), str)
+        sound = isinstance(settings, dict) and _is_word(settings.get("initial_word", INITIAL_WORD))
     except (ValueError, RecursionError):
         sound = False
     return metadata if sound else {k: v for k, v in metadata.items() if k != "reversion.settings"}
+
+
+def _is_word(value):
+    """Whether a value is a text that a tokenizer makes something of."""
+    kinds = {unicodedata.category(c) for c in value} if isinstance(value, str) else set()
+    return "Cs" not in kinds and any(kind[0] not in "CZ" for kind in kinds)
 
 
 def checked_vectors(key, tensor):

@@ -233,15 +233,22 @@ def test_a_small_file_takes_little_memory(tmp_path, make):
         {"reversion.settings": "[" * 100_000},
         {"reversion.settings": "3"},
         {"reversion.settings": '{"initial_word": 3}'},
+        {"reversion.settings": '{"initial_word": " "}'},
+        {"reversion.settings": '{"initial_word": ""}'},
+        {"reversion.settings": '{"initial_word": "\\u200b\\n"}'},
+        {"reversion.settings": '{"initial_word": "a\\ud800"}'},
+        {"reversion.settings": '{"note": "\\ud800"}', "reversion.verdict": '{"text": "\\ud800"}'},
+        {"reversion.base_family": "SDXL"},
+        {"reversion.base_family": "\u732b", "reversion.placeholder": "\0"},
         {"reversion.steps_done": "many", "modelspec.trigger_phrase": "", "ss_tag_frequency": "x" * 10**6},
     ],
-    ids=range(5),
+    ids=range(12),
 )
 def test_metadata_of_others_break_nothing(tmp_path, metadata):
     (tmp_path / "a.safetensors").write_bytes(safe({"clip_l": ONE}, metadata))
     loaded = relation.load(tmp_path / "a.safetensors")
-    settings = json.loads(loaded.metadata.get("reversion.settings", "{}"))
-    assert isinstance(settings.get("initial_word", "and"), str)
+    assert loaded.initial_word == "and" and loaded.family == "SD 1.x"
+    f"{loaded.detail('settings')} {loaded.detail('verdict')}".encode()
     for suffix in relation.SUFFIXES:
         relation.save(loaded, tmp_path / f"b{suffix}")
         assert torch.equal(relation.load(tmp_path / f"b{suffix}").vectors["clip_l"], ONE)
