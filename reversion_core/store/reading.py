@@ -126,7 +126,20 @@ def content(head):
     """(what it is, what to do) of a file that begins with these bytes, or None where that is not known."""
     if not head:
         return "an empty file", _AGAIN
+    head = head.removeprefix(b"\xef\xbb\xbf")
     return next(((what, cure) for begins, what, cure in _CONTENTS if re.match(begins, head, re.I | re.S)), None)
+
+
+def text_content(head):
+    """The same of a file that begins with these bytes and is text, or None."""
+    for left_out in range(4):  # bytes of a character that is cut off
+        try:
+            text = decoded(head[: len(head) - left_out]).lstrip("\ufeff")
+        except (Unreadable, UnicodeError):
+            continue
+        if text.strip() and all(c.isprintable() or c.isspace() for c in text):
+            return f"text that begins with {' '.join(text.split())[:60]!r}", _AGAIN
+    return None
 
 
 def printable(text):

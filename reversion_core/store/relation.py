@@ -23,7 +23,7 @@ MOST_VECTORS = 75  # as many tokens as a prompt's first window has
 LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
 WIDTH_OF_ENCODER = families.WIDTHS
 SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
-READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
+READ_SUFFIXES = foreign.READ_SUFFIXES
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 RESERVED_NAMES = frozenset(
     ("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "123456789\u00b9\u00b2\u00b3"))
