@@ -29,7 +29,8 @@ SYNTAX = {
         f"[\u00c2\u00c3\u00ce\u00cf\u00d0\u00d1][{_CONTINUATION}]|[\u00e0-\u00ef][{_CONTINUATION}]{{2}}"
     ),
 }
-_WEIGHT = re.compile(r":\s*[\d.]+\s*\)")
+_WEIGHT = re.compile(rf":\s*{_NUMBER}\s*\)", re.IGNORECASE)
+_NO_WORDS = ("extra network", "keyword", "embedding")
 _PARENTHESIS = re.compile(r"(?<!\\)[()]")
 
 
@@ -41,7 +42,9 @@ def found(text):
 
 
 def plain(prompt):
-    """The words of a prompt: (cat:1.3) is cat, LoRA tags are gone."""
-    text = SYNTAX["extra network"].sub(" ", prompt)
+    """The words of a prompt: (cat:1.3) is cat; LoRA tags, BREAK and embedding:NAME are gone."""
+    text = prompt
+    for kind in _NO_WORDS:
+        text = SYNTAX[kind].sub(" ", text)
     text = _PARENTHESIS.sub("", _WEIGHT.sub(")", text))
     return " ".join(SYNTAX["escape"].sub(lambda match: match[0][1], text).split())

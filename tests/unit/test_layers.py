@@ -12,7 +12,7 @@ BELOW = {
     "method": {"errors"},
     "store": {"errors", "families", "method"},
     "exemplars": {"errors", "families", "method", "prompt_syntax", "store"},
-    "report": {"errors", "method", "prompt_syntax"},
+    "report": {"errors", "method", "prompt_syntax", "store"},
     "host": {"errors", "families", "method", "prompt_hints", "store"},
     "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},
 }
