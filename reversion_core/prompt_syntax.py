@@ -38,7 +38,10 @@ def found(text):
     """Kind -> the first piece of the text that is of this kind, full-width signs taken for the plain ones."""
     plain_signs = unicodedata.normalize("NFKC", text)
     matches = ((kind, pattern.search(text) or pattern.search(plain_signs)) for kind, pattern in SYNTAX.items())
-    return {kind: match[0] for kind, match in matches if match}
+    pieces = {kind: match[0] for kind, match in matches if match}
+    if "wildcard" in pieces:
+        pieces.pop("brace", None)  # likely its own
+    return pieces
 
 
 def plain(prompt):

@@ -8,6 +8,7 @@ from ..store.reading import Unreadable
 from .pictures import as_rgb, check_pixels, unsaid
 
 MOST_OUTSIDE = 0.01  # of a picture's numbers
+BRIGHTEST = 32  # lights of pictures with a high range; numbers above are those of another scale
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -37,7 +38,9 @@ def _check_range(values):
     """Raises Unreadable where more than a few numbers lie far outside of 0..1."""
     if (values > 2).float().mean() > MOST_OUTSIDE:
         most = float(values.max())
-        cure = f"divide it by {255 if most < 256 else 65535} before"
+        cure = (
+            f"divide it by {255 if most < 256 else 65535} before" if most > BRIGHTEST else "bring it to 0 to 1 before"
+        )
         raise Unreadable(f"its numbers go up to {most:.4g} instead of 1", cure)
     if (values < -0.25).float().mean() > MOST_OUTSIDE:
         least = float(values.min())

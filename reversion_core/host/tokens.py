@@ -117,7 +117,7 @@ class _TokenizerWithRelations:
         return match[0], _Rows(self._given[match[0]]), "" if blank else _AfterPlaceholder("".join(rest))
 
     def __call__(self, text=None, *args, **kwargs):
-        if isinstance(text, (list, tuple)) and kwargs.get("is_split_into_words") and self._knows(" ".join(text)):
+        if kwargs.get("is_split_into_words") and any(map(self._knows, text)):
             text = " ".join(text)
         several = isinstance(text, (list, tuple))
         if not any(map(self._knows, text if several else [text])):

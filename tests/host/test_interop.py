@@ -119,12 +119,15 @@ def test_word_ids_are_those_of_the_host_s_embedding(core, loaded, applied, embed
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
-@pytest.mark.parametrize("hints", [False, True])
-def test_a_copied_tokenizer_knows_the_relation(core, applied, copied, hints):
-    """hints: as ReVersion Apply Relation hands the CLIP out."""
-    from reversion_pack.nodes.progress import tell_running_node
+@pytest.mark.parametrize("of_node", [False, True])
+def test_a_copied_tokenizer_knows_the_relation(core, loaded, applied, copied, of_node):
+    """of_node: of the CLIP that ReVersion Apply Relation hands out, which tells of prompts."""
+    from reversion_pack.nodes.relation import ReVersionApplyRelation
 
-    clone = core.host.with_hints(applied.clone(), tell_running_node) if hints else applied.clone()
+    clone = applied.clone()
+    if of_node:
+        relation = core.relation.Relation({"clip_l": applied.tokenizer.clip_l.tokenizer._given["<R>"]})
+        (clone,) = ReVersionApplyRelation.execute(loaded.clip, relation, "<R>", 1.0).args
     encode(clone, "cat on stone")
     kind, clone.tokenizer = type(clone.tokenizer), copied(clone.tokenizer)
     assert type(clone.tokenizer) is kind and core.host.placeholders(clone) == {"<R>"}

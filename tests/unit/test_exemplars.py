@@ -283,6 +283,7 @@ def test_what_is_no_image_is_refused(image, problem):
     [
         (torch.full((1, 8, 8, 3), 255.0), "divide it by 255"),
         (torch.full((1, 8, 8, 3), 65535.0), "divide it by 65535"),
+        (torch.full((1, 8, 8, 3), 5.0), "bring it to 0 to 1"),
         (torch.full((1, 8, 8, 3), -1.0), "add 0.5"),
     ],
 )
@@ -290,3 +291,7 @@ def test_numbers_far_outside_come_with_their_cure(image, cure):
     with pytest.raises(Unreadable) as caught:
         list(pictures_of(image))
     assert cure in caught.value.cure
+
+
+def test_a_wildcard_is_not_told_as_a_brace_too():
+    assert len(advice(exemplars((64, 64), captions="{cat|dog} {} stone"), "node", "input")) == 2
