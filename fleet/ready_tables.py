@@ -1,9 +1,12 @@
 """Ready tables: a relation's list of prompts with seeds, and one relation a folder."""
 
+import itertools
 import re
 from pathlib import Path
 
+from reversion_core.errors import ReVersionError
 from reversion_core.prompts import grid as prompts
+from reversion_core.store.relation import checked_name
 
 from .errors import FleetError
 
@@ -36,7 +39,22 @@ def benchmark(
 def folders(paths: list[str]) -> list[dict]:
     """Rows of the folders' names, as ReVersion Load Exemplars and ReVersion Save Relation take them."""
     names = [Path(path).resolve().name for path in paths]
-    relations = [re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "relation" for name in names]
-    if len({name.casefold() for name in relations}) < len(relations):
+    if len({name.casefold() for name in names}) < len(names):
         raise FleetError("two folders have the same name, and so would their relations")
+    relations = _relation_names(names)
     return [{"folder": name, "name": relation} for name, relation in zip(names, relations, strict=True)]
+
+
+def _relation_names(names):
+    """A different name for each folder's relation, one that ReVersion Save Relation takes."""
+    found = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:80] or "relation"
+        try:
+            checked_name(plain, "fleet", "folder")
+        except ReVersionError:  # a number, or a name that a system keeps for itself
+            plain = f"relation-{plain}"
+        numbered = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        free = next(candidate for candidate in numbered if candidate.casefold() not in found)
+        found[free.casefold()] = free
+    return list(found.values())

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ..reversion_core.errors import ReVersionError
 from ..reversion_core.exemplars import PICTURE_SUFFIXES, left_by_system
 from ..reversion_core.store.relation import READ_SUFFIXES
 
-LONGEST_NAME = 240  # bytes of a file or folder name; with a suffix it stays under what file systems take
+LONGEST_NAME = 255  # bytes of a file or folder name, as file systems take
 LONGEST_PATH = 1000  # bytes
 DEPTH = 3  # of folders of pictures in the input folder
 
@@ -21,20 +22,36 @@ def confined(root: str | Path, name: str, node: str, input_name: str) -> Path:
 
     Links that the host's user made in the root are followed, as the host does: only names are confined.
     """
-    parts = name.replace("\\", "/").rstrip("/").split("/")
-    legal = not {":", "\0"} & set(name) and all(part.strip(" .") for part in parts)
-    if not legal or not _fits_on_disk(parts):
+    if not isinstance(name, str):
+        raise ReVersionError(node, input_name, f"{name!r:.60} is no text", "write the name in quotes")
+    parts = _parts(root, name)
+    if not all(part.strip(" .") for part in parts):
         problem = f"{name[:60]!r} is not inside ComfyUI's {Path(root).name} folder"
         raise ReVersionError(node, input_name, problem, "choose a name without '..'")
+    if not _is_usable(parts):
+        problem = f"{name[:60]!r} cannot be a name in ComfyUI's {Path(root).name} folder"
+        raise ReVersionError(node, input_name, problem, "rename it, with fewer characters and without a colon")
     return Path(root, *parts)
 
 
-def _fits_on_disk(parts: list[str]) -> bool:
+def _parts(root: str | Path, name: str) -> list[str]:
+    """The folders and the name in a path of either system. Elsewhere than on Windows a name may hold a backslash."""
+    parts = name.rstrip("/").split("/")
+    if os.name != "nt" and "\\" in name and _is_usable(parts) and os.path.lexists(Path(root, *parts)):
+        return parts
+    return name.replace("\\", "/").rstrip("/").split("/")
+
+
+def _is_usable(parts: list[str]) -> bool:
+    """Whether a path of these parts can be offered and opened: inside its root, without a drive, not too long."""
     try:
         sizes = [len(os.fsencode(part)) for part in parts]
-    except UnicodeEncodeError:
+        "".join(parts).encode()
+    except UnicodeEncodeError:  # bytes of no character: a list cannot show them
         return False
-    return max(sizes) <= LONGEST_NAME and sum(sizes) <= LONGEST_PATH
+    drive = re.fullmatch("[A-Za-z]:", parts[0]) or (os.name == "nt" and any(":" in part for part in parts))
+    inside = all(part.strip(" .") and "\0" not in part for part in parts)
+    return inside and not drive and max(sizes) <= LONGEST_NAME and sum(sizes) <= LONGEST_PATH
 
 
 def _files(root: str | Path, depth: int | None = None) -> Iterator[tuple[tuple[str, ...], list[str]]]:
@@ -48,7 +65,7 @@ def _files(root: str | Path, depth: int | None = None) -> Iterator[tuple[tuple[s
         parts = waiting.pop(0)
         folder = Path(root, *parts)
         try:
-            entries = [e for e in os.scandir(folder) if not left_by_system(e.name) and _is_text(e.name)]
+            entries = [e for e in os.scandir(folder) if not left_by_system(e.name) and _is_usable((*parts, e.name))]
             identity = os.path.realpath(folder)
         except OSError:
             continue
@@ -56,13 +73,6 @@ def _files(root: str | Path, depth: int | None = None) -> Iterator[tuple[tuple[s
         if identity not in seen and (depth is None or len(parts) < depth):
             waiting += sorted((*parts, entry.name) for entry in entries if _is(entry, "is_dir"))
         seen.add(identity)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:  # bytes of no character: a list cannot show them
-        return False
 
 
 def _is(entry: os.DirEntry, what: str) -> bool:

@@ -1,7 +1,6 @@
 """What a node shows while it runs, and the cancel button: the only place in nodes/ that asks the host's server."""
 
 import html
-import logging
 import time
 
 import comfy.model_management
@@ -36,13 +35,11 @@ def as_sentences(texts):
 
 
 def hint_on_running_node(text):
-    """Show a hint on the node that runs now, whoever made it, and say it in the log.
+    """Show a hint on the node that runs now, whoever made it.
 
     "": there is none; one of an earlier run, which the page keeps showing, is replaced.
     """
     context = get_executing_context()
-    if text:
-        logging.info("ReVersion: %s", text)
     if context is None:
         return
     if text:

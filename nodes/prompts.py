@@ -117,6 +117,9 @@ class ReVersionPrompts(io.ComfyNode):
         cls, template, subjects, objects, preset, limit, order_seed, list_file=NO_FILE, list_relation="", pick=ALL
     ):
         check_numbers(cls, limit=limit, order_seed=order_seed, pick=pick)
+        for name, text in (("template", template), ("subjects", subjects), ("objects", objects)):
+            if not prompt_grids.is_text(text):
+                raise ReVersionError(cls.NAME, name, "it has a character that no text has", "write it again")
         lists = {"subjects": prompt_grids.stripped_lines(subjects), "objects": prompt_grids.stripped_lines(objects)}
         check_choice(preset, (OWN_LISTS, *prompt_grids.prompt_lists()), cls.NAME, "preset")
         if list_file != NO_FILE:

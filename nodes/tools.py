@@ -9,10 +9,12 @@ from comfy_api.latest import io
 
 from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError
+from ..reversion_core.exemplars import pictures_of
 from ..reversion_core.method.words import PLACEHOLDER, PREPOSITIONS, split_words
 from ..reversion_core.report import charts, inspection, scoring
 from ..reversion_core.store import relation as relation_files
 from ..reversion_core.store.files import numbered, write_whole
+from ..reversion_core.store.reading import Unreadable
 from . import places
 from .limits import check_numbers
 from .progress import show_text
@@ -155,12 +157,22 @@ class ReVersionScore(io.ComfyNode):
             raise ReVersionError(
                 cls.NAME, "prompts", f"there are {len(images)} pictures and {len(prompts)} prompts", "give one for each"
             )
+        for text, input_name, cure in (
+            (placeholder[0], "placeholder", "write <R>"),
+            (phrase[0], "phrase", "write words"),
+        ):
+            if not text.strip():
+                raise ReVersionError(cls.NAME, input_name, "it is empty", cure)
         try:
             wanted = [scoring.phrases(prompt, phrase[0].strip(), placeholder[0].strip()) for prompt in prompts]
         except ValueError as error:
             raise ReVersionError(cls.NAME, "prompts", str(error), "write 'cat <R> stone'") from error
-        pictures = [(picture[..., :3].clamp(0, 1) * 255).byte().cpu().numpy() for batch in images for picture in batch]
-        each = [i for i, batch in enumerate(images) for _ in range(len(batch))]
+        try:
+            batches = [list(pictures_of(batch)) for batch in images]
+        except Unreadable as error:
+            raise ReVersionError(cls.NAME, "images", f"it cannot be read ({error})", error.cure) from error
+        pictures = [picture for batch in batches for picture in batch]
+        each = [i for i, batch in enumerate(batches) for _ in batch]
         model, processor = scoring.load(places.clip_folder(clip_folder[0], cls.NAME), cls.NAME)
         entity, relation = scoring.scores(model, processor, pictures, [wanted[i] for i in each])
         numbers = zip(each, entity.tolist(), relation.tolist(), strict=True)

@@ -1,9 +1,11 @@
 """What an artist should know before exemplars are trained on: the size, and what in their captions does nothing."""
 
 import hashlib
+import re
 import statistics
 
 from ..errors import ReVersionError
+from ..method.words import SLOT
 from ..prompts import syntax
 
 SMALLEST_NATIVE = 512  # no family trains at less, so a picture of this size holds none back
@@ -18,7 +20,17 @@ _MEANING = {
     "escape": "the backslash is learned as a letter",
     "entity of HTML": "it is learned as letters",
     "placeholder": "only <R> and {} stand for the relation, it is learned as letters",
+    "brace": "it is learned as letters",
+    "option": "it is an option of another program and is learned as letters",
+    "list mark": "the mark before the caption is learned as letters",
+    "quotes": "the quotation marks are learned as letters",
+    "file name": "the name of a file is learned as letters",
+    "lost character": "a character was lost when the text was saved, write it again",
+    "wrong encoding": "it looks like letters that were read in a wrong encoding, write them again",
 }
+_WORD = re.compile(r"\w")
+# Scripts without spaces between words: a character is one token at least.
+_UNIT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def exemplar_notes(exemplars, node, input_name):
@@ -70,8 +82,11 @@ def _of_captions(exemplars):
             for kind, piece in syntax.found(caption).items():
                 examples.setdefault(kind, piece)
                 owners.setdefault(kind, []).append(name)
-            if len(caption.split()) > WORDS_READ:
-                count = len(caption.split())
+            before, _, after = caption.partition(SLOT)
+            if not (_WORD.search(before) and _WORD.search(after)):
+                side = "after" if _WORD.search(before) else "before"
+                yield f"{caption[:60]!r} of {name} names nothing {side} {SLOT}: a relation stands between two entities"
+            if (count := len(_UNIT.findall(caption))) > WORDS_READ:
                 yield f"a caption of {name} has {count} words; Stable Diffusion 1.x, 2.x, XL read {WORDS_READ} at most"
     for kind, piece in examples.items():
         names = list(dict.fromkeys(owners[kind]))

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import re
 from pathlib import PurePosixPath
 
 from ..store.reading import Unreadable, as_seen, parsed_json
@@ -18,7 +20,7 @@ SEPARATORS = ",;\t|"
 def _entry(name, captions):
     """(file name, list of captions) of a table's entry, or None where it is none."""
     if isinstance(captions, dict):
-        captions = next((captions[key] for key in TEXT_COLUMNS if key in captions), None)
+        captions = _only(captions, TEXT_COLUMNS)
     captions = [captions] if isinstance(captions, str) else captions
     sound = isinstance(name, str) and isinstance(captions, list) and captions
     return (name, captions) if sound and all(isinstance(caption, str) for caption in captions) else None
@@ -26,8 +28,16 @@ def _entry(name, captions):
 
 def _of_object(value):
     """An entry from {"file_name": "0.jpg", "text": "cat {} stone"}, whatever the two are called."""
-    name = next((value[key] for key in NAME_COLUMNS if key in value), None) if isinstance(value, dict) else None
+    name = _only(value, NAME_COLUMNS) if isinstance(value, dict) else None
     return _entry(name, value) if name else None
+
+
+def _only(value, known):
+    """What a dict holds under the one of these names that it has, None for none. Raises Unreadable for several."""
+    found = {key: content for key, content in value.items() if as_seen(key) in known}
+    if any(content != first for content in found.values() for first in list(found.values())[:1]):
+        raise Unreadable(f"it has more than one name for the same: {', '.join(found)}", "keep one of them")
+    return next(iter(found.values()), None)
 
 
 def _json(text, _say):
@@ -38,7 +48,8 @@ def _json(text, _say):
 
 
 def _json_lines(text, _say):
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not by splitlines: JSON may hold U+2028 and others of its ends of lines.
+    lines = [(number, line) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1) if line.strip()]
     return [_of_object(parsed_json(line, number)) for number, line in lines] or [None]
 
 
@@ -46,10 +57,12 @@ def _columns(text, say):
     """Rows with a header that names the two columns; any of the usual separators."""
     head = text.lstrip().partition("\n")[0]
     separator = max(SEPARATORS, key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+        rows = list(reader)
     except csv.Error as error:
-        raise Unreadable(f"it is not a table: {error}", "rewrite it") from error
+        cure = "put captions with commas or quotes into quotes, quotes in them doubled"
+        raise Unreadable(f"it is not a table: {error}, line {reader.line_num}", cure) from error
     filled = [(number, row) for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
     if len(filled) < len(rows):
         say(f"has {len(rows) - len(filled)} empty rows; they are left out")
@@ -65,7 +78,7 @@ def _columns(text, say):
     entries = []
     for number, row in filled:
         if text_place == len(header) - 1:  # commas of a caption without quotes
-            row = [*row[:text_place], separator.join(row[text_place:])]
+            row = [*row[:text_place], f"{separator} ".join(row[text_place:])]
         if len(row) != len(header):
             problem = f"it has {len(row)} columns in line {number} and {len(header)} in its header"
             raise Unreadable(problem, "put captions with commas into quotes")
@@ -92,19 +105,36 @@ def read_table(name, text, say):
     return entries
 
 
+def holds_json(text):
+    """Whether a text that should be captions, a line each, is a table in JSON or JSON lines."""
+    for piece in (text, next(iter(filled_lines(text)), "")):
+        if piece.strip()[:1] in ("{", "["):
+            try:
+                value = json.loads(piece)
+            except (ValueError, RecursionError):
+                continue
+            if value:
+                return True
+    return False
+
+
 def read_beside(files, pictures, read):
     """(picture -> captions, name -> lines of the texts that belong to no picture), from texts of the pictures' names.
 
-    read: file name -> its text. Of two texts for a picture the first suffix counts, and the other is not read.
+    read: file name -> its lines. Of two texts for a picture the first suffix counts, and the other is not read; raises
+    Unreadable where both have the same suffix.
     """
     owners, found, others = Owners(pictures), {}, {}
     for suffix in TEXT_SUFFIXES:
-        before = set(found)
+        before, texts = set(found), {}
         for name in (name for name in files if name.lower().endswith(suffix)):
             of_text = owners.of(name[: -len(suffix)])
             if of_text and before.issuperset(of_text):
                 continue
-            lines = filled_lines(read(name))
+            for picture in of_text:
+                if texts.setdefault(picture, name) != name:
+                    raise Unreadable(f"{texts[picture]} and {name} are both captions of {picture}", "keep one of them")
+            lines = read(name)
             if not of_text:
                 others[name] = lines
             elif lines:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER, SLOT
-from ..store.reading import Unreadable, in_natural_order, printable, read_text
+from ..store.reading import Unreadable, as_seen, in_natural_order, printable, read_text
 from . import caption_files
 from .captions import Owners, filled_lines, of_each, template
 from .collection import Exemplars
@@ -97,6 +97,9 @@ class _FolderReader:
         table = caption_files.table_among(files)
         if lines.strip():
             self.captions_input = "captions"
+            if caption_files.holds_json(lines):
+                cure = "write a caption a line, or save it as text.json"
+                self._refuse("the captions box holds JSON", cure, input_name="captions")
             source, found = "the captions box", self._for_all(filled_lines(lines), pictures, "the captions box")
         elif table:
             source, found = table, self._of_table(table, pictures)
@@ -120,10 +123,13 @@ class _FolderReader:
     def _of_table(self, name, pictures):
         text = self._read(name, read_text)
         entries = self._read(name, lambda _: caption_files.read_table(name, text, self._say))
-        owners, found, strange = Owners(pictures), {}, []
+        owners, found, strange, names = Owners(pictures), {}, [], {}
         for written, captions in entries:
             for picture in owners.of(written):
                 found.setdefault(picture, []).extend(captions)
+                if as_seen(first := names.setdefault(picture, written)) != as_seen(written):
+                    problem = f"{name} has captions of {picture} under two names, {first[:80]} and {written[:80]}"
+                    self._refuse(problem, "keep those that are meant")
             if not owners.of(written):
                 strange.append(written)
         if strange and len(found) < len(pictures):
@@ -133,8 +139,17 @@ class _FolderReader:
             self._refuse(f"{name} has captions without a picture: {_some(strange)}", "add the picture or take them out")
         return found
 
+    def _lines(self, name):
+        text = self._read(name, read_text)
+        if caption_files.holds_json(text):
+            self._refuse(f"'{name}' holds JSON", "call it text.json, or write a caption a line")
+        return filled_lines(text)
+
     def _of_texts(self, files, pictures):
-        found, others = caption_files.read_beside(files, pictures, lambda name: self._read(name, read_text))
+        try:
+            found, others = caption_files.read_beside(files, pictures, self._lines)
+        except Unreadable as error:
+            self._refuse(str(error), error.cure, error)
         captions = {n: lines for n, lines in others.items() if any(SLOT in x or PLACEHOLDER in x for x in lines)}
         if not found and len(captions) == 1:
             ((name, lines),) = captions.items()

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from .. import families
-from ..store.reading import Unreadable, content, open_file
+from ..store.reading import ANOTHER_FILE, Unreadable, content, open_file
 
 # Only these are opened: some of Pillow's other readers start programs (EPS) or read nothing (stubs).
 FORMATS = {
@@ -36,6 +36,7 @@ OTHER_PICTURES = frozenset(
     (".jxl", ".svg", ".eps", ".exr", ".hdr", ".xcf", ".kra", ".cr2", ".cr3", ".nef", ".arw", ".dng")
 )
 
+PLAIN_FORMAT = "save it as 8-bit PNG or take it out"
 LARGEST_FILE = 512 * 2**20  # bytes
 LARGEST_PICTURE = 64 * 10**6  # pixels, before any is decoded
 LARGEST_SIDE = max(
@@ -65,11 +66,13 @@ def open_picture(path, say=ignore_note):
                 return as_rgb(image, lambda text: say(f"{path.name} {text}"))
         except Image.UnidentifiedImageError as error:
             what, cure = content(head) or ("no picture that can be read", "save it again or take it out")
+            if cure == ANOTHER_FILE:
+                what, cure = f"{what} that is damaged or of a rare kind", PLAIN_FORMAT
             raise Unreadable(f"it is {what}", cure) from error
         except Unreadable:
             raise
         except Exception as error:  # damaged files raise nearly everything in Pillow
-            raise Unreadable(f"it is damaged: {str(error)[:100] or type(error).__name__}") from error
+            raise Unreadable(f"it is damaged: {str(error)[:100] or type(error).__name__}", PLAIN_FORMAT) from error
 
 
 def check_pixels(width, height):
@@ -102,32 +105,45 @@ def _eight_bits(image, say):
     """Modes of more than 8 bits a channel (I, I;16, F) as L; Pillow itself would cut them off at 255."""
     if not image.mode.startswith(("I", "F")):
         return image
-    values = np.asarray(image).astype(np.float32)
+    tags = getattr(image, "tag_v2", {})
+    values = np.asarray(image)
+    if image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,):
+        values = values.view(np.uint32)  # Pillow takes them for signed
+    values = values.astype(np.float32)
     if not np.isfinite(values).all():
-        raise Unreadable("it holds numbers that are not finite")
+        raise Unreadable("it holds numbers that are not finite", PLAIN_FORMAT)
     black, white = 0.0, _white(image, values)
     if white is None:
         black, white = values.min(), values.max()
         say("has no fixed white; its darkest value is taken for black and its lightest for white")
+    elif not _has_fixed_white(image) and values.max() > 1:
+        say(f"has no fixed white; {white:g} is taken for white, and its lightest value is {values.max():.4g}")
+    if tags.get(262) == 0:  # white is zero, which Pillow turns around in pictures of 8 bits only
+        black, white = white, black
     transparent = image.info.get("transparency")
     opaque = None if transparent is None else Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
     values -= black  # in place: such pictures are large
-    values *= 255 / max(white - black, 1e-30)
+    values *= 255 / ((white - black) or 1e-30)
     grey = Image.fromarray(np.rint(values.clip(0, 255, out=values), out=values).astype(np.uint8))
     if opaque:
         grey.putalpha(opaque)
     return grey
 
 
+def _has_fixed_white(image):
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
 def _white(image, values):
     """The value that a viewer shows as white; None where no rule says it."""
-    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
-        bits = getattr(image, "tag_v2", {}).get(258, (16,))[0] if image.mode != "F" else 16
-        return 1.0 if image.mode == "F" else 2.0**bits - 1
+    if _has_fixed_white(image):
+        return 2.0 ** getattr(image, "tag_v2", {}).get(258, (16,))[0] - 1
+    # A few of 0 to 1 may lie outside, as resizing and lights leave them.
+    if image.mode == "F" and (values > 2).mean() < 0.01 and (values < -0.1).mean() < 0.01:
+        return 1.0
     if values.min() < 0 or values.max() > 65535:
         return None
-    scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    return next(scale for scale in scales if values.max() <= scale)
+    return 255.0 if values.max() <= 255 else 65535.0
 
 
 def _srgb(image, profile):

@@ -2,12 +2,14 @@
 
 import bisect
 import copy
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import comfy.sd1_clip
 import torch
+from transformers import BatchEncoding
 
 from ..errors import ReVersionError
 from ..method.words import INITIAL_WORD, PLACEHOLDER, SLOT
@@ -21,11 +23,61 @@ from .encoders import (
     tokenizers,
     word_rows,
 )
+from .subclassing import with_added
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 _WINDOW = 77  # tokens that CLIP reads at once
+_LONGEST_WORD = 30  # characters; longer ones are sentences without spaces
+_MARK = "\x1f"  # of where a placeholder stood; no text has it
+
+
+def _any_of(placeholders):
+    """A pattern of any of the placeholders; of nothing where there is none."""
+    longest_first = sorted(placeholders, key=len, reverse=True)
+    return "|".join(map(re.escape, longest_first)) or r"(?!)"
+
+
+class _AfterPlaceholder(str):
+    """The rest of a text behind a placeholder, on its way through the host."""
+
+
+class _Rows(list):
+    """What stands for a relation, as the host reads an embedding: by its shape, row by row."""
+
+    @property
+    def shape(self):
+        return len(self), 1
+
+
+class _KeepsRelationsWhole:
+    """Added to the class of an encoder's tokenizer: its reading of prompts takes placeholders for `embedding:NAME`.
+
+    The host moves the vectors of an embedding into the next window together where they do not fit, and cuts a long
+    text anywhere.
+    """
+
+    def tokenize_with_weights(self, text, *args, **kwargs):
+        known = self.tokenizer
+        if isinstance(text, str) and self.embedding_directory is not None and _has_relations(known):
+            text = known.with_embeddings(text, self.embedding_identifier)
+        return super().tokenize_with_weights(text, *args, **kwargs)
+
+    def _try_get_embedding(self, embedding_name):
+        found = self.tokenizer.at_start(embedding_name) if _has_relations(self.tokenizer) else None
+        if found is None:
+            return super()._try_get_embedding(embedding_name)
+        placeholder, rows, rest = found
+        nowhere = copy.copy(self)
+        nowhere.embedding_directory = []
+        # Newer hosts also ask for the name.
+        names = [placeholder] * (len(super(_KeepsRelationsWhole, nowhere)._try_get_embedding("none")) - 2)
+        return (rows, *names, rest)
+
+
+def _has_relations(tokenizer):
+    return isinstance(tokenizer, _TokenizerWithRelations)
 
 
 class _TokenizerWithRelations:
@@ -33,7 +85,7 @@ class _TokenizerWithRelations:
 
     It stands in for the tokenizer inside a *copy* of the host's, so that the host's own parsing of weights, its
     templates and its packing into windows stay in charge. What it makes of a placeholder is what the host makes of
-    `embedding:NAME` where that works.
+    `embedding:NAME` where that works. Texts without a placeholder go to the tokenizer as they came.
     """
 
     def __init__(self, owner: comfy.sd1_clip.SDTokenizer, given: dict[str, Sequence | str]):
@@ -47,26 +99,83 @@ class _TokenizerWithRelations:
             raise AttributeError(name)
         return getattr(self._tokenizer, name)
 
-    def __call__(self, text: str | list[str], **kwargs: object) -> dict[str, list]:
-        if not isinstance(text, str):  # a list of texts, as other packs ask for
-            return {"input_ids": [self(one, **kwargs)["input_ids"] for one in text]}
-        pattern = "|".join(re.escape(p) for p in sorted(self._given, key=len, reverse=True))
-        pieces = re.split(f"({pattern})", text)
-        if len(pieces) == 1:
-            return self._tokenizer(text, **kwargs)
-        if isinstance(self._given[pieces[1]], str):
-            return self._tokenizer("".join(self._given.get(piece, piece) for piece in pieces), **kwargs)
-        start = self._owner.tokens_start
-        empty = self._tokenizer("")["input_ids"]
-        ids, end = empty[:start], empty[start:] if self._owner.tokenizer_adds_end_token else []
-        if not kwargs.get("add_special_tokens", True):
-            ids, end = [], []
+    def __len__(self):
+        return len(self._tokenizer)
+
+    def __bool__(self):  # also where the tokenizer has no length
+        return True
+
+    def with_embeddings(self, text, identifier):
+        """The text with an `embedding:` before each placeholder of vectors, behind a mark that `_row` takes out."""
+        vectors = [placeholder for placeholder, given in self._given.items() if not isinstance(given, str)]
+        changed = re.sub(_any_of(vectors), rf"{_MARK} {identifier}\g<0>", text.replace(_MARK, " "))
+        if changed == text:
+            return text
+        return f"{changed}{_MARK}" if text.endswith("\n") else changed  # the host takes newlines from its end
+
+    def at_start(self, name):
+        """(placeholder, its rows, the rest) of the name of an embedding that is a placeholder, or None."""
+        match = re.match(_any_of(self._given), name)
+        if not match or isinstance(self._given[match[0]], str):
+            return None
+        rest = name[match.end() :].partition(_MARK)
+        blank = not rest[0].strip(" ")
+        return match[0], _Rows(self._given[match[0]]), "" if blank else _AfterPlaceholder("".join(rest))
+
+    def __call__(self, text=None, *args, **kwargs):
+        if kwargs.get("is_split_into_words") and any(map(self._knows, text)):
+            text = " ".join(text)
+        several = isinstance(text, (list, tuple))
+        if not any(map(self._knows, text if several else [text])):
+            return self._tokenizer(text, *args, **kwargs)
+        if kwargs.get("return_tensors"):
+            # Vectors are no ids.
+            words = " and ".join(self._given)
+            logging.warning("ReVersion: a node asks for ids of tokens, so %s is read as letters there.", words)
+            return self._tokenizer(text, *args, **kwargs)
+        special = kwargs.get("add_special_tokens", True)
+        rows = [self._row(one, special) for one in (text if several else [text])]
+        return self._encoding(rows, several, special, kwargs)
+
+    def _knows(self, text):
+        known = isinstance(text, str) and (isinstance(text, _AfterPlaceholder) or _MARK in text)
+        return known or (isinstance(text, str) and re.search(_any_of(self._given), text) is not None)
+
+    def _row(self, text, special):
+        """The tokens of one text."""
+        after = isinstance(text, _AfterPlaceholder)
+        # As it was, where the reader knows no embeddings; a mark that is left has lost the placeholder after it.
+        text, mark, _ = text.replace(f"{_MARK} {self._owner.embedding_identifier}", "").partition(_MARK)
+        words = {placeholder: word for placeholder, word in self._given.items() if isinstance(word, str)}
+        text = re.sub(_any_of(words), lambda match: words[match[0]], text) if words else text
+        pieces = re.split(f"({_any_of(self._given)})", text)
+        ids, end = self._around() if special else ([], [])
         for i, piece in enumerate(pieces):
-            if piece in self._given:
+            if i % 2:
                 ids.extend(self._given[piece])
             elif piece.strip(" "):
-                ids.extend(self._ids(piece, i > 0, i < len(pieces) - 1))
-        return {"input_ids": [*ids, *end]}
+                ids.extend(self._ids(piece, after or i > 0, bool(mark) or i < len(pieces) - 1))
+        return [*ids, *end]
+
+    def _around(self):
+        """The tokens that start and that end every text."""
+        empty, start = self._tokenizer("")["input_ids"], self._owner.tokens_start
+        return empty[:start], empty[start:] if self._owner.tokenizer_adds_end_token else []
+
+    def _encoding(self, rows, several, special, asked):
+        """What a tokenizer of Hugging Face returns for rows of tokens: cut and filled as asked."""
+        longest = asked.get("max_length") or getattr(self._tokenizer, "model_max_length", None)
+        if asked.get("truncation") and longest:
+            end = self._around()[1] if special else []
+            rows = [row if len(row) <= longest else [*row[: longest - len(end)], *end] for row in rows]
+        to_longest = asked.get("padding") in (True, "longest")
+        wanted = longest if asked.get("padding") == "max_length" else max(map(len, rows)) if to_longest else 0
+        pad = getattr(self._tokenizer, "pad_token_id", 0)
+        filling = [[pad] * max((wanted or 0) - len(row), 0) for row in rows]
+        ids = [[*row, *fill] for row, fill in zip(rows, filling, strict=True)]
+        masks = [[1] * len(row) + [0] * len(fill) for row, fill in zip(rows, filling, strict=True)]
+        found = {"input_ids": ids, "attention_mask": masks}
+        return BatchEncoding(found if several else {name: of_all[0] for name, of_all in found.items()})
 
     def _ids(self, piece: str, after: bool, before: bool) -> list[int]:
         """The tokens of a piece of the text that stands after and before a placeholder or not.
@@ -109,6 +218,7 @@ def with_relation(clip: "CLIP", placeholder: str, vectors: Mapping[str, torch.Te
         earlier = known._given if isinstance(known, _TokenizerWithRelations) else {}
         if earlier:
             changed.tokenizer = known._tokenizer
+        changed.__class__ = with_added(_KeepsRelationsWhole, type(tokenizer))
         changed.tokenizer = _TokenizerWithRelations(changed, {**earlier, placeholder: given})
         setattr(clone.tokenizer, attribute, changed)
     return clone
@@ -179,22 +289,31 @@ def caption_tokens(
 
 def encoded_part(clip: "CLIP", caption: str, vectors: int) -> str:
     """The part of a caption template that is encoded: whole words up to the end of the first window, where captions
-    are encoded in batches. vectors: how many stand in the place of `{}`.
+    are encoded in batches. vectors: how many stand in the place of `{}`. Of a script without spaces it is characters.
     """
     if not encodes_in_batches(clip):
         return caption
     marked = _with_markers(clip, vectors)
-    words = caption.split(" ")
 
-    def fits(count):
-        text = " ".join(words[:count]).replace(SLOT, PLACEHOLDER)
-        return all(len(windows) == 1 for windows in _unweighted(marked, text).values())
+    def fits(text):
+        return all(len(windows) == 1 for windows in _unweighted(marked, text.replace(SLOT, PLACEHOLDER)).values())
 
     # No word is shorter than a token: no more words than a window has tokens are read.
-    count = min(len(words), _WINDOW)
-    if count == len(words) and fits(count):
+    words = caption.split(" ")[:_WINDOW]
+    if len(words) == caption.count(" ") + 1 and fits(caption):
         return caption
-    return " ".join(words[: bisect.bisect_left(range(count + 1), True, key=lambda n: not fits(n)) - 1])
+    count = _most(len(words), lambda count: fits(" ".join(words[:count])))
+    text = " ".join(words[:count])
+    if count == len(words) or len(words[count]) <= _LONGEST_WORD:
+        return text
+    # Scripts without spaces: as much of it as is read, by characters.
+    rest = f" {words[count]}" if text else words[count]
+    return text + rest[: _most(min(len(rest), _WINDOW), lambda more: fits(text + rest[:more]))].rstrip()
+
+
+def _most(count, fits):
+    """The largest number up to `count` that fits, of which all smaller ones do."""
+    return bisect.bisect_left(range(count + 1), True, key=lambda number: not fits(number)) - 1
 
 
 def _with_markers(clip: "CLIP", vectors: int) -> "CLIP":

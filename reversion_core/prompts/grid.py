@@ -17,6 +17,9 @@ LONGEST_NAME_ON_DISK = 120  # bytes; with what Save Image adds it stays under th
 MOST_SHUFFLED = 10**6  # pairs
 MOST_PROMPTS = 10**5
 MOST_TEXT = 64 * 2**20  # characters of all prompts
+_OPEN, _CLOSE = r"{\[<(\uff5b\uff3b\uff1c\uff08", r"}\]>)\uff5d\uff3d\uff1e\uff09"
+_WORDS = "(?:subjects?|objects?)"
+_BETWEEN_ENTRIES = re.compile(r"[,;\t|\u3001\uff0c\uff1b]")
 _OWN_LISTS = Path(__file__).with_name("lists.json")
 
 
@@ -41,8 +44,15 @@ def read_prompt_lists(path):
         of_one = [entities.get(name) for name in ("subjects", "objects")] if isinstance(entities, dict) else [None]
         if not all(isinstance(words, list) and words and all(map(_is_entity, words)) for words in of_one):
             raise Unreadable(f"{relation[:60]!r} needs a list of subjects and a list of objects")
+        if not all(map(is_text, (relation, *of_one[0], *of_one[1]))):
+            raise Unreadable(f"{relation[:60]!r} has a character that no text has", "write it again")
         lists[relation] = dict(zip(("subjects", "objects"), of_one, strict=True))
     return lists
+
+
+def is_text(text):
+    """Whether a text has whole characters only: JSON can hold halves of some."""
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def _is_entity(word):
@@ -85,21 +95,30 @@ def grid(template, subjects, objects, limit=0, order_seed=0):
 
 def near_slots(template):
     """Pieces of a template that look like {subject} or {object} and are not read as these."""
-    pieces = re.findall(r"[{\[<(]\s*(?:subjects?|objects?)\s*[}\]>)]", template, re.IGNORECASE)
+    pieces = re.findall(
+        rf"[{_OPEN}%]\s*{_WORDS}\s*[{_CLOSE}%]|__{_WORDS}__|\$\{{?{_WORDS}\b\}}?", template, re.IGNORECASE
+    )
     return [piece for piece in dict.fromkeys(pieces) if piece not in (SUBJECT, OBJECT)]
 
 
 def oddities(template, subjects, objects):
-    """What is likely meant otherwise, a sentence each: braces that stay in the prompts, doubles, lists on one line."""
-    left = re.findall(r"\{[^{}]*\}", template.replace(SUBJECT, "").replace(OBJECT, ""))
+    """What is likely meant otherwise, a sentence each: what stays in the prompts, doubles, lists on one line."""
+    rest = template.replace(SUBJECT, "").replace(OBJECT, "")
+    left = re.findall(r"\{[^{}]*\}|\uff5b[^\uff5b\uff5d]*\uff5d|%\w+%", rest)
+    filled_in = f"only {SUBJECT} and {OBJECT} are filled in"
     if left:
-        yield f"{', '.join(dict.fromkeys(left))[:120]} stays in the prompts: only {SUBJECT} and {OBJECT} are filled in"
-    for name, words in (("subjects", subjects), ("objects", objects)):
+        yield f"{', '.join(dict.fromkeys(left))[:120]} stays in the prompts: {filled_in}"
+    elif single := re.search(r"[{}\uff5b\uff5d]", rest):
+        yield f"{single[0]} stands alone in the template and stays in the prompts: {filled_in}"
+    for name, slot, words in (("subjects", SUBJECT, subjects), ("objects", OBJECT, objects)):
         doubles = [word for word, count in collections.Counter(words).items() if count > 1]
         if doubles:
             yield f"{name}: {', '.join(doubles)[:120]} stands there more than once, and so do its prompts"
-        if len(words) == 1 and re.search(r"[,;\t|]", words[0]):
-            yield f"{name}: {words[0][:60]!r} is one entry; write one a line"
+        together = [word for word in words if _BETWEEN_ENTRIES.search(word)]
+        if 2 * len(together) > len(words):
+            yield f"{name}: {together[0][:60]!r} is one entry; write one a line"
+        if slot not in template:
+            yield f"{slot} is not in the template: {words[0][:60]!r} of {name} is in no prompt"
 
 
 def file_names(prompts):

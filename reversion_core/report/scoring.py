@@ -1,5 +1,6 @@
 """Scores of pictures by a CLIP of `transformers`: are the entities there, and does the relation hold this way round?"""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,14 @@ import torch
 from ..errors import ReVersionError
 from ..method.words import PLACEHOLDER, SLOT, swapped
 from ..prompts import syntax
+from ..store.reading import DOWNLOAD_AGAIN, content
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPProcessor
 
 BATCH = 16
+_OTHER_RELATION = syntax.SYNTAX["placeholder"]
+_AGAIN = "download its folder again"
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Phrases:
 def phrases(prompt: str, phrase: str, placeholder: str = PLACEHOLDER) -> Phrases:
     """The Phrases of a prompt such as "cat <R> stone, at night" and words for its relation such as "carved from".
 
-    Weights such as (cat:1.3) and LoRA tags are left out: CLIP would read them as words.
+    Weights such as (cat:1.3) and LoRA tags are left out: CLIP would read them as words. Of several relations in a row
+    those entities count that stand beside this one.
 
     Raises ValueError where the prompt does not have the placeholder between two entities.
     """
     before, found, after = syntax.plain(prompt).partition(placeholder)
-    first, second = before.strip(" ,"), after.partition(",")[0].strip()
+    first = _OTHER_RELATION.split(before)[-1].strip(" ,")
+    second = _OTHER_RELATION.split(after)[0].partition(",")[0].strip()
     if not (found and first and second):
         raise ValueError(f"'{prompt}' has no {placeholder} between two entities")
     template = f"{first} {SLOT} {second}"
@@ -47,14 +53,29 @@ def load(folder: str | Path, node: str) -> "tuple[CLIPModel, CLIPProcessor]":
     from transformers import CLIPModel, CLIPProcessor
 
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True)
+        model, about = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise ReVersionError(
-            node, "clip_folder", f"'{folder}' does not load as CLIP ({reason})", "download its folder again"
-        ) from error
+        cat, dog = (list(processor.tokenizer(word)["input_ids"]) for word in ("cat", "dog"))
+    except Exception as error:  # damaged files raise nearly everything
+        reason = _what_is_damaged(folder) or (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise ReVersionError(node, "clip_folder", f"'{folder}' does not load as CLIP ({reason})", _AGAIN) from error
+    if missing := [key for key in about["missing_keys"] if not key.endswith("position_ids")]:
+        problem = f"the weights in '{folder}' lack {len(missing)} parts of CLIP, such as {missing[0]}"
+        raise ReVersionError(node, "clip_folder", problem, _AGAIN)
+    if cat == dog:
+        problem = f"the tokenizer in '{folder}' does not tell words apart"
+        raise ReVersionError(node, "clip_folder", problem, f"{_AGAIN}, with its tokenizer")
     return model.eval(), processor
+
+
+def _what_is_damaged(folder):
+    """What a file of the folder is instead of what its name says, "" where none is."""
+    for path in sorted(path for path in Path(folder).iterdir() if path.is_file()):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            found = content(file.read(200))
+            if found and found[1] == DOWNLOAD_AGAIN:
+                return f"{path.name} is {found[0]}"
+    return ""
 
 
 @torch.inference_mode()

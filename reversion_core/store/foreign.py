@@ -16,14 +16,16 @@ import torch
 from safetensors import safe_open
 
 from .. import families
-from .reading import Unreadable, content, open_file
+from .reading import Unreadable, content, open_file, text_content
 
+READ_SUFFIXES = (".safetensors", ".pt", ".bin", ".pti", ".pth", ".ckpt")
 LARGEST_FILE = 2**30  # bytes; the published script leaves 152 MB on a CPU, of which one row is mapped
 LARGEST_UNMAPPED = 64 * 2**20  # bytes that are read into memory at once
 LARGEST_PICKLE = 2**20  # bytes of the pickle in a file of torch, which describes the tensors
 LARGEST_TENSOR = 2**20  # numbers; larger ones stay unread, only their shape is looked at
 
 NO_EMBEDDING = "choose an embedding, such as ReVersion Save Relation writes"
+ONE_EACH = "save the one you want in a file of its own"
 SAFE_FORMAT = "save it as safetensors where it was made"
 
 # All that pickles of embeddings name. Whatever else torch allows can be told to fill the memory.
@@ -38,6 +40,8 @@ _ENCODERS = {key: key for key in families.WIDTHS} | {other: key for key, other i
 
 # Of files that do not name their encoder; other encoders' widths are not unique.
 _ENCODER_OF_WIDTH = {families.WIDTHS[key]: key for key in ("clip_l", "clip_h", "clip_g")}
+# Of those with vectors of one encoder alone: the first that has them, so T5's for 4096.
+_LIKELY_OF_WIDTH = {width: key for key, width in reversed(families.WIDTHS.items())} | _ENCODER_OF_WIDTH
 
 # What a key that is no embedding says of a file: what the file is, what to do.
 _OTHER_FILES = (
@@ -46,6 +50,7 @@ _OTHER_FILES = (
     (r"^(model\.diffusion_model|unet|down_blocks|double_blocks)\.", "it is a diffusion model", "load it as one"),
     (r"^(first_stage_model|encoder\.down|decoder)\.", "it is a VAE", "use it in Load VAE"),
     (r"^(cond_stage_model|text_model|transformer|encoder\.block)\.", "it is a text encoder", "use it in Load CLIP"),
+    (r"exp_avg|momentum_buffer|^(optimizer|param_groups)", "it is the state of an optimizer", NO_EMBEDDING),
     (r"^(control_model|controlnet_)", "it is a ControlNet", "use it in Load ControlNet Model"),
 )
 
@@ -56,7 +61,7 @@ def read(path):
     Raises Unreadable.
     """
     found, metadata = _content_of(path)
-    tensors = {key: value for key, value in _flat(found).items() if value.ndim}
+    tensors = {key: value for key, value in _flat(found).items() if value.ndim and value.numel() != 1}
     keys = _layout(tensors)
     used = {key for of_one in keys.values() for key in of_one}
     notes = [f"not used: {', '.join(unused)[:200]}"] if (unused := [key for key in tensors if key not in used]) else []
@@ -81,17 +86,27 @@ def other_half(path, encoders):
 
 def possible_halves(path):
     """The files that may be the other half of an embedding in two files, by how programs call these."""
-    base, steps = re.fullmatch(r"(.*?)(-steps-\d+)?", path.stem, re.DOTALL).groups()
+    base, steps = re.fullmatch(r"(.*?)(-steps-\d+)?", path.stem.casefold(), re.DOTALL).groups()
     names = [f"{base}_2", base.removesuffix("_2")]
     for first, second in (("clip_l", "clip_g"), ("te1", "te2"), ("_1", "_2"), ("-1", "-2")):
         names += [base.replace(first, second), base.replace(second, first)]
-    others = (name for name in dict.fromkeys(names) if name not in ("", base))
-    found = (path.with_name(f"{name}{steps or ''}{path.suffix}") for name in others)
-    return [other for other in found if os.path.isfile(other)]
+    for first, second in (("_l", "_g"), ("_g", "_l"), ("-l", "-g"), ("-g", "-l")):
+        names += [base.removesuffix(first) + second] if base.endswith(first) else []
+    wanted = [f"{name}{steps or ''}" for name in dict.fromkeys(names) if name not in ("", base)]
+    try:
+        there = sorted(path.with_name(name) for name in os.listdir(path.parent))
+    except OSError:
+        return []
+    fitting = [p for p in there if p.stem.casefold() in wanted and p.suffix.lower() in READ_SUFFIXES]
+    # Of several, those come first that are called most like this one.
+    fitting.sort(key=lambda p: (wanted.index(p.stem.casefold()), p.suffix != path.suffix))
+    return [other for other in fitting if os.path.isfile(other)]
 
 
 def _flat(found):
-    """Key -> tensor of what a file holds: a dict, one within it, or a list of some."""
+    """Key -> tensor of what a file holds: a tensor alone, a dict, one within it, or a list of some."""
+    if isinstance(found, torch.Tensor):
+        found = {"the only one": found}
     if isinstance(found, list):
         parts = [one for one in found if isinstance(one, dict)]
         found = {f"{i}.{key}": value for i, part in enumerate(parts) for key, value in part.items()}
@@ -112,6 +127,8 @@ def _layout(tensors):
     for pattern, what, cure in _OTHER_FILES:
         if any(re.search(pattern, key) for key in tensors):
             raise Unreadable(what, cure)
+    if len(tensors) > 1 and all(_could_be_one(tensor) for tensor in tensors.values()):
+        raise Unreadable(f"it holds several embeddings: {', '.join(tensors)[:200]}", ONE_EACH)
     among = f" among {', '.join(tensors)[:100]}" if tensors else ""
     raise Unreadable(f"no embedding found{among}", NO_EMBEDDING)
 
@@ -133,7 +150,7 @@ def _bundled(tensors):
     found = {key: match for key in tensors if (match := re.fullmatch(r"bundle_emb\.(.+?)\.(clip_\w|string.+)", key))}
     if len({match[1] for match in found.values()}) > 1:
         names = ", ".join(dict.fromkeys(match[1] for match in found.values()))
-        raise Unreadable(f"it holds several embeddings: {names[:200]}", "save the one you want in a file of its own")
+        raise Unreadable(f"it holds several embeddings: {names[:200]}", ONE_EACH)
     inner = {match[2]: tensors[key] for key, match in found.items() if not key.endswith("_out")}
     keys = _named(inner) or _by_width(inner) or {}
     whole = {match[2]: key for key, match in found.items()}
@@ -145,9 +162,20 @@ def _by_width(tensors):
     ours = [key for key in tensors if not key.endswith("_out")]
     encoders = [_ENCODER_OF_WIDTH.get(tensors[key].shape[-1]) for key in ours]
     if len(ours) == 1:
-        return {encoders[0] or "clip_l": ours}
+        if _is_of_other_files(ours[0]):
+            return None
+        return {_LIKELY_OF_WIDTH.get(tensors[ours[0]].shape[-1], "clip_l"): ours}
     told_apart = None not in encoders and len(set(encoders)) == len(encoders)
     return {encoder: [key] for encoder, key in zip(encoders, ours, strict=True)} if told_apart else None
+
+
+def _is_of_other_files(key):
+    """Whether no embedding is called so; words in angle brackets are."""
+    return not key.startswith("<") and any(re.search(pattern, key) for pattern, _, _ in _OTHER_FILES)
+
+
+def _could_be_one(tensor):
+    return tensor.shape[-1] in _ENCODER_OF_WIDTH and tensor.numel() // tensor.shape[-1] <= 75
 
 
 def _numbered(tensors):
@@ -184,7 +212,7 @@ def _content_of(path):
             raise Unreadable("it holds more than numbers and was not opened", SAFE_FORMAT) from error
         except Exception as error:  # damaged files raise nearly everything in torch
             raise Unreadable("it is damaged", "download it or save it again") from error
-    what, cure = content(head) or ("damaged", "download it or save it again")
+    what, cure = content(head) or text_content(head) or ("damaged", "download it or save it again")
     raise Unreadable(f"it is {what}", cure)
 
 

@@ -16,15 +16,16 @@ _BYTE_ORDER_MARKS = (  # longest first: UTF-16's is the beginning of UTF-32's
 )
 
 # What a file may be instead of what its name says: how it begins, what it is, what to do.
-_AGAIN = "download the file itself again"
+DOWNLOAD_AGAIN = "download the file itself again"
+ANOTHER_FILE = "choose another file"
 _CONTENTS = (
-    (rb"version https://git-lfs", "a pointer of Git LFS", _AGAIN),
-    (rb"\s*<(!doctype html|html|head|script)", "a web page", _AGAIN),
+    (rb"version https://git-lfs", "a pointer of Git LFS", DOWNLOAD_AGAIN),
+    (rb"\s*<(!doctype html|html|head|script)", "a web page", DOWNLOAD_AGAIN),
     (rb"\s*<(\?xml|svg)", "XML or SVG text", "save it as PNG"),
-    (rb"\s*\{\s*\"(error|message|detail)", "the error message of a web site", _AGAIN),
-    (rb"\x89PNG", "a PNG picture", "choose another file"),
-    (rb"\xff\xd8\xff", "a JPEG picture", "choose another file"),
-    (rb"GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP", "a picture", "choose another file"),
+    (rb"\s*\{\s*\"(error|message|detail)", "the error message of a web site", DOWNLOAD_AGAIN),
+    (rb"\x89PNG", "a PNG picture", ANOTHER_FILE),
+    (rb"\xff\xd8\xff", "a JPEG picture", ANOTHER_FILE),
+    (rb"GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP", "a picture", ANOTHER_FILE),
     (rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", "a HEIC picture", "save it as PNG or JPEG"),
     (rb"....ftyp(avif|avis)", "an AVIF picture", "save it as PNG or JPEG"),
     (rb"....ftyp|\x1aE\xdf\xa3", "a video", "save pictures of it as PNG"),
@@ -124,8 +125,21 @@ def parsed_json(text, first_line=1):
 def content(head):
     """(what it is, what to do) of a file that begins with these bytes, or None where that is not known."""
     if not head:
-        return "an empty file", _AGAIN
+        return "an empty file", DOWNLOAD_AGAIN
+    head = head.removeprefix(b"\xef\xbb\xbf")
     return next(((what, cure) for begins, what, cure in _CONTENTS if re.match(begins, head, re.I | re.S)), None)
+
+
+def text_content(head):
+    """The same of a file that begins with these bytes and is text, or None."""
+    for left_out in range(4):  # bytes of a character that is cut off
+        try:
+            text = decoded(head[: len(head) - left_out]).lstrip("\ufeff")
+        except (Unreadable, UnicodeError):
+            continue
+        if text.strip() and all(c.isprintable() or c.isspace() for c in text):
+            return f"text that begins with {' '.join(text.split())[:60]!r}", DOWNLOAD_AGAIN
+    return None
 
 
 def printable(text):

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ FORMAT_VERSION = "1"
 MOST_VECTORS = 75  # as many tokens as a prompt's first window has
 LARGEST_NUMBER = 1000.0  # words' embeddings have numbers around 0.01
 SUFFIXES = (".safetensors", ".pt", ".bin")  # that are written
-READ_SUFFIXES = (*SUFFIXES, ".pti", ".pth", ".ckpt")
+READ_SUFFIXES = foreign.READ_SUFFIXES
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 RESERVED_NAMES = frozenset(
     ("con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "123456789\u00b9\u00b2\u00b3"))
@@ -42,10 +43,10 @@ class Relation:
     @property
     def family(self) -> str:
         """The name of its model family: what the file says, else what its encoders alone tell."""
-        told = self.metadata.get("reversion.base_family", "")
-        if told in families.NAMES:
-            return told
         possible = families.of_encoders(self.vectors)
+        told = self.metadata.get("reversion.base_family", "")
+        if told in (family.name for family in possible):
+            return told
         if len(possible) == 1 or (possible and possible[0].default_for_its_encoders):
             return possible[0].name
         return "unknown"
@@ -53,12 +54,14 @@ class Relation:
     @property
     def initial_word(self) -> str:
         """The word that it started from, as far as the file says."""
-        return self.detail("settings").get("initial_word") or INITIAL_WORD
+        word = self.detail("settings").get("initial_word")
+        return word if _is_word(word) else INITIAL_WORD
 
     def detail(self, name: str) -> dict:
         """What the metadata say under `reversion.NAME`, {} where they say nothing that can be read."""
         try:
             found = json.loads(self.metadata.get(f"reversion.{name}", "{}"))
+            json.dumps(found, ensure_ascii=False).encode()  # half characters break whoever shows them
         except (TypeError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -145,10 +148,16 @@ def _sound(metadata: dict[str, str]) -> dict[str, str]:
     """The metadata without settings of ours that are damaged: nothing that reads them later may stumble."""
     try:
         settings = json.loads(metadata.get("reversion.settings", "{}"))
-        sound = isinstance(settings, dict) and isinstance(settings.get("initial_word", ""), str)
+        sound = isinstance(settings, dict) and _is_word(settings.get("initial_word", INITIAL_WORD))
     except (ValueError, RecursionError):
         sound = False
     return metadata if sound else {k: v for k, v in metadata.items() if k != "reversion.settings"}
+
+
+def _is_word(value):
+    """Whether a value is a text that a tokenizer makes something of."""
+    kinds = {unicodedata.category(c) for c in value} if isinstance(value, str) else set()
+    return "Cs" not in kinds and any(kind[0] not in "CZ" for kind in kinds)
 
 
 def checked_vectors(key: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import pytest
 from running import drawing
 
+from fleet import tables
 from fleet.errors import FleetError
 from fleet.jobs import Jobs
 from fleet.table_file import read_table
@@ -89,3 +90,22 @@ def test_what_is_no_number_is_refused(value):
 def test_whole_numbers_are_read_exactly_and_as_spreadsheets_write_them():
     made = [Jobs(from_api(drawing()), [{"seed": value}]) for value in ("18446744073709551615", "7.0", " 7 ")]
     assert [jobs.graph(0)["cat-sample"]["inputs"]["seed"] for jobs in made] == [2**64 - 1, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("folders", "relations"),
+    [
+        (["carved", "painted on"], ["carved", "painted-on"]),
+        (["\u96d5\u523b", "\u753b", "a\u753b"], ["relation", "relation-2", "a"]),
+        (["a b", "a-b", "A_b"], ["a-b", "a-b-2", "A_b"]),
+        (["001", "con", "x" * 150, "x" * 140], ["relation-001", "relation-con", "x" * 80, "x" * 80 + "-2"]),
+    ],
+)
+def test_every_folder_gets_a_relation_that_can_be_saved(folders, relations):
+    assert tables.folders(folders) == [
+        {"folder": folder, "name": relation} for folder, relation in zip(folders, relations, strict=True)
+    ]
+    for relation in relations:
+        assert tables.checked_name(relation, "Save", "name") == relation
+    with pytest.raises(FleetError, match="the same name"):
+        tables.folders([folders[0], f"elsewhere/{folders[0]}"])

@@ -106,3 +106,66 @@ def test_scores_never_take_the_place_of_another_table(reversion, tmp_path):
     for rows, name in (([("a", 1, 2)], "s.csv"), ([("b", 1, 2)], "s-2.csv"), ([("b", 1, 2)], "s-2.csv")):
         assert ReVersionScore._write(tmp_path, "s", rows).name == name
     assert "a,1,2" in (tmp_path / "s.csv").read_text()
+
+
+@pytest.fixture
+def score(reversion, core, tmp_path, monkeypatch):
+    """ReVersion Score up to its CLIP, in whose place the pictures and their prompts are returned."""
+    from reversion_pack.nodes import tools
+
+    given = {}
+    monkeypatch.setattr(tools.places, "clip_folder", lambda name, node: tmp_path)
+    monkeypatch.setattr(tools.places, "output_folder", lambda: tmp_path)
+    monkeypatch.setattr(tools.scoring, "load", lambda folder, node: (None, None))
+
+    def scores(model, processor, pictures, wanted):
+        given.update(pictures=pictures, wanted=wanted)
+        return np.zeros(len(pictures)), np.zeros(len(pictures))
+
+    monkeypatch.setattr(tools.scoring, "scores", scores)
+
+    def run(*images, placeholder="<R>", phrase="on"):
+        prompts = [f"cat {i} <R> stone" for i in range(len(images))]
+        tools.ReVersionScore.execute(list(images), prompts, [phrase], ["clip"], [placeholder], ["s"])
+        return given
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("image", "count", "value"),
+    [
+        (torch.full((2, 8, 6, 3), 0.5), 2, 128),
+        (torch.full((8, 6, 3), 0.5), 1, 128),
+        (torch.full((2, 8, 6), 0.5), 2, 128),
+        (torch.zeros(1, 8, 6, 4), 1, 255),
+        (torch.full((1, 8, 6, 3), 128, dtype=torch.uint8), 1, 128),
+    ],
+    ids=range(5),
+)
+def test_scores_are_of_the_pictures_as_exemplars_are_read(score, image, count, value):
+    given = score(image, torch.zeros(1, 8, 6, 3))
+    assert len(given["pictures"]) == count + 1 == len(given["wanted"])
+    assert all(p.shape == (8, 6, 3) and (p == value).all() for p in given["pictures"][:count])
+    assert [w.entities[:5] for w in given["wanted"]] == ["cat 0"] * count + ["cat 1"]
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "said"),
+    [
+        (
+            torch.full((1, 8, 6, 3), float("nan")),
+            {},
+            "input 'images': it cannot be read .it holds numbers that are not",
+        ),
+        (torch.zeros(0, 8, 6, 3), {}, "input 'images': it cannot be read .it is empty"),
+        (None, {}, "input 'images': it cannot be read .it is a NoneType"),
+        (torch.full((1, 8, 6, 3), 255.0), {}, "input 'images': .*divide it by 255"),
+        (torch.zeros(1, 8, 6, 3), {"placeholder": " "}, "input 'placeholder': it is empty; write <R>"),
+        (torch.zeros(1, 8, 6, 3), {"phrase": ""}, "input 'phrase': it is empty"),
+    ],
+    ids=range(6),
+)
+def test_what_cannot_be_scored_is_a_sentence(score, core, image, options, said):
+    with pytest.raises(core.errors.ReVersionError, match=said):
+        score(image, **options)

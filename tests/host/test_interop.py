@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -33,19 +34,103 @@ def test_a_list_of_texts_without_special_tokens(loaded, applied):
     assert len(ids) == 4 and [ids[0], ids[3]] == [*cat, *stone] and all(torch.is_tensor(i) for i in ids[1:3])
 
 
-def test_word_ids_are_those_of_plain_words(loaded, applied):
+ASKED = [
+    ("a cat", {}),
+    ("a cat", {"return_tensors": "pt", "padding": "max_length", "max_length": 77, "truncation": True}),
+    (["a cat", "a red dog"], {"padding": True, "return_tensors": "pt"}),
+    (["a cat", "a red dog"], {"padding": "longest"}),
+    (["a", "red", "dog"], {"is_split_into_words": True}),
+    ("a cat", {"text_pair": "a dog"}),
+    ("a cat " * 50, {"truncation": True, "max_length": 20}),
+    ("", {}),
+]
+
+
+@pytest.mark.parametrize(("text", "asked"), ASKED, ids=range(len(ASKED)))
+def test_texts_without_a_placeholder_are_answered_by_the_tokenizer_itself(loaded, applied, text, asked):
+    ours, plain = inner(applied)(text, **asked), inner(loaded.clip)(text, **asked)
+    assert type(ours) is type(plain) and ours.keys() == plain.keys()
+    for name in plain:
+        same = torch.equal if torch.is_tensor(plain[name]) else lambda a, b: a == b
+        assert same(getattr(ours, name), getattr(plain, name))
+    assert len(inner(applied)) == len(inner(loaded.clip)) and inner(applied)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "length"),
+    [
+        ("cat <R> stone", {}, 6),
+        ("cat <R> stone", {"add_special_tokens": False}, 4),
+        ("cat <R> stone", {"padding": "max_length", "max_length": 20}, 20),
+        ("cat <R> stone " * 30, {"truncation": True, "max_length": 20}, 20),
+        ("cat <R> stone " * 30, {"truncation": True, "padding": "max_length", "max_length": 77}, 77),
+        (["cat", "<R>", "stone"], {"is_split_into_words": True}, 6),
+    ],
+)
+def test_texts_with_a_placeholder_get_an_answer_of_the_same_form(loaded, applied, text, asked, length):
+    found, plain = inner(applied)(text, **asked), inner(loaded.clip)("cat up on stone")
+    assert len(found.input_ids) == len(found["attention_mask"]) == length
+    assert sum(found.attention_mask) == min(length, 6) or "<R> stone " in text
+    if "truncation" in asked:
+        assert found.input_ids[-1] == plain.input_ids[-1]
+    batch = inner(applied)([text, "a"] if isinstance(text, str) else [" ".join(text), "a"], padding=True)
+    assert len(batch.input_ids[0]) == len(batch.input_ids[1]) == len(batch.attention_mask[1])
+
+
+def test_who_asks_for_tensors_gets_the_letters_and_the_log_says_it(loaded, applied, caplog):
+    found = inner(applied)("cat <R> stone", return_tensors="pt")
+    assert torch.equal(found.input_ids, inner(loaded.clip)("cat <R> stone", return_tensors="pt").input_ids)
+    assert "<R> is read as letters" in caplog.text
+
+
+def test_a_choice_in_angle_brackets_loses_the_relation_and_embedding_is_the_way_round(
+    core, loaded, applied, embeddings
+):
+    """Packs with prompts of their own, such as WAS's NSP, take `<a|b>` for a choice."""
+
+    def chosen(text):
+        return re.sub(r"<([^<>]*)>", lambda match: match[1].split("|")[0], text)
+
+    given = applied.tokenizer.clip_l.tokenizer._given["<R>"]
+    core.relation.save(core.relation.Relation({"clip_l": given}), embeddings / "chosen.safetensors")
+    assert torch.equal(encode(applied, chosen("cat <R> stone")), encode(loaded.clip, "cat R stone"))
+    assert torch.equal(encode(applied, chosen("cat embedding:chosen stone")), encode(applied, "cat <R> stone"))
+
+
+def test_a_merge_keeps_the_relation_of_the_first_clip(loaded, applied):
+    from comfy_extras.nodes_model_merging import CLIPMergeSimple
+
+    def merged(first, second):
+        return CLIPMergeSimple().merge(first, second, 1.0)[0]
+
+    assert torch.equal(encode(merged(applied, loaded.clip), "cat <R> stone"), encode(applied, "cat <R> stone"))
+    assert torch.equal(encode(merged(loaded.clip, applied), "cat <R> stone"), encode(loaded.clip, "cat <R> stone"))
+
+
+def test_word_ids_are_those_of_the_host_s_embedding(core, loaded, applied, embeddings):
     """Packs that weigh words ask for the word of each token."""
-    ours, plain = (
+    given = applied.tokenizer.clip_l.tokenizer._given["<R>"]
+    core.relation.save(core.relation.Relation({"clip_l": given}), embeddings / "asked.safetensors")
+    ours, native = (
         [word for _, _, word in clip.tokenize(text, return_word_ids=True)["l"][0]]
-        for clip, text in ((applied, "cat <R> (stone:1.2)"), (loaded.clip, "cat up on (stone:1.2)"))
+        for clip, text in ((applied, "cat <R> (stone:1.2)"), (loaded.clip, "cat embedding:asked (stone:1.2)"))
     )
-    assert ours == plain
+    assert ours == native
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
-def test_a_copied_tokenizer_knows_the_relation(applied, copied):
+@pytest.mark.parametrize("of_node", [False, True])
+def test_a_copied_tokenizer_knows_the_relation(core, loaded, applied, copied, of_node):
+    """of_node: of the CLIP that ReVersion Apply Relation hands out, which tells of prompts."""
+    from reversion_pack.nodes.relation import ReVersionApplyRelation
+
     clone = applied.clone()
-    clone.tokenizer = copied(applied.tokenizer)
+    if of_node:
+        relation = core.relation.Relation({"clip_l": applied.tokenizer.clip_l.tokenizer._given["<R>"]})
+        (clone,) = ReVersionApplyRelation.execute(loaded.clip, relation, "<R>", 1.0).args
+    encode(clone, "cat on stone")
+    kind, clone.tokenizer = type(clone.tokenizer), copied(clone.tokenizer)
+    assert type(clone.tokenizer) is kind and core.host.placeholders(clone) == {"<R>"}
     assert torch.equal(encode(clone, "cat <R> stone"), encode(applied, "cat <R> stone"))
 
 

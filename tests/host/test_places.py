@@ -88,6 +88,42 @@ def test_folders_are_offered_three_levels_deep_and_none_that_a_system_left(input
     assert offered() == ["a", "b/c", "b/c/d"]
 
 
+@pytest.mark.parametrize(
+    "name", ["cats: best", "a\\b", "x" * 250, "\u732b" * 85, "a b.", "c:d", "C:", "  ", "a/\u732b" * 2, "it's {1} <R>"]
+)
+def test_what_is_offered_is_taken(inputs, core, name):
+    from reversion_pack.nodes import places
+
+    try:
+        with_picture(inputs / name)
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    (inputs / f"{name[:80]}.json").touch()
+    for folder in offered():
+        assert places.exemplar_folder(folder, "node") == inputs / folder
+    for file in places.list_files():
+        assert places.list_file(file, "node") == inputs / file
+    assert bool(offered()) == (name not in ("C:", "  "))
+
+
+@pytest.mark.parametrize("name", [5, 1.5, True, ["a"], {"a": 1}])
+def test_a_name_that_is_no_text_is_a_sentence(inputs, core, name):
+    from reversion_pack.nodes import places
+    from reversion_pack.nodes.exemplars import ReVersionLoadExemplars
+
+    for find in (places.exemplar_folder, places.list_file, places.relation_file, places.clip_folder):
+        with pytest.raises(core.errors.ReVersionError, match="is no text; write the name in quotes"):
+            find(name, "node")
+    assert "is no text" in ReVersionLoadExemplars.validate_inputs(name)
+
+
+def test_a_name_that_no_disk_takes_comes_with_its_cure(inputs, core):
+    from reversion_pack.nodes import places
+
+    with pytest.raises(core.errors.ReVersionError, match="cannot be a name in ComfyUI's input folder; rename it"):
+        places.exemplar_folder("x" * 300, "node")
+
+
 def test_what_may_not_be_read_or_leads_nowhere_hides_nothing_else(inputs, monkeypatch):
     with_picture(inputs / "a")
     (inputs / "secret").mkdir()

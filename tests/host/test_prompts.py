@@ -48,6 +48,31 @@ def test_placeholder_means_what_the_host_s_embedding_means(loaded, applied, ours
     assert not torch.equal(encode(applied, ours)[0], encode(loaded.clip, ours)[0])
 
 
+@pytest.mark.parametrize("words", range(68, 77))
+@pytest.mark.parametrize(
+    ("ours", "native"),
+    [
+        ("<R> stone", "embedding:four stone"),
+        ("<R>, stone", "embedding:four , stone"),
+        ("(cat <R> stone:1.2)", "(cat embedding:four stone:1.2)"),
+        ("cat <R> <R>\n(<R>)", "cat embedding:four embedding:four ( embedding:four )"),
+    ],
+)
+def test_vectors_stay_together_at_the_border_of_a_window(core, loaded, embeddings, words, ours, native):
+    """The host reads 75 tokens at once, and moves what does not fit into the next window."""
+    vectors = {"clip_l": torch.randn(4, 768, generator=torch.Generator().manual_seed(2)) * 0.02}
+    core.relation.save(core.relation.Relation(vectors), embeddings / "four.safetensors")
+    clip = core.host.with_relation(loaded.clip, "<R>", vectors)
+    found, expected = (
+        [[(t.tolist() if torch.is_tensor(t) else t, weight) for t, weight in window] for window in windows]
+        for windows in (
+            clip.tokenize("word " * words + ours)["l"],
+            loaded.clip.tokenize("word " * words + native)["l"],
+        )
+    )
+    assert found == expected
+
+
 @pytest.mark.parametrize("text", ["", "cat on stone", "(cat:1.2), [stone] <S>", "word " * 120])
 def test_without_the_placeholder_the_encoding_is_the_host_s(loaded, applied, text):
     assert_same(encode(applied, text), encode(loaded.clip, text))
@@ -125,20 +150,18 @@ def test_lying_safetensors_headers_are_refused(core, tmp_path):
         core.relation.load(tmp_path / "r.safetensors")
 
 
-def test_a_prompt_that_misses_or_misspells_the_word_is_told_and_encoded_as_ever(core, loaded, applied, relation):
+def test_a_prompt_that_lacks_or_misspells_the_word_is_told_and_encoded_as_ever(core, loaded, applied, relation, caplog):
+    caplog.set_level("INFO")
     told = []
     telling = core.host.with_hints(core.host.with_relation(loaded.clip, "<R>", relation.vectors), told.append)
-    for text in ("cat <R> stone", "cat <r> stone", "cat on stone", ""):
+    for text in ("cat <R> stone", "cat <r> stone", "cat <r> stone", "cat on stone", ""):
         assert_same(encode(telling, text), encode(applied, text))
-    assert told == [
-        "",
-        "<r> is read as letters: this CLIP knows <R>; write <R>.",
-        "There is no <R> in this prompt, so it has no relation. For a negative prompt that is right.",
-        "",
-    ]
+    said = ["<r> is read as letters: this CLIP knows <R>; write <R>."] * 2
+    assert told[:3] == ["", *said] and told[3].startswith("There is no <R> in this prompt") and told[4:] == [""]
+    assert len([record for record in caplog.records if "read as letters" in record.message]) == 1
     chained = core.host.with_relation(telling, "<S>", relation.vectors)
     encode(chained, "cat <R> stone <S> wall <T>")
-    assert told[4:] == ["<T> is read as letters: this CLIP knows <R> and <S>."]
+    assert told[5:] == ["<T> is read as letters: this CLIP knows <R> and <S>."]
     assert type(loaded.clip.tokenizer).tokenize_with_weights.__module__.startswith("comfy")
 
 
@@ -182,3 +205,13 @@ def test_what_is_cut_off_a_long_caption_is_said_and_no_negative(core, loaded, dr
     assert core.host.encoded_part(loaded.clip, drawn.captions[1][0], 1) == drawn.captions[1][0]
     data = core.prepare.training_data(loaded.clip, inputs, torch.zeros(8, 4, 8, 8), torch.zeros(8, 4, 8, 8))
     assert len(data.negatives[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "caption", ["cat {} \u77f3 " + "\u732b" * 200, "cat {} " + "\u732b\uff0c" * 90, "\u732b{}" + "\u77f3\u5934" * 60]
+)
+def test_what_is_read_of_a_caption_without_spaces_ends_at_a_character(core, loaded, caption):
+    read = core.host.part_read(loaded.clip, caption, 1)
+    windows = [loaded.clip.tokenize(text.replace("{}", "and"))["l"] for text in (read, read + caption[len(read)])]
+    assert caption.startswith(read) and "{}" in read and len(read) > 20
+    assert [len(found) for found in windows] == [1, 2]

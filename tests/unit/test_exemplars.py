@@ -36,6 +36,19 @@ def test_the_placeholder_is_a_slot_too():
 
 
 @pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("cafe\u0301 {} stone", "caf\u00e9 {} stone"),
+        ("\ufeffcat {\u200b} st\u00adone\u200e", "cat {} stone"),
+        ("cat <\u2060R> stone", "cat {} stone"),
+        ("\U0001f468\u200d\U0001f469 {} stone", "\U0001f468\u200d\U0001f469 {} stone"),
+    ],
+)
+def test_what_nobody_sees_is_not_learned(caption, expected):
+    assert template(caption, "node", "input") == expected
+
+
+@pytest.mark.parametrize(
     ("caption", "near"),
     [
         ("cat <r> stone", "<r>"),
@@ -76,6 +89,32 @@ def test_a_caption_that_is_no_sentence_is_refused(caption, problem):
         ("cat {} embedding:nothing", "for nothing where there is none"),
         ("cat {} stone \\(grey\\)", "backslash"),
         ("cat {} stone &amp; moss", "learned as letters"),
+        ("(cat:-0.5) {} stone", "weights do not count"),
+        ("(cat : 1.3) {} stone", "weights do not count"),
+        ("(cat:1e-1) {} stone", "weights do not count"),
+        ("\uff08cat\uff1a1.3\uff09 {} stone", "weights do not count"),
+        ("cat++ {} stone", "weights do not count"),
+        ("(cat)-- {} stone", "weights do not count"),
+        ("<x:cat.safetensors> cat {} stone", "loaded by nodes"),
+        ("<a|b> {} stone", "nothing fills it in"),
+        ("{2$$cat|dog} {} stone", "nothing fills it in"),
+        ("cat {} stone}", "learned as letters"),
+        ("cat {} {stone", "learned as letters"),
+        ("cat {} stone --ar 16:9", "an option of another program"),
+        ("cat {} stone &eacute; &#xe9;", "learned as letters"),
+        ("1. cat {} stone", "the mark before the caption"),
+        ("- cat {} stone", "the mark before the caption"),
+        ('"cat {} stone"', "the quotation marks"),
+        ("\u201ccat {} stone\u201d", "the quotation marks"),
+        ("see 7.png cat {} stone", "the name of a file"),
+        ("k\ufffdse {} stone", "a character was lost"),
+        ("K\u00c3\u00a4se {} stone", "wrong encoding"),
+        ("m\u00c3\u00bcde cat {} stone", "wrong encoding"),
+        ("\u00e7\u0152\u00ab {} stone", "wrong encoding"),
+        ("cat {}", "names nothing after {}"),
+        ("{} stone", "names nothing before {}"),
+        ("cat {} , .", "names nothing after {}"),
+        ("\u732b {} " + "\u77f3" * 80, "has 82 words"),
         ("<sks> cat {} stone", "only <R> and {} stand for the relation"),
         ("cat {} " + "stone " * 80, "has 82 words"),
     ],
@@ -83,8 +122,20 @@ def test_a_caption_that_is_no_sentence_is_refused(caption, problem):
 def test_what_does_nothing_in_a_caption_is_said(caption, kind):
     said = exemplar_notes(exemplars(*4 * [(64, 64)], captions=caption), "node", "input")
     assert any(kind in line and "0.png" in line for line in said)
-    plain = "a cat, 2 years old {} grey stone"
-    assert len(exemplar_notes(exemplars(*4 * [(64, 64)], captions=plain), "node", "input")) == 1
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a cat, 2 years old {} grey stone",
+        "a well-worn cat - 3.5 m long {} the \u00e9t\u00e9 'stone', C+ at night",
+        "un caf\u00e9 {} un sac \u00e0 dos \u00ab l\u00e9ger \u00bb",
+        "R&D; cat {} a 16:9 picture of A|B",
+        "\u732b {} \u77f3\u5934\uff0c\u591c\u665a",
+    ],
+)
+def test_what_is_ordinary_in_a_caption_needs_no_word(caption):
+    assert len(exemplar_notes(exemplars(*4 * [(64, 64)], captions=caption), "node", "input")) == 1
 
 
 def test_the_report_says_the_training_size_and_who_causes_it():
@@ -121,15 +172,52 @@ def test_one_picture_far_smaller_than_the_rest_is_refused_or_enlarged_by_choice(
         (["1.png: {} b, c", '"0.PNG", {} a'], {"0.png": ["{} a"], "1.png": ["{} b, c"]}),
         (["0.png\t{} a", "0.png\t{} b"], {"0.png": ["{} a", "{} b"]}),
         (["cat: {} a", "0, {} b"], {"0.png": ["cat: {} a"], "1.png": ["0, {} b"]}),
+        *(
+            ([f"1.png{mark}dog {{}} wood", f"0.png{mark}{{}} a-b"], {"0.png": ["{} a-b"], "1.png": ["dog {} wood"]})
+            for mark in (
+                ": ",
+                " ",
+                " = ",
+                " - ",
+                " -> ",
+                " => ",
+                "\uff1a",
+                "||",
+                " | ",
+                "\t",
+                " \u2014 ",
+                ";",
+                "\uff0c",
+                '" "',
+            )
+        ),
+        *(
+            ([f"{before}1.PNG{after}{{}} b", "0.png {} a"], {"0.png": ["{} a"], "1.png": ["{} b"]})
+            for before, after in (("images/", ": "), ("C:\\set\\", ": "), ("[", "] "), ('"', '": "'), ("./", " "))
+        ),
     ],
 )
 def test_lines_for_all_pictures(lines, expected):
     assert of_each(lines, ["0.png", "1.png"]) == expected
 
 
+@pytest.mark.parametrize("names", [("a, b.png", "a; b.png"), ("a: b.png", "a - b.png"), ("a.png b.png", "A.png")])
+def test_names_with_marks_in_them(names):
+    assert of_each([f"{name}: {{}} {i}" for i, name in enumerate(names)], list(names)) == {
+        name: [f"{{}} {i}"] for i, name in enumerate(names)
+    }
+
+
 @pytest.mark.parametrize(
     ("lines", "problem"),
-    [(["a", "b", "c"], "2 pictures and 3 captions"), (["0.png: a", "b"], "line 2 does not begin"), ([], "0 captions")],
+    [
+        (["a", "b", "c"], "2 pictures and 3 captions"),
+        (["0.png: a", "b"], "line 2 does not begin"),
+        ([], "0 captions"),
+        (["0.png: a", "2.png: b"], "line 2 begins with '2.png', and the pictures are 0.png, 1.png"),
+        (["a", "my cat.jpg: b"], "line 2 begins with 'my cat.jpg', and the pictures are"),
+        (["images/3.webp cat {} a"], "line 1 begins with 'images/3.webp', and"),
+    ],
 )
 def test_lines_that_do_not_fit_the_pictures(lines, problem):
     with pytest.raises(ValueError, match=problem):
@@ -163,7 +251,7 @@ def test_images_of_any_shape_that_a_node_sends(image):
 
 
 def test_one_image_without_its_batch_and_numbers_outside_of_0_to_1():
-    (picture,) = pictures_of(torch.tensor([[[-1.0, 0.5, 7.0]]]))
+    (picture,) = pictures_of(torch.tensor([[[-0.1, 0.5, 1.3]]]))
     assert picture.tolist() == [[[0, 128, 255]]]
 
 
@@ -183,14 +271,39 @@ def test_transparency_of_an_image_lies_over_white():
         (torch.zeros(8), "has shape 8"),
         (torch.tensor(1.0), "one number"),
         (torch.zeros(1, 8, 8, 7), "has shape"),
+        (torch.zeros(3, 8, 8), "has shape 3 x 8 x 8"),
+        (torch.zeros(1, 8, 8, 3, device="meta"), "no numbers"),
+        (torch.zeros(1, 8, 8, 3).to_sparse(), "no numbers"),
+        (torch.rand(1, 8, 8, 3) * 255, "instead of 1"),
+        (torch.rand(1, 8, 8, 3, dtype=torch.float64) * 65535, "instead of 1"),
+        (torch.linspace(-1, 1, 192).reshape(1, 8, 8, 3), "go down to -1 instead of 0"),
         (torch.full((1, 8, 8, 3), float("nan")), "not finite"),
         (torch.full((1, 8, 8, 3), float("inf")), "not finite"),
         (torch.zeros(1, 8, 8, 3, dtype=torch.complex64), "complex"),
         (torch.zeros(1, 8, 8, 3, dtype=torch.int64), "int64"),
         (torch.zeros(1).expand(1, 100_000, 100_000, 3), "more than 64 million"),
     ],
-    ids=range(13),
+    ids=range(19),
 )
 def test_what_is_no_image_is_refused(image, problem):
     with pytest.raises(Unreadable, match=problem):
         list(pictures_of(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "cure"),
+    [
+        (torch.full((1, 8, 8, 3), 255.0), "divide it by 255"),
+        (torch.full((1, 8, 8, 3), 65535.0), "divide it by 65535"),
+        (torch.full((1, 8, 8, 3), 5.0), "bring it to 0 to 1"),
+        (torch.full((1, 8, 8, 3), -1.0), "add 0.5"),
+    ],
+)
+def test_numbers_far_outside_come_with_their_cure(image, cure):
+    with pytest.raises(Unreadable) as caught:
+        list(pictures_of(image))
+    assert cure in caught.value.cure
+
+
+def test_a_wildcard_is_not_told_as_a_brace_too():
+    assert len(exemplar_notes(exemplars(*4 * [(64, 64)], captions="{cat|dog} {} stone"), "node", "input")) == 2

@@ -58,6 +58,13 @@ FORMS = {
     "tsv": {"captions.tsv": f"image\tcaption\n0.png\t{CAT}\n1.png\t{DOG}"},
     "a line a picture": {"captions.txt": f"{CAT}\n{DOG}\n"},
     "names before the lines": {"anything.txt": f"1.png: {DOG}\n0.png: {CAT}\n"},
+    "names before the lines, other marks": {"anything.txt": f"sub/1.png = {DOG}\n0.png\uff1a{CAT}\n"},
+    "Hugging Face with U+2028": {
+        "metadata.jsonl": lines(
+            {"file_name": "0.png", "Text": CAT}, {"FILE_NAME": "1.png", "text": "dog\u2028{} wood"}
+        ).replace("\\u2028", "\u2028"),
+    },
+    "csv with spaces": {"metadata.csv": f'file_name, text\n0.png, "{CAT}"\n1.png, {DOG}\n'},
     "a table before texts": {"text.json": json.dumps({"0": CAT, "1": DOG}), "0.txt": "ignored", "1.txt": "ignored"},
     "names as people see them": {"Text.JSON": json.dumps({"0.PNG": CAT, "\u200b1.png\u00a0": DOG})},
 }
@@ -119,10 +126,27 @@ TABLES = {
         ('{"0": "cat stone", "1": "cat {} b"}', "the caption 'cat stone' of 0.png has no {}"),
         ('{"0": "cat {} stone {}", "1": "cat {} b"}', "has more than one {}"),
         ('{"0": "{}", "1": "cat {} b"}', "is only {}"),
+        (
+            '{"a/0.png": "cat {} a", "b/0.png": "cat {} b", "1": "c {} d"}',
+            "of 0.png under two names, a/0.png and b/0.png",
+        ),
+        ('{"0.png": "cat {} a", "0": "cat {} b", "1": "c {} d"}', "of 0.png under two names, 0.png and 0"),
+        (
+            '{"0": {"text": "a {} b", "caption": "c {} d"}, "1": "c {} d"}',
+            "more than one name for the same: text, caption",
+        ),
     ],
     "metadata.jsonl": [
         ('{"file_name": "0.png", "text": "a {}"}\n\n{"file_name"', "line 3, column 13"),
         ('{"text": "a {}"}', "not a table of captions"),
+        (
+            '{"file_name": "0.png", "text": "a {} b", "prompt": "c {} d"}',
+            "more than one name for the same: text, prompt",
+        ),
+        (
+            '{"file_name": "0.png", "image": "1.png", "text": "a {} b"}',
+            "more than one name for the same: file_name, image",
+        ),
         ("", "not a table of captions"),
     ],
     "metadata.csv": [
@@ -130,6 +154,8 @@ TABLES = {
         ("file_name,text,caption\n", "more than one column for the same: text, caption"),
         ("0.png,cat {} a\n1.png,cat {} b\n", "its first line does not name the columns); begin it with file_name,text"),
         ("", "its first line does not name the columns"),
+        ('file_name,text\n0.png,"cat" {} stone\n', "it is no table: ',' expected after '\"', line 2"),
+        ('file_name,text\n0.png,"cat {} stone\n', "it is no table: unexpected end of data, line 2"),
         ("file_name,text\n\n0.png," + "a" * 200_000, "field larger than field limit"),
     ],
 }
@@ -159,6 +185,31 @@ def test_texts_that_belong_to_no_picture_are_named_or_said(folder):
     assert read_folder(folder).notes == ("not read: clip.mp4, README.txt",)
     (folder / "2.txt").write_text(CAT)
     assert "captions without a picture: 2.txt" in refusal(folder)
+
+
+@pytest.mark.parametrize("first", ["0.txt", "0.caption"])
+def test_two_texts_for_one_picture_are_refused(folder, first):
+    second = first.replace("0.", "0.png.")
+    (folder / first).write_text(CAT)
+    (folder / second).write_text(DOG)
+    assert f"{second} and {first} are both captions of 0.png" in refusal(folder) or (
+        f"{first} and {second} are both captions of 0.png; keep one of them" in refusal(folder)
+    )
+
+
+@pytest.mark.parametrize("name", ["0.txt", "all.txt"])
+@pytest.mark.parametrize(
+    "text", [json.dumps({"0": CAT, "1": DOG}), lines({"file": "0.png", "text": CAT}, {"file": "1"})]
+)
+def test_json_among_lines_is_refused(folder, name, text):
+    (folder / name).write_text(text)
+    assert f"'{name}' holds JSON; call it text.json" in refusal(folder)
+    assert "the captions box holds JSON; write a caption a line" in refusal(folder, lines=text)
+
+
+def test_lines_with_names_of_other_pictures_are_refused(folder):
+    (folder / "all.txt").write_text(f"0.png: {CAT}\n2.png: {DOG}")
+    assert "in all.txt line 2 begins with '2.png', and the pictures are 0.png, 1.png" in refusal(folder)
 
 
 def test_what_a_table_leaves_unread_is_said(folder):

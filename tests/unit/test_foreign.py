@@ -70,6 +70,12 @@ READ = {
     "bundle of kohya.safetensors": (safe({"bundle_emb.r.string_to_param.*": TWO}), TWO_L),
     "a view of the whole table.bin": (saved({"<R>": TABLE[7]}), {"clip_l": TABLE[7:8]}),
     "the same before torch 1.6.bin": (old({"<R>": TABLE[7]}), {"clip_l": TABLE[7:8]}),
+    "with its steps.pt": (saved({"<R>": ONE, "global_step": torch.ones(1), "step": torch.ones(())}), {"clip_l": ONE}),
+    "a tensor alone.pt": (saved(TWO), TWO_L),
+    "a parameter alone.bin": (saved(torch.nn.Parameter(ONE[0].clone())), {"clip_l": ONE}),
+    "T5 alone.safetensors": (safe({"emb_params": vector(4096)}), {"t5xxl": vector(4096)}),
+    "T5 as a word.bin": (saved({"<R>": vector(4096)[0]}), {"t5xxl": vector(4096)}),
+    "a word like a LoRA's.safetensors": (safe({"<my_lora_style>": ONE[0].clone()}), {"clip_l": ONE}),
     "really safetensors.pt": (safe(TWO_L), TWO_L),
     "really a pickle.safetensors": (saved({"<R>": TWO}), TWO_L),
 }  # fmt: skip
@@ -96,6 +102,9 @@ def test_files_of_other_programs(tmp_path, name):
         ("learned_embeds-steps-500", "learned_embeds_2-steps-500"),
         ("cat_clip_l", "cat_clip_g"),
         ("cat-te1", "cat-te2"),
+        ("cat_l", "cat_g"),
+        ("Cat-L", "cat-G"),
+        ("CAT_L", "CAT_G"),
     ],
 )
 def test_sdxl_in_two_files_is_read_from_either(tmp_path, first, second):
@@ -108,6 +117,15 @@ def test_sdxl_in_two_files_is_read_from_either(tmp_path, first, second):
     (tmp_path / f"{first}.safetensors").unlink()
     with pytest.raises(ReVersionError, match="SDXL's second text encoder alone.; put the file of the first beside it"):
         relation.load(tmp_path / f"{second}.safetensors")
+
+
+@pytest.mark.parametrize("suffixes", [(".safetensors", ".pt"), (".bin", ".safetensors"), (".PT", ".pt")])
+def test_the_halves_may_have_other_suffixes(tmp_path, suffixes):
+    for name, suffix, rows in (("cat_l", suffixes[0], ONE), ("cat_G", suffixes[1], LARGE)):
+        data = safe({"<r>": rows}) if suffix == ".safetensors" else saved({"<r>": rows})
+        (tmp_path / f"{name}{suffix}").write_bytes(data)
+    for name in (f"cat_l{suffixes[0]}", f"cat_G{suffixes[1]}"):
+        assert relation.load(tmp_path / name).family == "SDXL"
 
 
 def test_two_embeddings_of_one_name_and_width_are_two(tmp_path):
@@ -141,7 +159,12 @@ TOLD = {
     "model.safetensors": (b"GGUF\3\0\0\0", "it is a GGUF model"),
     "zip.pt": (None, "it is an archive.; unpack it"),
     "empty.bin": (b"", "it is an empty file"),
-    "text.pt": (b"hello", "it is damaged"),
+    "text.pt": (b"hello", "it is text that begins with 'hello'.; download the file itself again"),
+    "missing.safetensors": (b"Entry not found", "it is text that begins with 'Entry not found'"),
+    "page with a mark.bin": (b"\xef\xbb\xbf<!DOCTYPE html>", "it is a web page"),
+    "text with a mark.bin": (("Zugriff verweigert \u00fc" * 30).encode("utf-8-sig"), "begins with 'Zugriff verweigert"),
+    "wide text.bin": ("Zugriff verweigert".encode("utf-16"), "begins with 'Zugriff verweigert'"),
+    "annex.pt": (b"/annex/objects/SHA256E-s3072--1.pt\n", "begins with '/annex/objects"),
     "garbage.bin": (b"\x80\x02garbage", "it is damaged"),
     "half.safetensors": (safe(TWO_L)[:1000], "it is damaged"),
     "half.pt": (saved({"<R>": TWO})[:1000], "it is an archive|it is damaged"),
@@ -151,6 +174,14 @@ TOLD = {
     "encoder.safetensors": (safe({"text_model.a": TWO, "text_model.b": TWO}), "it is a text encoder"),
     "hunyuan.safetensors": (safe({**SDXL, "llama": vector(4096)}), "another text encoder"),
     "some.safetensors": (safe({"bundle_emb.a.clip_l": ONE, "bundle_emb.b.clip_l": ONE}), "several embeddings"),
+    "two.safetensors": (safe({"<a>": ONE, "<b>": TWO}), "several embeddings: <a>, <b>.; save the one you want"),
+    "two.bin": (saved({"string_to_param": {"*": ONE, "b": ONE}}), "several embeddings"),
+    "a list of two.pt": (saved([{"a": ONE}, {"b": ONE}]), "several embeddings"),
+    "one of a lora.safetensors": (safe({"lora_unet_x.lora_down.weight": TWO}), "it is a LoRA"),
+    "one of a vae.safetensors": (safe({"decoder.a": TWO}), "it is a VAE"),
+    "one of an encoder.safetensors": (safe({"text_model.embeddings.weight": TWO}), "it is a text encoder"),
+    "optimizer.pt": (saved({"exp_avg": TWO}), "the state of an optimizer"),
+    "only steps.pt": (saved({"global_step": torch.tensor([500])}), "no embedding found"),
     "call.pt": (saved({"<R>": Calls()}), "holds more than numbers and was not opened: "),
     "call.bin": (pickle.dumps({"<R>": Calls()}), "holds more than numbers and was not opened"),
     "bytes.pt": (saved({"<R>": Bytes()}), "holds more than numbers and was not opened"),
@@ -233,15 +264,22 @@ def test_a_small_file_takes_little_memory(tmp_path, make):
         {"reversion.settings": "[" * 100_000},
         {"reversion.settings": "3"},
         {"reversion.settings": '{"initial_word": 3}'},
+        {"reversion.settings": '{"initial_word": " "}'},
+        {"reversion.settings": '{"initial_word": ""}'},
+        {"reversion.settings": '{"initial_word": "\\u200b\\n"}'},
+        {"reversion.settings": '{"initial_word": "a\\ud800"}'},
+        {"reversion.settings": '{"note": "\\ud800"}', "reversion.verdict": '{"text": "\\ud800"}'},
+        {"reversion.base_family": "SDXL"},
+        {"reversion.base_family": "\u732b", "reversion.placeholder": "\0"},
         {"reversion.steps_done": "many", "modelspec.trigger_phrase": "", "ss_tag_frequency": "x" * 10**6},
     ],
-    ids=range(5),
+    ids=range(12),
 )
 def test_metadata_of_others_break_nothing(tmp_path, metadata):
     (tmp_path / "a.safetensors").write_bytes(safe({"clip_l": ONE}, metadata))
     loaded = relation.load(tmp_path / "a.safetensors")
-    settings = json.loads(loaded.metadata.get("reversion.settings", "{}"))
-    assert isinstance(settings.get("initial_word", "and"), str)
+    assert loaded.initial_word == "and" and loaded.family == "SD 1.x"
+    f"{loaded.detail('settings')} {loaded.detail('verdict')}".encode()
     for suffix in relation.SUFFIXES:
         relation.save(loaded, tmp_path / f"b{suffix}")
         assert torch.equal(relation.load(tmp_path / f"b{suffix}").vectors["clip_l"], ONE)

@@ -12,7 +12,7 @@ BELOW = {
     "store": {"errors", "families", "method"},
     "prompts": {"store"},
     "exemplars": {"errors", "families", "method", "prompts", "store"},
-    "report": {"errors", "method", "prompts"},
+    "report": {"errors", "method", "prompts", "store"},
     "host": {"errors", "families", "method", "prompts", "store"},
     "training": {"errors", "exemplars", "families", "host", "method", "report", "store", "version"},
 }

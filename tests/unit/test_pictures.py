@@ -19,6 +19,20 @@ def grey(values, path, **options):
     Image.fromarray(values).save(path, **options)
 
 
+def bright(values, light):
+    """The same with one value of more than white."""
+    values.flat[-1] = light
+    return values.astype(np.float32)
+
+
+def unsigned(values, path):
+    """A TIFF of 32 bits without a sign, which Pillow does not write."""
+    grey(values.view(np.int32), path)
+    entry = struct.pack("<HHIHH", 339, 3, 1, 2, 0)
+    assert path.read_bytes().count(entry) == 1
+    path.write_bytes(path.read_bytes().replace(entry, struct.pack("<HHIHH", 339, 3, 1, 1, 0)))
+
+
 DEPTHS = {
     "8 bits.png": lambda path: grey(RAMP, path),
     "16 bits.png": lambda path: grey(RAMP.astype(np.uint16) * 257, path),
@@ -32,6 +46,11 @@ DEPTHS = {
     "float of 8.tif": lambda path: grey(RAMP.astype(np.float32), path),
     "float of 16.tif": lambda path: grey(RAMP.astype(np.float32) * 257, path),
     "float below 0.tif": lambda path: grey(RAMP.astype(np.float32) - 9, path),
+    "float, a little above 1.tif": lambda path: grey(bright(RAMP.astype(np.float32) / 255, 1.02), path),
+    "float, lights above 1.tif": lambda path: grey(bright(RAMP.astype(np.float32).repeat(2, 0) / 255, 40), path),
+    "float around 0.tif": lambda path: grey(RAMP.astype(np.float32) / 255 - 0.005, path),
+    "white is zero.tif": lambda path: grey(65535 - RAMP.astype(np.uint16) * 257, path, tiffinfo={262: 0}),
+    "32 bits, full, unsigned.tif": lambda path: unsigned(RAMP.astype(np.uint32) * (2**24 + 2**16 + 257), path),
     "palette.png": lambda path: Image.fromarray(RAMP).convert("P").save(path),
     "alpha.png": lambda path: Image.fromarray(RAMP).convert("LA").save(path),
     "rgba.png": lambda path: Image.fromarray(RAMP).convert("RGBA").save(path),
@@ -47,9 +66,11 @@ def test_every_depth_and_mode_looks_as_in_a_viewer(tmp_path, name):
     DEPTHS[name](tmp_path / name)
     notes = []
     found = open_picture(tmp_path / name, notes.append)
+    found = found[:: len(found) // 8]
     assert found.shape == (8, 8, 3) and found.dtype == np.uint8
     assert abs(found.astype(int) - RAMP[..., None]).max() <= 2
-    assert bool(notes) == ("full" in name or "below" in name)
+    assert bool(notes) == any(part in name for part in ("32 bits", "float of", "below", "above"))
+    assert all("taken for white" in note or "lightest for white" in note for note in notes)
 
 
 def test_a_dark_picture_of_16_bits_stays_dark(tmp_path):
@@ -111,6 +132,16 @@ def test_what_pillow_reads_is_read_whatever_its_suffix(tmp_path, name, suffix):
     path = tmp_path / (f"a{FORMATS[name][0]}" if suffix == "right" else "a.png")
     Image.new("RGB", (16, 16), "red").save(path, name)
     assert abs(open_picture(path).astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF87", b"II*\0\x08\0\0\0\1\0", b"BM0000"]
+)
+def test_a_damaged_picture_comes_with_its_cure(tmp_path, head):
+    (tmp_path / "a.png").write_bytes(head + b"\1" * 90)
+    with pytest.raises(Unreadable) as caught:
+        open_picture(tmp_path / "a.png")
+    assert "damaged" in str(caught.value) and caught.value.cure == "save it as 8-bit PNG or take it out"
 
 
 def test_the_first_of_several_pictures_is_used_and_it_is_said(tmp_path):

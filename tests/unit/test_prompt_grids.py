@@ -73,6 +73,8 @@ def test_lists_are_read_from_a_file(tmp_path, content):
         ('{"on": {"subjects": ["cat"], "objects": [3]}}', "'on' needs a list"),
         ("[" * 100_000, "too deep"),
         (" " * (2**20 + 1), "larger than 1 MB"),
+        ('{"on": {"subjects": ["cat"], "objects": ["a\\ud800"]}}', "'on' has a character that no text has"),
+        ('{"on\\udc00": {"subjects": ["cat"], "objects": ["a"]}}', "has a character that no text has"),
     ],
 )
 def test_what_is_no_file_of_lists_is_told(tmp_path, text, said):
@@ -107,6 +109,17 @@ def test_file_names_of_prompts_that_begin_alike_take_linear_time(monkeypatch):
     [
         ("{subject} {} {object}", ["cat"], ["stone"], "{} stays in the prompts"),
         ("{subject} {verb} {object}", ["cat"], ["stone"], "{verb} stays in the prompts"),
+        ("{subject} <R> {object} {red", ["cat"], ["stone"], "{ stands alone in the template"),
+        ("{subject}} <R> {object}", ["cat"], ["stone"], "} stands alone in the template"),
+        ("{subject} \uff5bverb\uff5d {object}", ["cat"], ["stone"], "\uff5bverb\uff5d stays in the prompts"),
+        ("{subject} %date% {object}", ["cat"], ["stone"], "%date% stays in the prompts"),
+        ("cat <R> {object}", ["cat"], ["stone", "wood"], "{subject} is not in the template: 'cat' of subjects"),
+        ("{subject} <R> stone", ["cat"], ["stone"], "{object} is not in the template: 'stone' of objects"),
+        *(
+            ("{subject} <R> {object}", ["cat"], [f"stone{mark}wood"], f"objects: 'stone{mark}wood' is one entry")
+            for mark in (",", ";", "|", "\u3001", "\uff0c", "\uff1b")
+        ),
+        ("{subject} <R> {object}", ["cat, dog", "cow, pig", "hen"], ["stone"], "subjects: 'cat, dog' is one entry"),
         ("{subject} <R> {object}", ["cat", "dog", "cat"], ["stone"], "subjects: cat stands there more than once"),
         ("{subject} <R> {object}", ["cat"], ["stone; wood"], "objects: 'stone; wood' is one entry"),
     ],
@@ -114,4 +127,22 @@ def test_file_names_of_prompts_that_begin_alike_take_linear_time(monkeypatch):
 def test_what_is_likely_meant_otherwise_is_said(template, subjects, objects, said):
     (line,) = prompts.oddities(template, subjects, objects)
     assert line.startswith(said)
-    assert not list(prompts.oddities("{subject} <R> {object}", ["cat", "dog"], ["stone"]))
+    assert not list(prompts.oddities("{subject} <R> {object}, 50% grey", ["cat", "dog", "a red, old cow"], ["stone"]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "{Subject}",
+        "[subject]",
+        "%subject%",
+        "% Object %",
+        "\uff5bsubject\uff5d",
+        "__objects__",
+        "$subject",
+        "${object}",
+    ],
+)
+def test_what_looks_like_a_slot_is_found(wrong):
+    assert prompts.near_slots(f"{wrong} <R> {{object}}") == [wrong]
+    assert not prompts.near_slots("{subject} <R> {object} as a subject of art")

@@ -84,7 +84,7 @@ def test_code_in_a_pickle_does_not_run(tmp_path):
         ({"<R>": torch.zeros(767)}, "shape 1 x 767"),
         ({"<R>": torch.full((768,), float("nan"))}, "not finite"),
         ({"<R>": torch.zeros(2, 2, 768)}, "shape 2 x 2 x 768"),
-        ({"a": vector(), "b": vector()}, "no embedding found"),
+        ({"a": vector(), "b": vector()}, "several embeddings: a, b"),
         ([1, 2], "no embedding found"),
         ("words", "unknown layout"),
     ],

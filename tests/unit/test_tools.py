@@ -1,5 +1,8 @@
 """Inspecting relations, and scoring pictures against `transformers` called directly."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_clip
@@ -35,7 +38,19 @@ def test_phrases_of_a_prompt():
 
 
 @pytest.mark.parametrize(
-    "prompt", ["(a cat:1.3) <R> (a stone:0.8)", "((a cat)) (<R>:1.2) a stone", "<lora:x:1> a cat <R> a stone"]
+    "prompt",
+    [
+        "(a cat:1.3) <R> (a stone:0.8)",
+        "((a cat)) (<R>:1.2) a stone",
+        "<lora:x:1> a cat <R> a stone",
+        "(a cat:-0.5) <R> (a stone:+1.2)",
+        "(a cat:1e-1) <R> (a stone : .8)",
+        "embedding:style.pt a cat <R> a stone embedding:other",
+        "a cat <R> a stone BREAK",
+        "a cat <R> a stone <S> a table",
+        "a table <S> a cat <R> a stone",
+        "a cat <R> a stone <R> a table",
+    ],
 )
 def test_weights_and_lora_tags_are_no_words_of_a_prompt(prompt):
     assert scoring.phrases(prompt, "on") == scoring.Phrases("a cat, a stone", "a cat on a stone", "a stone on a cat")
@@ -63,6 +78,54 @@ def test_scores_are_those_of_transformers_called_directly(clip_folder):
             logits = model(**given).logits_per_image[0] / model.logit_scale.exp()
         assert entity[i] == pytest.approx(float(logits[0]), abs=1e-5)
         assert relation[i] == pytest.approx(float(logits[1] - logits[2]), abs=1e-5)
+
+
+def exchanged(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def cut(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def without_a_part(folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def without_tokenizer(folder):
+    for path in folder.iterdir():
+        if any(part in path.name for part in ("token", "vocab", "merges")):
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            exchanged("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+            "model.safetensors is a pointer",
+        ),
+        (exchanged("model.safetensors", b"<!DOCTYPE html>" * 99), "model.safetensors is a web page"),
+        (exchanged("model.safetensors", b""), "model.safetensors is an empty file"),
+        (exchanged("config.json", b"<html>"), "config.json is a web page"),
+        (cut, "does not load as CLIP"),
+        (without_a_part, "lack 1 parts of CLIP, such as text_projection.weight"),
+        (without_tokenizer, "does not tell words apart|does not load as CLIP"),
+    ],
+    ids=range(7),
+)
+def test_a_damaged_folder_of_a_clip_is_a_sentence(clip_folder, tmp_path, damage, said):
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "damaged"))
+    damage(folder)
+    with pytest.raises(
+        ReVersionError, match=rf"ReVersion Score, input 'clip_folder': .*({said}).*; download its folder"
+    ):
+        scoring.load(folder, "ReVersion Score")
 
 
 def test_a_folder_that_is_no_clip_is_refused(tmp_path):
