@@ -32,5 +32,6 @@ def test_what_is_no_number_within_the_limits_is_refused_first(reversion, core, n
     known = {p: choices.get(p) for p in parameters} | {"batch_size": 0, "accumulation": 0} | given
     known = {p: known[p] for p in parameters}
     for wrong in given:
-        with pytest.raises(core.errors.ReVersionError, match=f"{node.NAME}, input '{wrong}': .* is no (whole )?number"):
+        said = f"{node.NAME}, input '{wrong}': .* is not a (whole )?number"
+        with pytest.raises(core.errors.ReVersionError, match=said):
             node.execute(**{**known, wrong: value})

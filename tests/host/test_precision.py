@@ -38,7 +38,7 @@ def gradient(core, given, drawn, dtype, scaled=True):
         start = {key: core.host.word_rows(clip, key, ["and"]) for key in core.host.encoder_keys(clip)}
         learner = core.loop.Learner(borrowed, data, inputs, start)
         if not scaled:
-            learner.scale = core.step.LossScale(used=False)
+            learner.scale = core.step.LossScale(enabled=False)
         (batch,) = core.step.draw_update(data, inputs, learner.cdf, [], learner.generator)
         core.step.accumulate_gradient(borrowed, data, inputs, learner.relation, [batch], scale=learner.scale.value)
     return {key: rows.grad for key, rows in learner.relation.items()}
