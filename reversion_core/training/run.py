@@ -86,12 +86,14 @@ class _Training:
                 self.node, "learning_rate", f"{error} ({self._kept()})", "lower it or use precision fp32"
             ) from error
         finally:
-            host.unload_twins((self.model, self.clip.patcher), self.given)
-            if self.learner is not None and self.learner.step:
-                self._keep()
-                if self.learner.step < steps:
-                    self.tell(f"stopped; {self._kept()} in {self.folder.path}")
-                self.folder.prune()
+            try:
+                if self.learner is not None and self.learner.step:
+                    self._keep()
+                    if self.learner.step < steps:
+                        self.tell(f"stopped; {self._kept()} in {self.folder.path}")
+                    self.folder.prune()
+            finally:  # after what was learned is safe: a device that failed may fail again
+                host.unload_twins((self.model, self.clip.patcher), self.given)
         return TrainingResult(self._relation(), self.learner.history, self.previews, self.messages)
 
     def _latents(self):

@@ -100,6 +100,17 @@ def test_changed_inputs_start_anew_and_say_why(core, loaded, drawn, tmp_path, ca
     assert "starts anew; since the latest run these changed: seed (0 -> 5)" in caplog.text
 
 
+def test_a_device_that_fails_loses_nothing_that_was_learned(core, loaded, drawn, tmp_path, monkeypatch):
+    def fail(*given):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(core.run.host, "unload_twins", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        learn(core, loaded, drawn, tmp_path, lambda learner, _: learner and learner.step == 2 and fail(), steps=3)
+    (kept,) = tmp_path.glob("runs/*/relation.safetensors")
+    assert core.relation.load(kept).metadata["reversion.steps_done"] == "2"
+
+
 def test_it_is_saved_every_few_steps(core, loaded, drawn, tmp_path):
     saved = []
 
