@@ -8,6 +8,7 @@ import torch
 from .borrowing import borrowed
 from .gradients import Differentiable, training_mode
 from .loading import make_room
+from .memory import is_interruption
 from .model import HostModel
 from .recompute import blocks_of, recomputing
 
@@ -136,6 +137,8 @@ def tell_memory(
     try:
         plan = memory_plan(model, shape, dtype, pictures)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
+        if is_interruption(error):
+            raise
         logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
         return None
     logging.info(

@@ -189,6 +189,18 @@ def test_an_estimate_that_fails_does_not_end_a_run(core, loaded, drawn, tmp_path
     assert learn(core, loaded, drawn, tmp_path, steps=1).history
 
 
+def test_a_cancel_ends_the_estimate_and_the_run(core, loaded, drawn, tmp_path, monkeypatch):
+    """Up to ComfyUI 0.19 it is an exception as any other."""
+    import comfy.model_management
+
+    def cancelled(self, shape):
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(core.host.HostModel, "example_conditions", cancelled)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        learn(core, loaded, drawn, tmp_path, steps=1)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
