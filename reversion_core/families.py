@@ -32,7 +32,7 @@ class Family:
     name: for artists; configs: the host's classes of `comfy.supported_models`; clips: the host's classes of the text
     encoders, without a final underscore; encoders: keys of WIDTHS; architecture: for `modelspec.architecture`; native:
     side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of the side;
-    all_encoders: whether each of them must be there; conds: constant conditioning in training; alpha: of the focal
+    smallest: side that the host computes; all_encoders: whether each of them must be there; conds: constant conditioning in training; alpha: of the focal
     law, so that the mean noise is about the paper's; cfg: guidance of previews; embedding: whether the host's own
     `embedding:NAME` works; usual: what a file with vectors for just these encoders is where it does not say; proved:
     learned and judged, else experimental; note: what the artist should know.
@@ -46,6 +46,7 @@ class Family:
     native: int = 1024
     native_of_v: int = 0
     multiple: int = 16
+    smallest: int = 0
     all_encoders: bool = True
     conds: dict[str, float] = field(default_factory=dict)
     alpha: float = 0.0
@@ -158,6 +159,7 @@ FAMILIES = (
         ("PixArtTEModel", "PixArtT5XXL"),
         ("t5xxl",),
         "pixart-sigma/textual-inversion",
+        smallest=272,  # the host divides by the latents' side, rounded to a multiple of 64
         alpha=0.5,
     ),
     Family("Lumina 2", ("Lumina2",), ("LuminaTEModel",), ("gemma2_2b",), "lumina-2/textual-inversion", embedding=False),

@@ -1,5 +1,7 @@
 """Every family that a relation can be learned with, on a small member with the host's own classes."""
 
+import dataclasses
+
 import families
 import members
 import pytest
@@ -199,19 +201,58 @@ def taesd(reversion):
         return comfy.sd.VAE(sd=network.state_dict())
 
 
-@pytest.mark.parametrize("name", ["SD 3.x with CLIP-L", "Flux.1", "Chroma"])
-def test_a_whole_training(core, embeddings, drawn, taesd, tmp_path, name):
-    given = families.build(name, embeddings, taesd)
+class Pooling:
+    """The outward form of the host's VAE: latents are the colours of squares of pixels."""
+
+    first_stage_model, patcher = torch.nn.Identity(), None
+
+    def __init__(self, shape):
+        """shape: of one picture's latents."""
+        self.shape, self.factor = shape, 16 if shape[0] == 128 else 8
+
+    def spacial_compression_encode(self):
+        return self.factor
+
+    def encode(self, pixels):
+        small = torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), self.factor)
+        latents = small.repeat(1, self.shape[0] // 3 + 1, 1, 1)[:, : self.shape[0]]
+        return latents.unflatten(1, self.shape[:-2])
+
+    def decode(self, latents):
+        colours = latents.flatten(1, -3)[:, :3]
+        return torch.nn.functional.interpolate(colours, scale_factor=self.factor).movedim(1, -1)
+
+
+@pytest.mark.parametrize("name", names("SD 1.x", "SD 2.x", "SDXL"))  # which test_families.py trains
+def test_a_whole_training(core, built, drawn, tmp_path, name):
+    given = built(name)
+    given.vae, size = Pooling(given.latents), max(64, 8 * given.latents[-1] if name == "PixArt" else 0)
     before = digest(given.model.model, given.clip.cond_stage_model)
     keep = {"previews": 2, "prompt": "red circle <R> blue square"}
-    learned = learn(core, given, drawn, tmp_path, keep=keep, learning_rate=0.05)
+    exemplars = dataclasses.replace(drawn, size=size)
+    learned = learn(core, given, exemplars, tmp_path, keep=keep, learning_rate=0.05)
     assert digest(given.model.model, given.clip.cond_stage_model) == before
-    assert name.startswith(learned.relation.family) and learned.previews[0].shape == (64, 64, 3)
+    assert name.startswith(learned.relation.family) and learned.previews[0].shape == (size, size, 3)
     for key, vectors in learned.relation.vectors.items():
         assert float((vectors - core.host.word_rows(given.clip, key, ["and"])).norm()) > 0.01
+
+
+@pytest.mark.parametrize("name", ["SD 3.x with CLIP-L", "Flux.1", "Chroma"])
+def test_with_little_memory_it_learns_the_same(core, embeddings, drawn, taesd, tmp_path, name):
+    given = families.build(name, embeddings, taesd)
+    learned = learn(core, given, drawn, tmp_path, learning_rate=0.05)
     again = learn(core, given, drawn, tmp_path / "again", keep={"low_memory": True}, learning_rate=0.05)
     for key, vectors in learned.relation.vectors.items():
         torch.testing.assert_close(again.relation.vectors[key], vectors, rtol=1e-2, atol=1e-3 * float(vectors.norm()))
+
+
+def test_pictures_too_small_for_a_family_are_refused(core, built, drawn, tmp_path):
+    given = built("PixArt")
+    given.vae = Pooling(given.latents)
+    with pytest.raises(
+        core.errors.ReVersionError, match="PixArt learns from pictures of at least 272 .* are of 256; set"
+    ):
+        learn(core, given, dataclasses.replace(drawn, size=256), tmp_path)
 
 
 def test_the_file_names_its_family(core, embeddings, tmp_path):
