@@ -10,14 +10,15 @@ from .gradients import Differentiable, training_mode
 from .loading import make_room
 from .memory import is_interruption
 from .model import HostModel
-from .recompute import blocks_of, recomputing
+from .recompute import are_recomputed, blocks_of, not_recomputing, recomputing
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes that autograd keeps of one picture, and how many pictures at once fit in what is free beside the models.
 
-    recomputed: with gradient checkpointing, the inputs of all blocks and the inside of the largest.
+    recomputed: with gradient checkpointing, the inputs of all blocks and the inside of the largest; the same as kept
+    where the network is recomputed in any case.
     """
 
     kept: int
@@ -60,6 +61,8 @@ def memory_plan(
     """
     patcher = model.patcher
     kept, recomputed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)
+    if are_recomputed(blocks_of(patcher.model.diffusion_model)):
+        kept = recomputed
     return MemoryPlan(kept, recomputed, make_room(patcher.load_device, pictures * kept, *model.patchers))
 
 
@@ -112,6 +115,7 @@ def _kept(base, shape, conditions, dtype, recompute):
         with (
             training_mode(),
             borrowed([(network, of_size), (base.model_sampling, of_size)]),
+            not_recomputing(blocks),
             recomputing(blocks if recompute else []),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
             Differentiable(),

@@ -143,9 +143,21 @@ def test_the_need_is_known_beforehand(core, embeddings, name):
     given = families.build(name, embeddings)
     kept, plan = kept_by(core, given, recompute=False)
     assert plan.kept == pytest.approx(kept, rel=0.2)
-    kept_less, _ = kept_by(core, given, recompute=True)
+    kept_less, again = kept_by(core, given, recompute=True)
     assert kept_less < plan.recomputed < plan.kept
+    assert again.kept == again.recomputed == plan.recomputed
     assert plan.pictures == plan.free // plan.kept and plan.pictures_recomputed > plan.pictures > 0
+
+
+def test_the_need_of_a_network_that_is_recomputed_anyway_is_that_of_recomputing(core, embeddings):
+    """Weights that are cast at each use: the block that is computed again holds its cast weights."""
+    given = families.build("Flux.1", embeddings, dtype=torch.float8_e4m3fn, compute=torch.bfloat16)
+    kept, plan = kept_by(core, given, recompute=False)
+    assert kept < plan.kept == plan.recomputed
+    largest = max(
+        sum(w.numel() for w in block.parameters()) for block in given.model.model.diffusion_model.double_blocks
+    )
+    assert plan.recomputed > 2 * largest
 
 
 def test_the_table_of_real_widths_counts_stable_diffusion(core):
