@@ -70,7 +70,7 @@ class ReVersionSaveRelation(io.ComfyNode):
         name = relation_files.checked_name(name, cls.NAME, "name")
         check_choice(format, FORMATS, cls.NAME, "format")
         told = []
-        if len(relation.vectors) > 1 and format != FORMATS[0]:
+        if not relation.is_of_one_clip and format != FORMATS[0]:
             told.append(f"Saved as {FORMATS[0]}: {format} cannot hold a relation of {relation.family}.")
             format = FORMATS[0]
         path = places.embedding_roots()[0] / f"{name}.{format}"
