@@ -21,6 +21,9 @@ from .verdict import judge
 
 RECIPE = "1"  # of the numbers that the code itself brings; to be raised where an update of it changes a result
 
+# What a resume tells of where it differs: name in `made_with` -> title.
+_MAKERS = {"pack": "ReVersion", "comfyui": "ComfyUI", "torch": "torch", "device": "the device"}
+
 
 def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions, on_progress, node: str):
     """Learn a relation, or return the finished one of an equal earlier run: a TrainingResult.
@@ -103,28 +106,32 @@ class _Training:
 
     def _learn_on(self, latents, on_progress):
         """Update up to the next preview or the last step; False where the memory did not suffice."""
-        settings, options = self.inputs.settings, self.options
-        dtype, recompute = PRECISIONS[settings.precision], self.recompute
+        dtype, recompute = PRECISIONS[self.inputs.settings.precision], self.recompute
         try:
             with host.borrowing(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
                 if self.learner is None:
                     self._start(model, latents)
-                    if self.recompute and not recompute:
-                        return True  # anew, with gradient checkpointing
-                learner, learner.model = self.learner, model
-                stop = next((step for step in self.stops if step > learner.step), settings.steps)
-                for step in range(learner.step + 1, stop + 1):
-                    learner.update()
-                    if options.every and step % options.every == 0:
-                        self._keep()
-                    on_progress(learner, self.previews)
-                if learner.step == settings.steps:
-                    self._judge()
+                if self.recompute == recompute:
+                    self._update(model, on_progress)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             return False
-        return True
+        # Where it turned out that only gradient checkpointing fits: anew, with it.
+        return self.recompute == recompute or self._learn_on(latents, on_progress)
+
+    def _update(self, model, on_progress):
+        """The updates up to the next preview or the last step, and after that the verdict."""
+        steps, learner = self.inputs.settings.steps, self.learner
+        learner.model = model
+        stop = next((step for step in self.stops if step > learner.step), steps)
+        for step in range(learner.step + 1, stop + 1):
+            learner.update()
+            if self.options.every and step % self.options.every == 0:
+                self._keep()
+            on_progress(learner, self.previews)
+        if learner.step == steps:
+            self._judge()
 
     def _judge(self):
         """Say whether it worked; where the memory does not suffice, nothing is said."""
@@ -183,10 +190,14 @@ class _Training:
                 continue
             before = runs.made_with(path)
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
-            stops = [step for step in self.stops if step <= done]
-            self.previews = self.folder.previews(stops, self.options.prompt, path.parent)
-            other = before.get("pack") != VERSION and f" that version {before.get('pack')} of the pack began"
-            self.tell(f"resumed after step {done} of an equal training{other or ''}")
+            for step in [step for step in self.stops if step <= done]:
+                if kept := self.folder.previews([step], self.options.prompt, path.parent):
+                    self.previews += kept
+                    self.stops.remove(step)
+            others = [f"{title} {before[name]}" for name, title in _MAKERS.items()
+                      if name in before and before[name] != self.made_with[name]]  # fmt: skip
+            began = f", begun with {', '.join(others)}" if others else ""
+            self.tell(f"resumed after step {done} of an equal training{began}")
             return True
         return False
 

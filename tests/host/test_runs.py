@@ -210,6 +210,51 @@ def test_the_file_says_what_it_was_made_with_and_went_on_from(core, loaded, draw
     assert made_with["resumed_from"][0]["step"] == 1 and made_with["resumed_from"][0]["pack"] == core.run.VERSION
 
 
+def test_a_resume_tells_what_differs_from_where_it_began(core, loaded, drawn, tmp_path, monkeypatch):
+    provenance = core.run.host.provenance
+    monkeypatch.setattr(
+        core.run.host, "provenance", lambda *given: provenance(*given) | {"torch": "1.0", "device": "A"}
+    )
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(1), steps=2)
+    monkeypatch.undo()
+    told = learn(core, loaded, drawn, tmp_path, steps=2).messages
+    assert [text for text in told if "resumed" in text] == [
+        "resumed after step 1 of an equal training, begun with torch 1.0, the device A"
+    ]
+
+
+def judged(core, monkeypatch):
+    """The steps after which a verdict was asked for."""
+    steps = []
+    monkeypatch.setattr(core.run, "judge", lambda learner, start: steps.append(learner.step))
+    return steps
+
+
+def test_a_resume_that_needs_checkpointing_draws_no_preview_twice(core, loaded, drawn, tmp_path, monkeypatch):
+    from reversion_pack.reversion_core.host import plan
+
+    keep, steps = {"previews": 2, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(3), keep, steps=4)
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(1000, 1, 500))
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep, steps=4)
+    assert len(resumed.previews) == 2 and steps == [4]
+
+
+def test_a_run_whose_last_step_was_done_gets_its_verdict_and_no_second_preview(
+    core, loaded, drawn, tmp_path, monkeypatch
+):
+    from reversion_pack.reversion_core.host import plan
+
+    keep, steps = {"previews": 0, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
+    learn(core, loaded, drawn, tmp_path, keep=keep)
+    next(tmp_path.glob("runs/*/log.csv")).unlink()
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(1000, 1, 500))
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep)
+    assert len(resumed.previews) == 1 and steps == [2, 2]
+
+
 def test_a_preview_that_fails_ends_nothing(core, loaded, drawn, tmp_path, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no picture")
