@@ -20,7 +20,7 @@ from .naming import Naming
 from .plan import MemoryPlan, memory_plan, tell_memory
 from .preview import sample
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
-from .selfcheck import check_gradients
+from .selfcheck import check_conditions, check_gradients
 from .tokens import at_strength, caption_tokens, part_read, placeholders, with_relation
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "borrowing",
     "caption_tokens",
     "check_clip",
+    "check_conditions",
     "check_fits",
     "check_gradients",
     "check_pair",

@@ -20,6 +20,10 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
         raise ReVersionError(node, input_name, problem, cure)
     if model.model.concat_keys:
         raise ReVersionError(node, input_name, "an inpainting model cannot learn a relation", cure)
+    sizes = model.model.model_config.unet_config
+    if family.name == "Flux.1" and sizes.get("in_channels", 0) > sizes.get("out_channels", 0):
+        problem = "a model that a picture steers, such as Canny or Depth, cannot learn a relation"
+        raise ReVersionError(node, input_name, problem, cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
     return family.name, family.native_of_v or family.native if predicts_v else family.native
 

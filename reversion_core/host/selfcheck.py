@@ -14,6 +14,21 @@ _AGREE = 0.25  # of its size, what an estimate may differ from the one with twic
 _WITHIN = (0.5, 2.0)  # of the true slope; gradients that a kernel spoils are far outside
 
 
+def check_conditions(model: HostModel, shape: tuple[int, ...], node: str):
+    """Refuse a network that a picture steers, as one does under a LoRA for Canny or Depth; call it inside `borrowing`.
+
+    shape: of one picture's latents. In a training that picture would be empty. Raises a ReVersionError.
+    """
+    try:
+        conditions = model.example_conditions(shape)
+    except Exception as problem:
+        _raise_what_ends_a_run(problem)
+        return
+    if "c_concat" in conditions:
+        problem = "it takes a picture beside the noise, which a training does not have"
+        raise ReVersionError(node, "model", problem, "take out the LoRA for Canny or Depth or use another checkpoint")
+
+
 def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: torch.Tensor, node: str):
     """Compare R's gradient with finite differences, an encoder at a time; call it inside `borrowing`.
 
@@ -37,8 +52,7 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
         try:
             change, other = _converged(error)
         except Exception as problem:
-            if is_out_of_memory(problem) or is_interruption(problem):
-                raise
+            _raise_what_ends_a_run(problem)
             logging.warning("ReVersion: the gradients could not be checked beforehand (%s)", problem)
             return
         if change is None:  # also where the encoder has no influence at all
@@ -68,6 +82,12 @@ def _converged(error):
             return fine, coarse
         coarse = fine
     return None, None
+
+
+def _raise_what_ends_a_run(problem):
+    """Too little memory, or the artist's Cancel; whatever else a check runs into, the training may be spared."""
+    if is_out_of_memory(problem) or is_interruption(problem):
+        raise problem
 
 
 def _wrong(node, key, said):

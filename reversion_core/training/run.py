@@ -150,6 +150,7 @@ class _Training:
         plan = host.tell_memory(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
+        host.check_conditions(model, latents[0].shape[1:], self.node)
         host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
