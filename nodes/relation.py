@@ -199,6 +199,7 @@ class ReVersionApplyRelation(io.ComfyNode):
         if placeholder in host.placeholders(clip):
             problem = f"{placeholder} stands for another relation of this CLIP already"
             raise ReVersionError(cls.NAME, "placeholder", problem, "choose another word, such as <S>")
-        host.check_fits(relation, clip, cls.NAME)
+        if told := host.check_fits(relation, clip, cls.NAME):
+            hint_on_running_node(told)
         vectors = host.at_strength(relation, clip, strength)
         return io.NodeOutput(host.with_hints(host.with_relation(clip, placeholder, vectors), hint_on_running_node))

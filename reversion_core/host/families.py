@@ -68,8 +68,11 @@ def check_pair(model, clip, node: str) -> tuple[str, int]:
     return family, native
 
 
-def check_fits(relation, clip, node: str, input_name: str = "relation"):
-    """Raises a ReVersionError unless the relation has exactly the vectors that this CLIP's encoders take."""
+def check_fits(relation, clip, node: str, input_name: str = "relation") -> str:
+    """A sentence where the file says that the relation is of another family, "" else.
+
+    Raises a ReVersionError unless the relation has exactly the vectors that this CLIP's encoders take.
+    """
     found = encoders(clip)
     if sorted(relation.vectors) != sorted(found):
         raise ReVersionError(
@@ -87,3 +90,8 @@ def check_fits(relation, clip, node: str, input_name: str = "relation"):
                 f"its vectors have {width} numbers and this CLIP takes {wanted}",
                 "use the kind of checkpoint it was learned with",
             )
+    told = relation.metadata.get("reversion.base_family")
+    of_clip = [family.name for family in families.of_clip(type(clip.cond_stage_model).__name__, found)]
+    if told not in families.NAMES or told in of_clip or not of_clip:
+        return ""
+    return f"This relation was learned with {told} and this CLIP is of {' or '.join(of_clip)}: it may mean little there."
