@@ -32,8 +32,9 @@ class Family:
     name: for artists; configs: the host's classes of `comfy.supported_models`; clips: the host's classes of the text
     encoders, without a final underscore; encoders: keys of WIDTHS; architecture: for `modelspec.architecture`; native:
     side in pixels that it was trained at; native_of_v: that of its checkpoints that predict v; multiple: of the side;
-    smallest: side that the host computes; all_encoders: whether each of them must be there; conds: constant conditioning in training; alpha: of the focal
-    law, so that the mean noise is about the paper's; cfg: guidance of previews; embedding: whether the host's own
+    smallest: side that the host computes; all_encoders: whether each of them must be there; conds: constant
+    conditioning in training; alpha: of the focal law, so that the mean noise is about the paper's; alphas: where a
+    class of `configs` has another; cfg: guidance of previews; embedding: whether the host's own
     `embedding:NAME` works; usual: what a file with vectors for just these encoders is where it does not say; proved:
     learned and judged, else experimental; note: what the artist should know.
     """
@@ -50,6 +51,7 @@ class Family:
     all_encoders: bool = True
     conds: dict[str, float] = field(default_factory=dict)
     alpha: float = 0.0
+    alphas: dict[str, float] = field(default_factory=dict)
     cfg: float = 5.0
     embedding: bool = True
     usual: bool = False
@@ -110,6 +112,7 @@ FAMILIES = (
         "flux-1-dev/textual-inversion",
         # Flux dev was distilled with guidance; 1 is what its fine-tuners train at (black-forest-labs/flux, issue 79).
         conds={"guidance": 1.0},
+        alphas={"FluxSchnell": 0.9},  # which has no shift towards high noise
         cfg=1.0,
         note=_DISTILLED,
     ),
@@ -151,6 +154,7 @@ FAMILIES = (
         ("AuraT5Model",),
         ("pile_t5xl",),
         "auraflow-v1/textual-inversion",
+        alpha=0.5,
         embedding=False,
     ),
     Family(

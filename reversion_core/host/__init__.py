@@ -9,7 +9,7 @@ from .encoders import (
     vocabulary_norm,
     word_rows,
 )
-from .families import check_clip, check_fits, check_pair, family_of
+from .families import check_clip, check_fits, check_pair, family_of, usual_alpha
 from .hints import with_hints
 from .identity import identity, provenance
 from .latents import posterior, scaled_posterior
@@ -56,6 +56,7 @@ __all__ = [
     "scaled_posterior",
     "tell_memory",
     "unload_twins",
+    "usual_alpha",
     "token_ids",
     "token_table",
     "vocabulary",

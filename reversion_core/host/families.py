@@ -28,6 +28,13 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
     return family.name, family.native_of_v or family.native if predicts_v else family.native
 
 
+def usual_alpha(model) -> float:
+    """The focal law's alpha for a model of a known family, with which the mean noise is about the paper's."""
+    config = type(model.model.model_config).__name__
+    family = families.of_config(config)
+    return family.alphas.get(config, family.alpha)
+
+
 def families_of_clip(clip, node: str, input_name: str = "clip") -> tuple[families.Family, ...]:
     """The families whose text encoders a CLIP has, at least one. Raises a ReVersionError where there is none."""
     if clip is None:
