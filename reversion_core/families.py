@@ -190,6 +190,9 @@ REFUSED = {
     "Stable_Zero123": _NO_CLIP,
     "FluxInpaint": _EDITS,
     "HiDream": "its four text encoders do not fit a graphics card together with it",
+    "Kolors": "ComfyUI does not have its text encoder",
+    "PixelDiTT2I": _PIXELS,
+    "PiD": _PIXELS,
     "ChromaRadiance": _PIXELS,
     "ZImagePixelSpace": _PIXELS,
     "HiDreamO1": _PIXELS,
@@ -200,13 +203,13 @@ REFUSED = {
     "GenmoMochi": _VIDEO,
     "LTXV": _VIDEO,
     "LTXAV": _VIDEO,
-    "HunyuanVideo": _VIDEO,
-    "HunyuanVideo15": _VIDEO,
+    "MiniMaxH3": _VIDEO,
     "CosmosT2V": _VIDEO,
     "CosmosI2V": _VIDEO,
+    "CosmosI2VPredict2": _VIDEO,
     "Kandinsky5": _VIDEO,
 }
-_REFUSED_PREFIXES = {"WAN": _VIDEO, "Hunyuan3D": "it makes shapes", "CogVideo": _VIDEO, "Cosmos": _VIDEO}
+_REFUSED_PREFIXES = {"WAN": _VIDEO, "HunyuanVideo": _VIDEO, "Hunyuan3D": "it makes shapes", "CogVideo": _VIDEO}
 
 NAMES = tuple(family.name for family in FAMILIES)
 ONE_OF_THEM = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"

@@ -1,6 +1,7 @@
 """Every family that a relation can be learned with, on a small member with the host's own classes."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import families
 import members
@@ -253,6 +254,61 @@ def test_pictures_too_small_for_a_family_are_refused(core, built, drawn, tmp_pat
         core.errors.ReVersionError, match="PixArt learns from pictures of at least 272 .* are of 256; set"
     ):
         learn(core, given, dataclasses.replace(drawn, size=256), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def canny(reversion, embeddings):
+    """A Flux.1 whose network takes a picture beside the noise."""
+    member = members.MEMBERS["Flux.1"]
+    of_canny = dataclasses.replace(member, network={**member.network, "in_channels": 32})
+    members.MEMBERS["canny"] = of_canny
+    try:
+        return families.build("canny", embeddings)
+    finally:
+        del members.MEMBERS["canny"]
+
+
+def test_a_flux_that_a_picture_steers_is_refused(core, canny):
+    with pytest.raises(core.errors.ReVersionError, match="input 'model': a model that a picture steers"):
+        core.host.check_pair(canny.model, canny.clip, "ReVersion Train")
+
+
+def test_a_lora_that_makes_flux_take_a_picture_is_refused(core, canny, drawn, taesd, tmp_path):
+    """Its checkpoint is an ordinary one: only the loaded weights, with the LoRA on them, are wider."""
+    config = canny.model.model.model_config
+    config.unet_config["in_channels"], canny.vae = 16, taesd
+    try:
+        with pytest.raises(
+            core.errors.ReVersionError, match="it takes a picture beside the noise, .* take out the LoRA"
+        ):
+            learn(core, canny, drawn, tmp_path)
+    finally:
+        config.unet_config["in_channels"] = 32
+
+
+@pytest.mark.parametrize("name", names("SD 1.x", "SD 2.x", "SDXL", "PixArt"))
+def test_the_usual_alpha_gives_the_noise_of_the_paper(core, reversion, name):
+    """0.676 in the mean, as a share of a picture's place between clean and noise, is SD 1.x at the published 0.5."""
+    import comfy.supported_models
+
+    if not families.exists(name):
+        pytest.skip(f"ComfyUI has {name} since {members.MEMBERS[name].since}")
+    config = getattr(comfy.supported_models, members.MEMBERS[name].kind)({"disable_unet_model_creation": True})
+    base = config.get_model({}, device=torch.device("cpu"))
+    sigmas = base.model_sampling.sigmas.double()
+    alpha = core.host.usual_alpha(SimpleNamespace(model=base))
+    mean = float((core.focal.distribution(len(sigmas), core.focal.Focal(alpha)) * sigmas).sum())
+    # No alpha takes away the noise that a family's own shift brings, as of Lumina 2 and Klein.
+    assert mean == pytest.approx(0.676, abs=0.06) or (alpha == 0 and mean > 0.7)
+
+
+def test_a_relation_of_another_family_with_the_same_encoder_is_told_of(core, built):
+    given = built("PixArt")
+    vectors = {"t5xxl": torch.ones(1, 64)}
+    for family, told in (("Chroma", False), ("PixArt", False), ("Z-Image", True), ("", False)):
+        relation = core.relation.Relation(vectors, {"reversion.base_family": family} if family else {})
+        said = core.host.check_fits(relation, given.clip, "ReVersion Apply Relation")
+        assert ("was learned with Z-Image and this CLIP is of Chroma or PixArt" in said) == told and bool(said) == told
 
 
 def test_the_file_names_its_family(core, embeddings, tmp_path):
