@@ -101,4 +101,5 @@ def check_fits(relation, clip, node: str, input_name: str = "relation") -> str:
     of_clip = [family.name for family in families.of_clip(type(clip.cond_stage_model).__name__, found)]
     if told not in families.NAMES or told in of_clip or not of_clip:
         return ""
-    return f"This relation was learned with {told} and this CLIP is of {' or '.join(of_clip)}: it may mean little there."
+    kinds = " or ".join(of_clip)
+    return f"This relation was learned with {told} and this CLIP is of {kinds}: it may mean little there."

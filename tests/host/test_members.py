@@ -95,6 +95,22 @@ def test_the_gradient_of_every_encoder_agrees_with_finite_differences_recomputed
     assert digest(given.model.model, given.clip.cond_stage_model) == before
 
 
+@pytest.mark.parametrize("name", names("SD 1.x", "SD 2.x", "SDXL", "SD 3.x", "SD 3.x without T5", "Flux.1 schnell"))
+def test_weights_of_8_bits_are_recomputed_without_being_asked_and_give_right_gradients(core, embeddings, name):
+    if not families.exists(name):
+        pytest.skip(f"ComfyUI has {name} since {members.MEMBERS[name].since}")
+    from reversion_pack.reversion_core.host.recompute import are_recomputed, blocks_of
+
+    given = families.build(name, embeddings, dtype=torch.float8_e4m3fn, compute=torch.float32)
+    before, network = digest(given.model.model), given.model.model.diffusion_model
+    with core.host.borrowing(given.model, given.clip, core.host.caption_tokens(given.clip, CAPTIONS, 1)):
+        assert all(are_recomputed([block]) for block in blocks_of(network))
+    found, slopes = gradient(core, given, relation_of(core, given.clip), recompute=False)
+    for key, of_one in found.items():
+        assert float(of_one.norm()) == pytest.approx(slopes[key], rel=0.03), key
+    assert digest(given.model.model) == before and not are_recomputed(blocks_of(network))
+
+
 @pytest.mark.parametrize("name", names())
 def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
     given = built(name)
@@ -293,7 +309,8 @@ def test_the_usual_alpha_gives_the_noise_of_the_paper(core, reversion, name):
 
     if not families.exists(name):
         pytest.skip(f"ComfyUI has {name} since {members.MEMBERS[name].since}")
-    config = getattr(comfy.supported_models, members.MEMBERS[name].kind)({"disable_unet_model_creation": True})
+    member = members.MEMBERS[name]
+    config = getattr(comfy.supported_models, member.kind)({**member.network, "disable_unet_model_creation": True})
     base = config.get_model({}, device=torch.device("cpu"))
     sigmas = base.model_sampling.sigmas.double()
     alpha = core.host.usual_alpha(SimpleNamespace(model=base))

@@ -5,6 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from reversion_core import families
 from reversion_core.errors import ReVersionError
 from reversion_core.store import relation
 
@@ -158,3 +159,14 @@ def test_numbers_without_a_name_are_not_written_of_what_is_known_by_name_alone(t
     made = relation.Relation({key: torch.ones(1, relation.WIDTH_OF_ENCODER[key])})
     with pytest.raises(ValueError, match=f"a {suffix} file holds the vectors of one CLIP .* has {key}"):
         relation.save(made, tmp_path / f"r{suffix}")
+
+
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
+def test_a_relation_of_every_family_comes_back_from_its_file(tmp_path, family):
+    keys = family.encoders if family.all_encoders else family.encoders[:-1]
+    vectors = {key: vector(families.WIDTHS[key], count=2) for key in keys}
+    about = relation.metadata_for("carved", family.name, "2026-01-01", "<R>", {"base_family": family.name})
+    relation.save(relation.Relation(vectors, about), tmp_path / "r.safetensors")
+    back = relation.load(tmp_path / "r.safetensors")
+    assert back.family == family.name and back.vectors.keys() == vectors.keys() and back.notes == ()
+    assert all(torch.equal(back.vectors[key], vectors[key]) for key in vectors)
