@@ -87,7 +87,7 @@ class ReVersionSaveRelation(io.ComfyNode):
         check_choice(format, FORMATS, cls.NAME, "format")
         picture, usage = cls._picture(preview), usage.strip()[: sharing.LONGEST_USAGE]
         told = []
-        if len(relation.vectors) > 1 and format != FORMATS[0]:
+        if not relation.is_of_one_clip and format != FORMATS[0]:
             told.append(f"Saved as {FORMATS[0]}: {format} cannot hold a relation of {relation.family}.")
             format = FORMATS[0]
         path = places.embedding_roots()[0] / f"{name}.{format}"
@@ -225,6 +225,7 @@ class ReVersionApplyRelation(io.ComfyNode):
         if placeholder in host.placeholders(clip):
             problem = f"{placeholder} stands for another relation of this CLIP already"
             raise ReVersionError(cls.NAME, "placeholder", problem, "choose another word, such as <S>")
-        host.check_fits(relation, clip, cls.NAME)
+        if told := host.check_fits(relation, clip, cls.NAME):
+            hint_on_running_node(told)
         vectors = host.at_strength(relation, clip, strength)
         return io.NodeOutput(host.with_hints(host.with_relation(clip, placeholder, vectors), hint_on_running_node))

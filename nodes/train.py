@@ -1,6 +1,6 @@
 from comfy_api.latest import io
 
-from ..reversion_core import families, host
+from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.method.focal import Focal
 from ..reversion_core.method.steering import Steering
@@ -245,8 +245,8 @@ class ReVersionTrain(io.ComfyNode):
         settings = from_preset(preset, cls.NAME, seed=training_seed, **chosen)
         if not settings.initial_word:
             raise ReVersionError(cls.NAME, "initial_word", "it is empty", "use a word such as 'and'")
-        family, _ = host.family_of(model, cls.NAME)
-        focal = focal or Focal(alpha=families.named(family).focal_alpha)
+        host.family_of(model, cls.NAME)
+        focal = focal or Focal(alpha=host.usual_alpha(model))
         inputs = TrainingInputs(exemplars, settings, steering or Steering(), focal)
         first = inputs.captions[0]
         prompt = preview_prompt.strip() or first.replace(SLOT, PLACEHOLDER)

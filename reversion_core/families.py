@@ -37,9 +37,11 @@ class Family:
     native_size: int = 1024  # side in pixels that it was trained at
     native_size_v: int = 0  # the same of its checkpoints that predict v, 0 where there is no difference
     size_multiple: int = 16  # a side in pixels is a multiple of it
+    smallest_size: int = 0  # side in pixels below which the host cannot compute it
     all_encoders: bool = True  # whether each of its encoders must be there
     constant_conditioning: dict[str, float] = field(default_factory=dict)  # what every training step is given
     focal_alpha: float = 0.0  # of the focal law, so that the mean noise is about the paper's
+    focal_alphas: dict[str, float] = field(default_factory=dict)  # where a class of `configs` has another
     preview_cfg: float = 5.0  # guidance of previews
     embedding_syntax_works: bool = True  # whether `embedding:NAME` works in the host's own prompts
     default_for_its_encoders: bool = False  # what a file is taken for that holds vectors for just these encoders
@@ -100,6 +102,7 @@ FAMILIES = (
         "flux-1-dev/textual-inversion",
         # Flux dev was distilled with guidance; 1 is what its fine-tuners train at (black-forest-labs/flux, issue 79).
         constant_conditioning={"guidance": 1.0},
+        focal_alphas={"FluxSchnell": 0.9},  # which has no shift towards high noise
         preview_cfg=1.0,
         note=_DISTILLED,
     ),
@@ -143,6 +146,7 @@ FAMILIES = (
         ("AuraT5Model",),
         ("pile_t5xl",),
         "auraflow-v1/textual-inversion",
+        focal_alpha=0.5,
         embedding_syntax_works=False,
     ),
     Family(
@@ -151,6 +155,7 @@ FAMILIES = (
         ("PixArtTEModel", "PixArtT5XXL"),
         ("t5xxl",),
         "pixart-sigma/textual-inversion",
+        smallest_size=272,  # the host divides by the latents' side, rounded to a multiple of 64
         focal_alpha=0.5,
     ),
     Family(
@@ -184,6 +189,9 @@ REFUSED = {
     "Stable_Zero123": _NO_CLIP,
     "FluxInpaint": _EDITS,
     "HiDream": "its four text encoders do not fit a graphics card together with it",
+    "Kolors": "ComfyUI does not have its text encoder",
+    "PixelDiTT2I": _PIXELS,
+    "PiD": _PIXELS,
     "ChromaRadiance": _PIXELS,
     "ZImagePixelSpace": _PIXELS,
     "HiDreamO1": _PIXELS,
@@ -194,13 +202,13 @@ REFUSED = {
     "GenmoMochi": _VIDEO,
     "LTXV": _VIDEO,
     "LTXAV": _VIDEO,
-    "HunyuanVideo": _VIDEO,
-    "HunyuanVideo15": _VIDEO,
+    "MiniMaxH3": _VIDEO,
     "CosmosT2V": _VIDEO,
     "CosmosI2V": _VIDEO,
+    "CosmosI2VPredict2": _VIDEO,
     "Kandinsky5": _VIDEO,
 }
-_REFUSED_PREFIXES = {"WAN": _VIDEO, "Hunyuan3D": "it makes shapes", "CogVideo": _VIDEO, "Cosmos": _VIDEO}
+_REFUSED_PREFIXES = {"WAN": _VIDEO, "HunyuanVideo": _VIDEO, "Hunyuan3D": "it makes shapes", "CogVideo": _VIDEO}
 
 NAMES = tuple(family.name for family in FAMILIES)
 ONE_OF_THEM = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"

@@ -96,6 +96,7 @@ def build(name, embeddings, vae=None, dtype=torch.float32, compute=None):
                 part.visual = torch.nn.Identity()
         for module in (base.diffusion_model, clip.cond_stage_model):
             randomise(module, generator)
-        base.diffusion_model.to(dtype)
+        for weight in base.diffusion_model.parameters():  # not tables of positions, which no checkpoint brings
+            weight.data = weight.data.to(dtype)
     model = comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
     return SimpleNamespace(model=model, clip=clip, vae=vae, latents=member.latents)

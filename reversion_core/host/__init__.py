@@ -20,7 +20,7 @@ from .model import HostModel, borrowed_model
 from .plan import logged_memory_plan
 from .preview import draw_preview
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
-from .selfcheck import check_gradients
+from .selfcheck import check_conditions, check_gradients
 from .tokens import at_strength, caption_tokens, encoded_part, placeholders, with_relation
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "borrowed_model",
     "caption_tokens",
     "check_clip",
+    "check_conditions",
     "check_fits",
     "check_gradients",
     "check_pair",
@@ -53,6 +54,7 @@ __all__ = [
     "provenance",
     "scaled_posterior",
     "unload_twins",
+    "usual_alpha",
     "token_ids",
     "token_table",
     "vocabulary",

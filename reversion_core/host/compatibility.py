@@ -20,8 +20,19 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
         raise ReVersionError(node, input_name, problem, cure)
     if model.model.concat_keys:
         raise ReVersionError(node, input_name, "an inpainting model cannot learn a relation", cure)
+    sizes = model.model.model_config.unet_config
+    if family.name == "Flux.1" and sizes.get("in_channels", 0) > sizes.get("out_channels", 0):
+        problem = "a model that a picture steers, such as Canny or Depth, cannot learn a relation"
+        raise ReVersionError(node, input_name, problem, cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
     return family.name, family.native_size_v or family.native_size if predicts_v else family.native_size
+
+
+def usual_alpha(model) -> float:
+    """The focal law's alpha for a model of a known family, with which the mean noise is about the paper's."""
+    config = type(model.model.model_config).__name__
+    family = families.of_config(config)
+    return family.focal_alphas.get(config, family.focal_alpha)
 
 
 def families_of_clip(clip, node: str, input_name: str = "clip") -> tuple[families.Family, ...]:
@@ -64,8 +75,11 @@ def check_pair(model, clip, node: str) -> tuple[str, int]:
     return family, native
 
 
-def check_fits(relation, clip, node: str, input_name: str = "relation"):
-    """Raises a ReVersionError unless the relation has exactly the vectors that this CLIP's encoders take."""
+def check_fits(relation, clip, node: str, input_name: str = "relation") -> str:
+    """A sentence where the file says that the relation is of another family, "" else.
+
+    Raises a ReVersionError unless the relation has exactly the vectors that this CLIP's encoders take.
+    """
     found = encoders(clip)
     if sorted(relation.vectors) != sorted(found):
         raise ReVersionError(
@@ -83,3 +97,9 @@ def check_fits(relation, clip, node: str, input_name: str = "relation"):
                 f"its vectors have {width} numbers and this CLIP takes {wanted}",
                 "use the kind of checkpoint it was learned with",
             )
+    told = relation.metadata.get("reversion.base_family")
+    of_clip = [family.name for family in families.of_clip(type(clip.cond_stage_model).__name__, found)]
+    if told not in families.NAMES or told in of_clip or not of_clip:
+        return ""
+    kinds = " or ".join(of_clip)
+    return f"This relation was learned with {told} and this CLIP is of {kinds}: it may mean little there."

@@ -35,7 +35,7 @@ class CannotFingerprint(ValueError):
 
 
 def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
-    """dtype, shape and bytes of a tensor, wherever it lies; sampled: of SAMPLED evenly spaced values alone.
+    """dtype, shape and bytes of a tensor, wherever it lies; sampled: of at most SAMPLED evenly spaced values.
 
     Of a quantised tensor (the host's, or GGUF's) the stored numbers are read. Raises CannotFingerprint where there
     are none.
@@ -51,7 +51,7 @@ def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
     try:
         flat = tensor.detach().as_subclass(torch.Tensor).reshape(-1)
         if sampled:
-            flat = flat[:: max(len(flat) // SAMPLED, 1)][:SAMPLED]
+            flat = flat[:: max(-(-len(flat) // SAMPLED), 1)]
         data = flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         problem = f"a tensor of {class_name(kind)} on {tensor.device.type} without readable numbers"

@@ -12,7 +12,7 @@ from .fingerprint import CannotFingerprint, Fingerprinter, class_name, hashed, h
 
 # What the host and its wrappers of a model hold beside what they compute: memory, devices, and what is named apart.
 _NOT_OF_CLIP = {"patcher", "cond_stage_model", "tokenizer"}
-_NOT_OF_VAE = {"patcher", "first_stage_model", "device", "output_device", "vae_dtype", "size"}
+_NOT_OF_VAE = {"patcher", "first_stage_model", "device", "output_device", "size"}
 _NOT_OF_TOKENIZER = {"embedding_directory", "inv_vocab"}
 _OF_PATCHER = {
     "options": ("model_options", "wrappers", "callbacks"),
@@ -172,8 +172,21 @@ def _weights(patcher) -> str:
         for name, tensor in own_tensors(part, path):
             if "text_projection" in name and not name.startswith("clip_g"):
                 continue  # only clip_g's is used; the host leaves the others as the memory was, anew at every load
-            texts.append(f"{name} {tensor_digest(originals.get(name, tensor), sampled=True)}")
+            tensor, dtype = originals.get(name, tensor), _computed_in(part, name)
+            if dtype is not None and _is_cast_in_place(part):
+                tensor = tensor.to(dtype)
+            texts.append(f"{name} {dtype or ''} {tensor_digest(tensor, sampled=True)}")
     return hashed(*texts)
+
+
+def _computed_in(module, name):
+    """The dtype that newer hosts cast a weight to when they load it, None for its own."""
+    return getattr(module, f"{name.rpartition('.')[2]}_comfy_model_dtype", None)
+
+
+def _is_cast_in_place(module):
+    """Whether dynamic VRAM casts the module's own weights for good: of those that hold modules with weights."""
+    return any(next(inner.parameters(), None) is not None for inner in module.children())
 
 
 def _injected(hook):

@@ -13,14 +13,19 @@ def load_for_training(model, clip, node: str):
     model, which is made once. LoRAs and other patches go with it. Raises a ReVersionError where a model cannot be
     loaded as a whole: the host then reuses buffers, which makes gradients wrong without an error.
     """
+    given = model, clip.patcher
     model = _unmoved(model, node, "model")
     patcher = _unmoved(clip.patcher, node, "clip")
     if patcher is not clip.patcher:
         clip = clip.clone()
         clip.patcher, clip.cond_stage_model = patcher, patcher.model
-    comfy.model_management.load_models_gpu([model, clip.patcher], force_full_load=True)
-    check_residency(model.model.diffusion_model, model.load_device, node, "model")
-    check_residency(clip.cond_stage_model, clip.patcher.load_device, node, "clip")
+    try:
+        comfy.model_management.load_models_gpu([model, patcher], force_full_load=True)
+        check_residency(model.model.diffusion_model, model.load_device, node, "model")
+        check_residency(clip.cond_stage_model, patcher.load_device, node, "clip")
+    except BaseException:  # nobody else knows the twins yet
+        unload_twins((model, patcher), given)
+        raise
     return model, clip
 
 
@@ -33,7 +38,10 @@ def unload_twins(models, originals):
     for patcher, original in zip(models, originals, strict=True):
         if patcher is not original:
             others = [loaded for loaded in management.current_loaded_models if loaded.model is not patcher]
-            management.free_memory(1e30, patcher.load_device, keep_loaded=others)
+            if len(others) < len(management.current_loaded_models):
+                management.free_memory(1e30, patcher.load_device, keep_loaded=others)
+            else:  # its loading failed half way, before the host wrote it down
+                patcher.detach()
 
 
 def make_room(device: torch.device, wanted: int, *patchers) -> int:
@@ -51,7 +59,7 @@ def _unmoved(patcher, node, input_name):
     if not (hasattr(patcher, "is_dynamic") and patcher.is_dynamic()):
         return patcher
     try:
-        return patcher.get_non_dynamic_delegate()
+        twin = patcher.get_non_dynamic_delegate()
     except RuntimeError as error:
         raise ReVersionError(
             node,
@@ -59,6 +67,29 @@ def _unmoved(patcher, node, input_name):
             "ComfyUI's dynamic VRAM moves its weights, and this loader cannot load it without that",
             "load it with one of ComfyUI's own loaders or start ComfyUI with --disable-dynamic-vram",
         ) from error
+    _in_model_dtypes(twin)
+    return twin
+
+
+def _in_model_dtypes(twin):
+    """Bring the weights of a twin to the dtypes that its model computes in, once, since the host keeps the twin.
+
+    Where dynamic VRAM is on, the host leaves some layers the dtype of the file, and casts them only when it moves them.
+    """
+    if next(_of_other_dtypes(twin.model), None):
+        twin.unpatch_model(twin.offload_device)  # a sampler of the host may have patched it
+    for part, name, dtype in _of_other_dtypes(twin.model):
+        part._parameters[name] = torch.nn.Parameter(part._parameters[name].to(dtype), requires_grad=False)
+
+
+def _of_other_dtypes(network):
+    """(module, name, dtype to have) of each plain weight with another one."""
+    for part in network.modules():
+        for name, weight in part._parameters.items():
+            wanted = getattr(part, f"{name}_comfy_model_dtype", None)
+            plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.is_floating_point()
+            if plain and wanted not in (None, weight.dtype):
+                yield part, name, wanted
 
 
 def check_residency(module: torch.nn.Module, device: torch.device, node: str, input_name: str):

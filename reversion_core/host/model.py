@@ -198,6 +198,7 @@ def borrowed_model(model, clip, tokens, dtype=None, recompute=False):
     with (
         training_mode(),
         borrowed([(network, partial(alias, dtype=dtype)), (model.model.model_sampling, alias), (text, once)]),
+        borrowed([(brought, partial(alias, dtype=dtype)) for brought in other_nodes.modules_of_patches(model)]),
         _computing_in(model.model, dtype),
         _encoding_in(found.values(), dtype),
         ready_for_backward(text, *([] if is_unet(network) else [network])),

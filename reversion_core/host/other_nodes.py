@@ -1,7 +1,9 @@
 """What other nodes have plugged into MODEL and CLIP: used in training as the host's sampler uses it, or refused."""
 
 import logging
+import types
 
+import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 
@@ -9,6 +11,7 @@ from ..errors import ReVersionError
 
 # Module of a patch's function -> the node: these change the network at random in every pass.
 _AT_RANDOM = {"comfy_extras.nodes_hypertile": "HyperTile", "comfy_extras.nodes_tomesd": "Tome Patch Model"}
+_NESTED = 8  # levels of containers and objects in which a patch's networks are looked for
 _COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
 
 
@@ -36,6 +39,14 @@ def check_other_nodes(model, clip, node: str):
             raise ReVersionError(
                 node, "model", f"'{key}' was compiled by another node", "plug the model in before it is compiled"
             )
+    sampling = type(model.get_model_object("model_sampling"))
+    if any(kind.__name__.startswith("IMG_TO_IMG") for kind in sampling.__mro__):
+        raise ReVersionError(
+            node,
+            "model",
+            "its sampling starts from a picture and adds no noise, so that there is nothing to learn from",
+            "plug the model in without ModelSamplingDiscrete, or choose another sampling there",
+        )
     network = model.model.diffusion_model
     if quantised := next((p for p in network.modules() if type(p).__module__.startswith("nunchaku")), None):
         raise ReVersionError(
@@ -57,6 +68,33 @@ def _functions(patches):
     elif not isinstance(patches, (list, tuple)):
         return [patches]
     return [function for inner in patches for function in _functions(inner)]
+
+
+def modules_of_patches(model) -> list[torch.nn.Module]:
+    """The networks that patches bring along, such as the ones of Load Hypernetwork."""
+    options, found, seen = model.model_options, [], set()
+    given = [options.get("transformer_options"), options.get("model_function_wrapper"), model.wrappers]
+    for _ in range(_NESTED):
+        given = [value for value in given if id(value) not in seen]
+        seen.update(map(id, given))
+        found += [value for value in given if isinstance(value, torch.nn.Module)]
+        given = [inner for value in given for inner in _held_by(value)]
+    return found
+
+
+def _held_by(value):
+    """What a container, a function or a patch that is an object holds."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set)):
+        return list(value)
+    if isinstance(value, types.MethodType):
+        return [value.__self__]
+    if isinstance(value, types.FunctionType):
+        empty = types.CellType()
+        return [cell.cell_contents for cell in value.__closure__ or () if cell != empty]
+    known = isinstance(value, (torch.nn.Module, torch.Tensor, type, types.ModuleType, comfy.model_patcher.ModelPatcher))
+    return [] if known else list(getattr(value, "__dict__", {}).values())
 
 
 def transformer_options(model, attention) -> dict:

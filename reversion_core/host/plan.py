@@ -8,15 +8,17 @@ import torch
 from .borrowing import borrowed
 from .gradients import Differentiable, training_mode
 from .loading import make_room
+from .memory import is_interruption
 from .model import HostModel
-from .recompute import blocks_of, recomputing
+from .recompute import are_recomputed, blocks_of, not_recomputing, recomputing
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes that autograd saves for one picture, and how many pictures at once fit in what is free beside the models.
 
-    checkpointed_bytes: with gradient checkpointing, the inputs of all blocks and the inside of the largest.
+    checkpointed_bytes: with gradient checkpointing, the inputs of all blocks and the inside of the largest; the same as
+    saved_bytes where the network is recomputed in any case.
     """
 
     saved_bytes: int
@@ -60,6 +62,8 @@ def memory_plan(
     """
     patcher = model.patcher
     saved, checkpointed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)
+    if are_recomputed(blocks_of(patcher.model.diffusion_model)):
+        saved = checkpointed
     return MemoryPlan(saved, checkpointed, make_room(patcher.load_device, pictures * saved, *model.patchers))
 
 
@@ -89,6 +93,7 @@ def _measured(base, shape, conditions, dtype, recompute):
         with (
             training_mode(),
             borrowed([(network, measured.sized_weight), (base.model_sampling, measured.sized_weight)]),
+            not_recomputing(blocks),
             recomputing(blocks if recompute else []),
             torch.autograd.graph.saved_tensors_hooks(measured.count, lambda tensor: tensor),
             Differentiable(),
@@ -149,6 +154,8 @@ def logged_memory_plan(
     try:
         plan = memory_plan(model, shape, dtype, pictures)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
+        if is_interruption(error):
+            raise
         logging.debug("ReVersion: the memory of a training step is not known beforehand (%s)", error)
         return None
     logging.info(

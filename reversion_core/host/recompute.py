@@ -89,7 +89,26 @@ def _recomputed(forward, sequential):
 
         return _Recompute.apply(run, *tensors.values())
 
+    call.plain = forward
     return call
+
+
+def are_recomputed(blocks: Iterable[torch.nn.Module]) -> bool:
+    """Whether some of the blocks are inside `recomputing`."""
+    return any(hasattr(vars(block).get("forward"), "plain") for block in blocks)
+
+
+@contextlib.contextmanager
+def not_recomputing(blocks: Iterable[torch.nn.Module]):
+    """Let blocks that are inside `recomputing` keep what is inside them for a while."""
+    held = [(block, vars(block)["forward"]) for block in blocks if are_recomputed([block])]
+    try:
+        for block, forward in held:
+            block.forward = forward.plain
+        yield
+    finally:
+        for block, forward in held:
+            block.forward = forward
 
 
 @contextlib.contextmanager

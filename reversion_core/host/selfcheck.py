@@ -1,15 +1,32 @@
 """Compares the host's gradients with finite differences once before training."""
 
+import logging
+
 import torch
 
 from ..errors import ReVersionError
-from .memory import is_out_of_memory
+from .memory import is_interruption, is_out_of_memory
 from .model import HostModel
 
-_SIDE = 32  # of the latents that are probed
+_SIDE = 64  # of the latents that are probed; PixArt computes with none that are smaller than 33
 _STEPS = (0.1, 0.05, 0.025, 0.0125, 0.00625)  # in units of the size of R
 _AGREE = 0.25  # of its size, what an estimate may differ from the one with twice the step
 _WITHIN = (0.5, 2.0)  # of the true slope; gradients that a kernel spoils are far outside
+
+
+def check_conditions(model: HostModel, shape: tuple[int, ...], node: str):
+    """Refuse a network that a picture steers, as one does under a LoRA for Canny or Depth; call it inside `borrowing`.
+
+    shape: of one picture's latents. In a training that picture would be empty. Raises a ReVersionError.
+    """
+    try:
+        conditions = model.example_conditions(shape)
+    except Exception as problem:
+        _raise_what_ends_a_run(problem)
+        return
+    if "c_concat" in conditions:
+        problem = "it takes a picture beside the noise, which a training does not have"
+        raise ReVersionError(node, "model", problem, "take out the LoRA for Canny or Depth or use another checkpoint")
 
 
 def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: torch.Tensor, node: str):
@@ -18,7 +35,7 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
     relation: encoder key -> float32 [k, d]; x0: the latents of one picture, [1, ...]. Raises a ReVersionError where
     they disagree. What is compared is the projection of the error on its own change: a slope that is as large as can
     be. Steps are halved until two estimates agree: large ones are bent by the model, small ones lost in rounding.
-    Where none agree, nothing is said.
+    Where none agree, or the probe cannot be computed, nothing is said.
     """
     x0 = x0[..., :_SIDE, :_SIDE]
     generator = torch.Generator().manual_seed(0)
@@ -32,7 +49,12 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
             moved = {**relation, key: vectors + step * direction}
             return model.prediction_error(x0, noise, timesteps, model.encode([0], moved)).cpu().double()
 
-        change, other = _converged(error)
+        try:
+            change, other = _converged(error)
+        except Exception as problem:
+            _raise_what_ends_a_run(problem)
+            logging.warning("ReVersion: the gradients could not be checked beforehand (%s)", problem)
+            return
         if change is None:  # also where the encoder has no influence at all
             continue
         weights = change / change.abs().max()
@@ -60,6 +82,12 @@ def _converged(error):
             return fine, coarse
         coarse = fine
     return None, None
+
+
+def _raise_what_ends_a_run(problem):
+    """Too little memory, or the artist's Cancel; whatever else a check runs into, the training may be spared."""
+    if is_out_of_memory(problem) or is_interruption(problem):
+        raise problem
 
 
 def _wrong(node, key, said):

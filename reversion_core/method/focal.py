@@ -43,7 +43,8 @@ def distribution(timesteps: int, focal: Focal) -> torch.Tensor:
     """Probability of each timestep 0 .. T - 1, limited to the focal's range: float64 [T], sum 1."""
     t = torch.arange(timesteps, dtype=torch.float64)
     f = LAWS[focal.law](t / timesteps, focal.alpha)
-    f = f * ((t >= round(focal.start * timesteps)) & (t < max(round(focal.end * timesteps), 1)))
+    first = min(round(focal.start * timesteps), timesteps - 1)
+    f = f * ((t >= first) & (t < max(round(focal.end * timesteps), first + 1)))
     return f / f.sum()
 
 

@@ -64,7 +64,9 @@ def read(path):
     tensors = {key: value for key, value in _flat(found).items() if value.ndim and value.numel() != 1}
     keys = _layout(tensors)
     used = {key for of_one in keys.values() for key in of_one}
-    notes = [f"not used: {', '.join(unused)[:200]}"] if (unused := [key for key in tensors if key not in used]) else []
+    # Other programs' second names of what was read, as our own files have them, are not worth a note.
+    unused = [key for key in tensors if key not in used and _ENCODERS.get(key) not in keys]
+    notes = [f"not used: {', '.join(unused)[:200]}"] if unused else []
     return {encoder: _rows(tensors, of_one) for encoder, of_one in keys.items()}, metadata, notes
 
 

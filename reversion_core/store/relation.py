@@ -67,6 +67,11 @@ class Relation:
         return found if isinstance(found, dict) else {}
 
     @property
+    def is_of_one_clip(self) -> bool:
+        """Whether its numbers alone tell the text encoder: only CLIP's are known by their width, see `foreign`."""
+        return len(self.vectors) == 1 and next(iter(self.vectors)).startswith("clip_")
+
+    @property
     def count(self) -> int:
         """How many vectors it has for a text encoder, the most where they differ."""
         return max(len(v) for v in self.vectors.values())
@@ -94,7 +99,7 @@ def save(relation: Relation, path: str | Path) -> None:
 
     .safetensors: the host's, with the metadata, T5's vectors also as OneTrainer and diffusers call them; .pt: A1111's
     WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`, where several vectors are called `<r>`.
-    Raises ValueError for a relation of several text encoders in the last two, which hold one.
+    Raises ValueError for the last two, which hold numbers without a name, where these are not of one CLIP.
     """
     tensors = {key: v.detach().float().cpu().contiguous() for key, v in relation.vectors.items()}
     suffix = Path(path).suffix.lower()
@@ -104,8 +109,10 @@ def save(relation: Relation, path: str | Path) -> None:
         # Not by safetensors' own save_file, whose files only their owner can read.
         data = safetensors_bytes(tensors, {k: str(v) for k, v in relation.metadata.items()})
     else:
-        if len(tensors) > 1:
-            raise ValueError(f"a {suffix} file holds the vectors of one text encoder; this relation has {len(tensors)}")
+        if not relation.is_of_one_clip:
+            raise ValueError(
+                f"a {suffix} file holds the vectors of one CLIP and {relation.family} has {', '.join(tensors)}"
+            )
         (vectors,) = tensors.values()
         word = relation.metadata.get("modelspec.trigger_phrase") or PLACEHOLDER
         # diffusers reads a single vector, as the authors write it, without its first dimension. It puts in the other

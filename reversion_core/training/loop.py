@@ -84,8 +84,9 @@ class Learner:
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
             raise NotFiniteError(f"the loss of step {self.step + 1} is not a finite number")
         rate = self.inputs.settings.rate(self.step)
+        units = {} if getattr(self.optimizer, "RELATIVE", False) else self.data.rates
         for key, group in zip(self.relation, self.optimizer.param_groups, strict=True):
-            group["lr"] = rate * self.data.rates.get(key, 1.0)
+            group["lr"] = rate * units.get(key, 1.0)
         self.optimizer.step()
         self._hold_to_prior()
         vectors = self.vectors

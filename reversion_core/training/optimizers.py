@@ -11,7 +11,8 @@ class TangentSGD(torch.optim.Optimizer):
     of R's norm / norm of a CLIP token.
     """
 
-    UNIT = 0.4  # norm of an ordinary CLIP token, for which learning rates are stated
+    RELATIVE = True  # its steps are in units of R's own size, so that the rate needs no other unit
+    UNIT, WIDTH = 0.4, 768  # norm of an ordinary CLIP token, for which learning rates are stated, and its numbers
 
     def __init__(self, params, lr=5e-3, weight_decay=0.0, decay=0.99):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "decay": decay})
@@ -31,8 +32,8 @@ class TangentSGD(torch.optim.Optimizer):
                 state["step"] += 1
                 state["square"].lerp_(tangent.square().sum(-1, keepdim=True), 1 - group["decay"])
                 size = (state["square"] / (1 - group["decay"] ** state["step"])).sqrt().clamp(min=1e-20)
-                # AdamW moves each of d numbers by lr: the same length of step here.
-                turned = unit - group["lr"] * r.shape[-1] ** 0.5 / self.UNIT * tangent / size
+                # AdamW moves each number of a CLIP token by lr: the same share of its norm here, whatever the width.
+                turned = unit - group["lr"] * self.WIDTH**0.5 / self.UNIT * tangent / size
                 r.copy_(turned / turned.norm(dim=-1, keepdim=True) * norm)
 
 

@@ -45,12 +45,20 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
     tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
     row = families.named(family)
     size = inputs.exemplars.training_size(native)
+    size -= size % row.size_multiple
+    if size < row.smallest_size:
+        raise ReVersionError(
+            node,
+            "exemplars",
+            f"{family} learns from pictures of at least {row.smallest_size} pixels, and these are of {size}",
+            "set size to 512 where they are loaded, or take larger pictures",
+        )
     notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
     notes += [row.note] if row.note else []
     for caption in inputs.captions:
         if (read := host.encoded_part(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
-    return CheckResult(family, size - size % row.size_multiple, tokens, tuple(notes))
+    return CheckResult(family, size, tokens, tuple(notes))
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:

@@ -22,6 +22,9 @@ from .verdict import judge
 # Part of the run key. Raise it when a code change alters results, so that finished runs of older code are not reused.
 RECIPE = "1"
 
+# What a resume tells of where it differs: name in `made_with` -> title.
+_MAKERS = {"pack": "ReVersion", "comfyui": "ComfyUI", "torch": "torch", "device": "the device"}
+
 
 def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions, on_progress, node: str):
     """Learn a relation, or return the finished one of an equal earlier run: a TrainingResult.
@@ -89,12 +92,14 @@ class _Training:
                 self.node, "learning_rate", f"{error} ({self._saved_text()})", "lower it or use precision fp32"
             ) from error
         finally:
-            host.unload_twins((self.model, self.clip.patcher), self.original_patchers)
-            if self.learner is not None and self.learner.step:
-                self._save()
-                if self.learner.step < steps:
-                    self.tell(f"stopped; {self._saved_text()} in {self.folder.path}")
-                self.folder.prune()
+            try:
+                if self.learner is not None and self.learner.step:
+                    self._save()
+                    if self.learner.step < steps:
+                        self.tell(f"stopped; {self._saved_text()} in {self.folder.path}")
+                    self.folder.prune()
+            finally:  # after what was learned is safe: a device that failed may fail again
+                host.unload_twins((self.model, self.clip.patcher), self.original_patchers)
         return TrainingResult(self._relation(), self.learner.history, self.previews, self.messages)
 
     def _latents(self):
@@ -104,28 +109,32 @@ class _Training:
 
     def _learn_on(self, latents, on_progress):
         """Update up to the next preview or the last step; False where the memory did not suffice."""
-        settings, options = self.inputs.settings, self.options
-        dtype, recompute = PRECISIONS[settings.precision], self.recompute
+        dtype, recompute = PRECISIONS[self.inputs.settings.precision], self.recompute
         try:
             with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
                 if self.learner is None:
                     self._start(model, latents)
-                    if self.recompute and not recompute:
-                        return True  # anew, with gradient checkpointing
-                learner, learner.model = self.learner, model
-                stop = next((step for step in self.preview_steps if step > learner.step), settings.steps)
-                for step in range(learner.step + 1, stop + 1):
-                    learner.update()
-                    if options.save_every and step % options.save_every == 0:
-                        self._save()
-                    on_progress(learner, self.previews)
-                if learner.step == settings.steps:
-                    self._judge()
+                if self.recompute == recompute:
+                    self._update(model, on_progress)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             return False
-        return True
+        # Where it turned out that only gradient checkpointing fits: anew, with it.
+        return self.recompute == recompute or self._learn_on(latents, on_progress)
+
+    def _update(self, model, on_progress):
+        """The updates up to the next preview or the last step, and after that the verdict."""
+        steps, learner = self.inputs.settings.steps, self.learner
+        learner.model = model
+        stop = next((step for step in self.preview_steps if step > learner.step), steps)
+        for step in range(learner.step + 1, stop + 1):
+            learner.update()
+            if self.options.save_every and step % self.options.save_every == 0:
+                self._save()
+            on_progress(learner, self.previews)
+        if learner.step == steps:
+            self._judge()
 
     def _judge(self):
         """Say whether it worked; where the memory does not suffice, nothing is said."""
@@ -144,6 +153,7 @@ class _Training:
         plan = host.logged_memory_plan(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
+        host.check_conditions(model, latents[0].shape[1:], self.node)
         host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
@@ -184,10 +194,14 @@ class _Training:
                 continue
             before = runs.made_with(path)
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
-            stops = [step for step in self.preview_steps if step <= done]
-            self.previews = self.folder.previews(stops, self.options.prompt, path.parent)
-            other = before.get("pack") != VERSION and f" that version {before.get('pack')} of the pack began"
-            self.tell(f"resumed after step {done} of an equal training{other or ''}")
+            for step in [step for step in self.preview_steps if step <= done]:
+                if kept := self.folder.previews([step], self.options.prompt, path.parent):
+                    self.previews += kept
+                    self.preview_steps.remove(step)
+            differing = [name for name in _MAKERS if name in before and before[name] != self.made_with[name]]
+            others = [f"{_MAKERS[name]} {before[name]}" for name in differing]
+            began = f", begun with {', '.join(others)}" if others else ""
+            self.tell(f"resumed after step {done} of an equal training{began}")
             return True
         return False
 

@@ -63,6 +63,13 @@ def test_model_and_clip_of_different_families_are_refused(core, of_family):
         ("ChromaRadiance", "since it works on pixels without a VAE"),
         ("HiDream", "since its four text encoders do not fit"),
         ("HunyuanVideo", "since it makes video"),
+        ("HunyuanVideoI2V", "since it makes video"),
+        ("HunyuanVideoSkyreelsI2V", "since it makes video"),
+        ("HunyuanVideo15_SR_Distilled", "since it makes video"),
+        ("MiniMaxH3", "since it makes video"),
+        ("PixelDiTT2I", "since it works on pixels"),
+        ("PiD", "since it works on pixels"),
+        ("CosmosT2IPredict2", "is not supported; load a checkpoint of SD 1.x, "),
         ("WAN21_T2V", "since it makes video"),
         ("StableAudio", "since it makes sound"),
         ("Stable_Cascade_C", "; load a checkpoint of SD 1.x, "),
@@ -71,12 +78,22 @@ def test_model_and_clip_of_different_families_are_refused(core, of_family):
 def test_other_families_are_refused_by_name(core, reversion, kind, reason):
     import comfy.supported_models
 
+    if not hasattr(comfy.supported_models, kind):
+        pytest.skip("this ComfyUI has none")
     config = getattr(comfy.supported_models, kind)({"disable_unet_model_creation": True})
     model = SimpleNamespace(model=SimpleNamespace(model_config=config))
     message = f"ReVersion Train, input 'model': the model family {kind} is not supported"
     with pytest.raises(core.errors.ReVersionError, match=message) as told:
         core.host.family_of(model, "ReVersion Train")
     assert reason in str(told.value)
+
+
+def test_kolors_of_another_pack_is_refused_with_its_reason(core):
+    config = type("Kolors", (), {})()
+    with pytest.raises(
+        core.errors.ReVersionError, match="Kolors is not supported, since ComfyUI does not have its text"
+    ):
+        core.host.family_of(SimpleNamespace(model=SimpleNamespace(model_config=config)), "ReVersion Train")
 
 
 @pytest.mark.parametrize(

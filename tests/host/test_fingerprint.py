@@ -34,6 +34,18 @@ def test_what_cannot_be_seen_is_told(core, loaded, kind):
     assert told.startswith("model options: ") and "0x" not in told
 
 
+@pytest.mark.parametrize("count", [1, 64, 65, 100, 127, 128, 191, 1000])
+def test_some_of_the_numbers_are_from_all_over_the_tensor(reversion, count):
+    from reversion_pack.reversion_core.host.naming import SAMPLED, tensor_digest
+
+    numbers = torch.zeros(count)
+    part = max(count // 20, -(-count // SAMPLED))
+    changed = [
+        numbers.index_fill(0, torch.arange(i, min(i + part, count)), 1.0) for i in range(0, count - part + 1, part)
+    ]
+    assert tensor_digest(numbers, sampled=True) not in [tensor_digest(other, sampled=True) for other in changed]
+
+
 class Stored(torch.Tensor):
     """As GGUF's: a subclass over the stored bytes that reports another shape."""
 

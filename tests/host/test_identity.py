@@ -258,6 +258,34 @@ def test_a_weight_that_the_host_cast_in_place_is_named_as_it_was_loaded(core, lo
     assert named(core, loaded) == before
 
 
+def test_a_weight_that_the_host_cast_for_good_is_named_as_it_is_computed_in(core, loaded):
+    """Dynamic VRAM does so with those of modules that hold others: a half precision file's then change their dtype."""
+    module, given = loaded.clip.cond_stage_model.clip_l, vars(loaded.clip.cond_stage_model.clip_l)
+    held, before = module.logit_scale, given.get("logit_scale_comfy_model_dtype")
+    try:
+        module.logit_scale_comfy_model_dtype = torch.float32
+        with torch.inference_mode():
+            module.logit_scale = torch.nn.Parameter(torch.tensor(4.6055).half(), requires_grad=False)
+        of_file = named(core, loaded)
+        with torch.inference_mode():
+            module.logit_scale = torch.nn.Parameter(module.logit_scale.float(), requires_grad=False)
+        assert named(core, loaded) == of_file
+        module.logit_scale_comfy_model_dtype = torch.bfloat16
+        assert named(core, loaded) != of_file
+    finally:
+        module.logit_scale = held
+        del module.logit_scale_comfy_model_dtype
+        given |= {"logit_scale_comfy_model_dtype": before} if before else {}
+
+
+def test_what_the_vae_computes_in_is_another_identity(core, loaded, monkeypatch):
+    """Under dynamic VRAM its weights keep the dtype of the file."""
+    before = named(core, loaded)
+    monkeypatch.setattr(loaded.vae, "vae_dtype", torch.float16)
+    after = named(core, loaded)
+    assert {part for part in before.parts if before.parts[part] != after.parts[part]} == {"vae"}
+
+
 def test_fp8_weights_are_another_identity(core, loaded, checkpoint):
     import comfy.sd
 

@@ -1,11 +1,24 @@
 """Models that the host moves about, as ComfyUI 0.16 and later does on graphics cards."""
 
 import copy
+from collections import Counter
 
 import pytest
+import random_model_configs
 import random_models
 import torch
 from training import Stop, learn, stop_at
+
+from lab.bench.widths import known
+
+
+def with_dtypes_of_the_file(network, dtype=torch.float32):
+    """What the host leaves of a network that it loads for a twin: some layers are as the file has them."""
+    for part in network.modules():
+        for name, weight in part._parameters.items():
+            if isinstance(part, (torch.nn.Linear, torch.nn.Embedding)) and weight is not None:
+                setattr(part, f"{name}_comfy_model_dtype", weight.dtype)
+                part._parameters[name] = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
 
 
 @pytest.fixture
@@ -25,7 +38,9 @@ def moving(reversion, embeddings):
                 Dynamic.reads += 1
                 config = getattr(self.model, "model_config", None)
                 with torch.inference_mode():
-                    self.twin = copy.deepcopy(self.model, {id(config): config}), {}, {}
+                    twin = copy.deepcopy(self.model, {id(config): config})
+                    with_dtypes_of_the_file(twin)
+                self.twin = twin, {}, {}
             model, backup, object_backup = self.twin
             delegate = comfy.model_patcher.ModelPatcher(model, self.load_device, self.offload_device)
             delegate.parent = self
@@ -37,7 +52,7 @@ def moving(reversion, embeddings):
         def patch_model(self, *args, **kwargs):
             raise AssertionError("the moving form was loaded")
 
-    given = random_models.build("SD 1.x", embeddings)
+    given = random_models.build("SD 1.x", embeddings, dtype=torch.bfloat16)
     given.model = Dynamic(given.model.model, given.model.load_device, given.model.offload_device)
     given.clip.patcher = Dynamic(given.clip.cond_stage_model, given.clip.patcher.load_device, torch.device("cpu"))
     given.kind = Dynamic
@@ -85,6 +100,89 @@ def test_a_training_over_moving_models_leaves_no_twin(core, moving, loaded, draw
         learn(core, moving, drawn, tmp_path, stop_at(1))
     (((model, text), given),) = unloaded
     assert given == (moving.model, moving.clip.patcher) and model is not given[0] and text is not given[1]
+
+
+def dtypes(network):
+    """How many weights of a network have a dtype, by the class of their layer."""
+    return Counter(
+        (type(part).__name__, weight.dtype) for part in network.modules() for weight in part._parameters.values()
+        if weight is not None
+    )  # fmt: skip
+
+
+def test_weights_of_a_twin_have_the_dtypes_that_the_model_computes_in(core, moving):
+    model, clip = core.host.load_for_training(moving.model, moving.clip, "test")
+    assert dtypes(model.model.diffusion_model) == dtypes(moving.model.model.diffusion_model)
+    assert {kind for _, kind in dtypes(model.model.diffusion_model)} == {torch.bfloat16}
+    held = list(model.model.parameters())
+    core.host.load_for_training(moving.model, moving.clip, "test")
+    assert all(now is before for now, before in zip(model.model.parameters(), held, strict=True))
+
+
+@pytest.mark.parametrize("name", ["SD 1.x", "SD 3.x with CLIP-L"])
+def test_a_twin_as_the_host_loads_it_gives_gradients(core, embeddings, monkeypatch, name):
+    """A float32 file on a card where the host computes in bfloat16."""
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    memory = pytest.importorskip("comfy.memory_management", reason="this host has no dynamic VRAM")
+    given, member = random_models.build(name, embeddings), random_model_configs.MEMBERS[name]
+    file = {key: weight.clone() for key, weight in given.model.model.diffusion_model.state_dict().items()}
+    config = getattr(comfy.supported_models, member.kind)(dict(known(member.network)))
+    config.set_inference_dtype(torch.bfloat16, None)
+    with monkeypatch.context() as patched, torch.inference_mode():
+        patched.setattr(memory, "aimdo_enabled", True)
+        base = config.get_model({}, device=torch.device("cpu"))
+        base.load_model_weights(file, "", assign=False)
+    assert {kind for _, kind in dtypes(base.diffusion_model)} == {torch.float32, torch.bfloat16}
+    twin = comfy.model_patcher.ModelPatcher(base, given.model.load_device, given.model.offload_device)
+    given.model.is_dynamic = lambda: True
+    given.model.get_non_dynamic_delegate = lambda: twin
+    tokens = core.host.caption_tokens(given.clip, ["cat {} stone"], 1)
+    model, clip = core.host.load_for_training(given.model, given.clip, "test")
+    rows = {
+        key: core.host.word_rows(clip, key, ["and"]).clone().requires_grad_() for key in core.host.encoder_keys(clip)
+    }
+    x0 = torch.randn(1, *given.latents, generator=torch.Generator().manual_seed(1))
+    with core.host.borrowing(model, clip, tokens) as lent, lent.recording():
+        lent.prediction_error(x0, x0, torch.tensor([500]), lent.encode([0], rows)).sum().backward()
+    assert all(row.grad.norm() > 0 for row in rows.values())
+    assert {kind for _, kind in dtypes(base.diffusion_model)} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_no_twin_stays_on_the_device_where_loading_fails_half_way(core, moving, monkeypatch, failing):
+    import comfy.model_management
+    import comfy.model_patcher
+
+    load, count, twins = comfy.model_patcher.ModelPatcher.load, [], []
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "detach", noted(twins, "detach"))
+
+    def fail(self, *args, **kwargs):
+        count.append(self)
+        if len(count) == failing + 1:
+            raise torch.OutOfMemoryError("simulated")
+        return load(self, *args, **kwargs)
+
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "load", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        core.host.load_for_training(moving.model, moving.clip, "test")
+    assert {id(patcher.model) for patcher in twins} >= {id(moving.model.twin[0]), id(moving.clip.patcher.twin[0])}
+    held = [loaded.model and loaded.model.model for loaded in comfy.model_management.current_loaded_models]
+    assert not any(twin is one for twin in (moving.model.twin[0], moving.clip.patcher.twin[0]) for one in held)
+
+
+def noted(calls, name):
+    """A method of the host's patchers that also notes whose it was."""
+    import comfy.model_patcher
+
+    method = getattr(comfy.model_patcher.ModelPatcher, name)
+
+    def call(self, *args, **kwargs):
+        calls.append(self)
+        return method(self, *args, **kwargs)
+
+    return call
 
 
 def test_a_checkpoint_is_not_read_again_at_each_training(core, moving):

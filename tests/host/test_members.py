@@ -1,5 +1,8 @@
 """Every family that a relation can be learned with, on a small member with the host's own classes."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 import random_model_configs
 import random_models
@@ -64,6 +67,22 @@ def test_the_gradient_of_every_encoder_agrees_with_finite_differences_recomputed
         assert float(found.norm()) == pytest.approx(slopes[key], rel=0.03), key
         assert float((again[key] - found).norm() / found.norm()) < 1e-4, key
     assert digest(given.model.model, given.clip.cond_stage_model) == before
+
+
+@pytest.mark.parametrize("name", names("SD 1.x", "SD 2.x", "SDXL", "SD 3.x", "SD 3.x without T5", "Flux.1 schnell"))
+def test_weights_of_8_bits_are_recomputed_without_being_asked_and_give_right_gradients(core, embeddings, name):
+    if not random_models.exists(name):
+        pytest.skip(f"ComfyUI has {name} since {random_model_configs.MEMBERS[name].since}")
+    from reversion_pack.reversion_core.host.recompute import are_recomputed, blocks_of
+
+    given = random_models.build(name, embeddings, dtype=torch.float8_e4m3fn, compute=torch.float32)
+    before, network = digest(given.model.model), given.model.model.diffusion_model
+    with core.host.borrowing(given.model, given.clip, core.host.caption_tokens(given.clip, CAPTIONS, 1)):
+        assert all(are_recomputed([block]) for block in blocks_of(network))
+    found, slopes = gradient(core, given, relation_of(core, given.clip), recompute=False)
+    for key, of_one in found.items():
+        assert float(of_one.norm()) == pytest.approx(slopes[key], rel=0.03), key
+    assert digest(given.model.model) == before and not are_recomputed(blocks_of(network))
 
 
 @pytest.mark.parametrize("name", names())
@@ -173,19 +192,114 @@ def taesd(reversion):
         return comfy.sd.VAE(sd=network.state_dict())
 
 
-@pytest.mark.parametrize("name", ["SD 3.x with CLIP-L", "Flux.1", "Chroma"])
-def test_a_whole_training(core, embeddings, drawn, taesd, tmp_path, name):
-    given = random_models.build(name, embeddings, taesd)
+class Pooling:
+    """The outward form of the host's VAE: latents are the colours of squares of pixels."""
+
+    first_stage_model, patcher = torch.nn.Identity(), None
+
+    def __init__(self, shape):
+        """shape: of one picture's latents."""
+        self.shape, self.factor = shape, 16 if shape[0] == 128 else 8
+
+    def spacial_compression_encode(self):
+        return self.factor
+
+    def encode(self, pixels):
+        small = torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), self.factor)
+        latents = small.repeat(1, self.shape[0] // 3 + 1, 1, 1)[:, : self.shape[0]]
+        return latents.unflatten(1, self.shape[:-2])
+
+    def decode(self, latents):
+        colours = latents.flatten(1, -3)[:, :3]
+        return torch.nn.functional.interpolate(colours, scale_factor=self.factor).movedim(1, -1)
+
+
+@pytest.mark.parametrize("name", names("SD 1.x", "SD 2.x", "SDXL"))  # which test_families.py trains
+def test_a_whole_training(core, built, drawn, tmp_path, name):
+    given = built(name)
+    given.vae, size = Pooling(given.latents), max(64, 8 * given.latents[-1] if name == "PixArt" else 0)
     before = digest(given.model.model, given.clip.cond_stage_model)
     keep = {"preview_every": 2, "prompt": "red circle <R> blue square"}
-    learned = learn(core, given, drawn, tmp_path, keep=keep, learning_rate=0.05)
+    exemplars = dataclasses.replace(drawn, size=size)
+    learned = learn(core, given, exemplars, tmp_path, keep=keep, learning_rate=0.05)
     assert digest(given.model.model, given.clip.cond_stage_model) == before
-    assert name.startswith(learned.relation.family) and learned.previews[0].shape == (64, 64, 3)
+    assert name.startswith(learned.relation.family) and learned.previews[0].shape == (size, size, 3)
     for key, vectors in learned.relation.vectors.items():
         assert float((vectors - core.host.word_rows(given.clip, key, ["and"])).norm()) > 0.01
+
+
+@pytest.mark.parametrize("name", ["SD 3.x with CLIP-L", "Flux.1", "Chroma"])
+def test_with_little_memory_it_learns_the_same(core, embeddings, drawn, taesd, tmp_path, name):
+    given = random_models.build(name, embeddings, taesd)
+    learned = learn(core, given, drawn, tmp_path, learning_rate=0.05)
     again = learn(core, given, drawn, tmp_path / "again", keep={"low_memory": True}, learning_rate=0.05)
     for key, vectors in learned.relation.vectors.items():
         torch.testing.assert_close(again.relation.vectors[key], vectors, rtol=1e-2, atol=1e-3 * float(vectors.norm()))
+
+
+def test_pictures_too_small_for_a_family_are_refused(core, built, drawn, tmp_path):
+    given = built("PixArt")
+    given.vae = Pooling(given.latents)
+    with pytest.raises(
+        core.errors.ReVersionError, match="PixArt learns from pictures of at least 272 .* are of 256; set"
+    ):
+        learn(core, given, dataclasses.replace(drawn, size=256), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def canny(reversion, embeddings):
+    """A Flux.1 whose network takes a picture beside the noise."""
+    member = random_model_configs.MEMBERS["Flux.1"]
+    of_canny = dataclasses.replace(member, network={**member.network, "in_channels": 32})
+    random_model_configs.MEMBERS["canny"] = of_canny
+    try:
+        return random_models.build("canny", embeddings)
+    finally:
+        del random_model_configs.MEMBERS["canny"]
+
+
+def test_a_flux_that_a_picture_steers_is_refused(core, canny):
+    with pytest.raises(core.errors.ReVersionError, match="input 'model': a model that a picture steers"):
+        core.host.check_pair(canny.model, canny.clip, "ReVersion Train")
+
+
+def test_a_lora_that_makes_flux_take_a_picture_is_refused(core, canny, drawn, taesd, tmp_path):
+    """Its checkpoint is an ordinary one: only the loaded weights, with the LoRA on them, are wider."""
+    config = canny.model.model.model_config
+    config.unet_config["in_channels"], canny.vae = 16, taesd
+    try:
+        with pytest.raises(
+            core.errors.ReVersionError, match="it takes a picture beside the noise, .* take out the LoRA"
+        ):
+            learn(core, canny, drawn, tmp_path)
+    finally:
+        config.unet_config["in_channels"] = 32
+
+
+@pytest.mark.parametrize("name", names("SD 1.x", "SD 2.x", "SDXL", "PixArt"))
+def test_the_usual_alpha_gives_the_noise_of_the_paper(core, reversion, name):
+    """0.676 in the mean, as a share of a picture's place between clean and noise, is SD 1.x at the published 0.5."""
+    import comfy.supported_models
+
+    if not random_models.exists(name):
+        pytest.skip(f"ComfyUI has {name} since {random_model_configs.MEMBERS[name].since}")
+    member = random_model_configs.MEMBERS[name]
+    config = getattr(comfy.supported_models, member.kind)({**member.network, "disable_unet_model_creation": True})
+    base = config.get_model({}, device=torch.device("cpu"))
+    sigmas = base.model_sampling.sigmas.double()
+    alpha = core.host.usual_alpha(SimpleNamespace(model=base))
+    mean = float((core.focal.distribution(len(sigmas), core.focal.Focal(alpha)) * sigmas).sum())
+    # No alpha takes away the noise that a family's own shift brings, as of Lumina 2 and Klein.
+    assert mean == pytest.approx(0.676, abs=0.06) or (alpha == 0 and mean > 0.7)
+
+
+def test_a_relation_of_another_family_with_the_same_encoder_is_told_of(core, built):
+    given = built("PixArt")
+    vectors = {"t5xxl": torch.ones(1, 64)}
+    for family, told in (("Chroma", False), ("PixArt", False), ("Z-Image", True), ("", False)):
+        relation = core.relation.Relation(vectors, {"reversion.base_family": family} if family else {})
+        said = core.host.check_fits(relation, given.clip, "ReVersion Apply Relation")
+        assert ("was learned with Z-Image and this CLIP is of Chroma or PixArt" in said) == told and bool(said) == told
 
 
 def test_the_file_names_its_family(core, embeddings, tmp_path):

@@ -144,9 +144,21 @@ def test_the_need_is_known_beforehand(core, embeddings, name):
     given = random_models.build(name, embeddings)
     kept, plan = kept_by(core, given, recompute=False)
     assert plan.saved_bytes == pytest.approx(kept, rel=0.2)
-    kept_less, _ = kept_by(core, given, recompute=True)
+    kept_less, again = kept_by(core, given, recompute=True)
     assert kept_less < plan.checkpointed_bytes < plan.saved_bytes
+    assert again.saved_bytes == again.checkpointed_bytes == plan.checkpointed_bytes
     assert plan.pictures == plan.free // plan.saved_bytes and plan.pictures_checkpointed > plan.pictures > 0
+
+
+def test_the_need_of_a_network_that_is_recomputed_anyway_is_that_of_recomputing(core, embeddings):
+    """Weights that are cast at each use: the block that is computed again holds its cast weights."""
+    given = random_models.build("Flux.1", embeddings, dtype=torch.float8_e4m3fn, compute=torch.bfloat16)
+    kept, plan = kept_by(core, given, recompute=False)
+    assert kept < plan.saved_bytes == plan.checkpointed_bytes
+    largest = max(
+        sum(w.numel() for w in block.parameters()) for block in given.model.model.diffusion_model.double_blocks
+    )
+    assert plan.checkpointed_bytes > 2 * largest
 
 
 def test_the_table_of_real_widths_counts_stable_diffusion(core):
@@ -188,6 +200,18 @@ def test_an_estimate_that_fails_does_not_end_a_run(core, loaded, drawn, tmp_path
 
     monkeypatch.setattr(core.host.HostModel, "example_conditions", fails)
     assert learn(core, loaded, drawn, tmp_path, steps=1).history
+
+
+def test_a_cancel_ends_the_estimate_and_the_run(core, loaded, drawn, tmp_path, monkeypatch):
+    """Up to ComfyUI 0.19 it is an exception as any other."""
+    import comfy.model_management
+
+    def cancelled(self, shape):
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(core.host.HostModel, "example_conditions", cancelled)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        learn(core, loaded, drawn, tmp_path, steps=1)
 
 
 @pytest.mark.parametrize(

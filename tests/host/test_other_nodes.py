@@ -1,6 +1,7 @@
 """Whatever other nodes plug into MODEL and CLIP trains right, or is refused before any work: a row a node."""
 
 import importlib
+import tempfile
 
 import pytest
 import random_models
@@ -35,6 +36,27 @@ def with_bypassed_lora(given):
             lora[f"{key}.lora_up.weight"] = torch.randn(out, 2, generator=generator)
             lora[f"{key}.lora_down.weight"] = torch.randn(2, into, generator=generator) / into**0.5
         return comfy.sd.load_bypass_lora_for_models(given.model, given.clip, lora, 0.5, 0.1)
+
+
+def with_hypernetwork(given):
+    from comfy_extras import nodes_hypernetwork
+
+    generator = torch.Generator().manual_seed(0)
+    layers = [{"0.weight": torch.randn(768, 768, generator=generator) / 100, "0.bias": torch.zeros(768)} for _ in "kv"]
+    with tempfile.NamedTemporaryFile(suffix=".pt") as file, torch.inference_mode():
+        torch.save({768: layers}, file.name)
+        patch = nodes_hypernetwork.load_hypernetwork_patch(file.name, 1.0)
+    model = given.model.clone()
+    model.set_model_attn1_patch(patch)
+    model.set_model_attn2_patch(patch)
+    return model, given.clip
+
+
+def from_a_picture(given):
+    sampling = importlib.import_module(f"comfy_extras.{ADVANCED}").ModelSamplingDiscrete
+    if "img_to_img_flow" not in sampling.INPUT_TYPES()["required"]["sampling"][0]:
+        pytest.skip("this ComfyUI has no such sampling")
+    return run(ADVANCED, "ModelSamplingDiscrete", given.model, "img_to_img_flow", False), given.clip
 
 
 def with_lora(given):
@@ -103,6 +125,7 @@ TRAINS = {
     "TorchCompileModel": patched("nodes_torch_compile", "TorchCompileModel", "inductor"),
     "LoRA": with_lora,
     "LoraLoaderBypass": with_bypassed_lora,
+    "HypernetworkLoader": with_hypernetwork,
     "function wrapper": with_function_wrapper,
     "wrapper": with_wrapper,
 }
@@ -122,6 +145,7 @@ REFUSED = {
     "EasyCache": (patched("nodes_easycache", "EasyCacheNode", 0.2, 0.1, 0.9, False), "'model': EasyCache skips"),
     "LazyCache": (patched("nodes_easycache", "LazyCacheNode", 0.2, 0.1, 0.9, False), "'model': LazyCache skips"),
     "compiled by an object patch": (compiled, "'model': 'diffusion_model' was compiled by another node"),
+    "ModelSamplingDiscrete img_to_img_flow": (from_a_picture, "'model': its sampling starts from a picture"),
     "nunchaku": (of_nunchaku, "'model': nunchaku's SVDQW4A4Linear has no backward pass"),
     "CLIP hooks": (with_hooks, "'clip': it has hooks"),
 }

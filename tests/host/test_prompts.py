@@ -211,7 +211,7 @@ def test_what_is_cut_off_a_long_caption_is_said_and_no_negative(core, loaded, dr
     "caption", ["cat {} \u77f3 " + "\u732b" * 200, "cat {} " + "\u732b\uff0c" * 90, "\u732b{}" + "\u77f3\u5934" * 60]
 )
 def test_what_is_read_of_a_caption_without_spaces_ends_at_a_character(core, loaded, caption):
-    read = core.host.part_read(loaded.clip, caption, 1)
+    read = core.host.encoded_part(loaded.clip, caption, 1)
     windows = [loaded.clip.tokenize(text.replace("{}", "and"))["l"] for text in (read, read + caption[len(read)])]
     assert caption.startswith(read) and "{}" in read and len(read) > 20
     assert [len(found) for found in windows] == [1, 2]

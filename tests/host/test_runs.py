@@ -100,6 +100,17 @@ def test_changed_inputs_start_anew_and_say_why(core, loaded, drawn, tmp_path, ca
     assert "learned from the beginning; not as in the training before: seed (0 -> 5)" in caplog.text
 
 
+def test_a_device_that_fails_loses_nothing_that_was_learned(core, loaded, drawn, tmp_path, monkeypatch):
+    def fail(*given):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(core.run.host, "unload_twins", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        learn(core, loaded, drawn, tmp_path, lambda learner, _: learner and learner.step == 2 and fail(), steps=3)
+    (kept,) = tmp_path.glob("runs/*/relation.safetensors")
+    assert core.relation.load(kept).metadata["reversion.steps_done"] == "2"
+
+
 def test_it_is_saved_every_few_steps(core, loaded, drawn, tmp_path):
     saved = []
 
@@ -197,6 +208,51 @@ def test_the_file_says_what_it_was_made_with_and_went_on_from(core, loaded, draw
     made_with = json.loads(learn(core, loaded, drawn, tmp_path, steps=2).relation.metadata["reversion.made_with"])
     assert made_with["torch"] == torch.__version__ and made_with["pack"] == core.run.VERSION
     assert made_with["resumed_from"][0]["step"] == 1 and made_with["resumed_from"][0]["pack"] == core.run.VERSION
+
+
+def test_a_resume_tells_what_differs_from_where_it_began(core, loaded, drawn, tmp_path, monkeypatch):
+    provenance = core.run.host.provenance
+    monkeypatch.setattr(
+        core.run.host, "provenance", lambda *given: provenance(*given) | {"torch": "1.0", "device": "A"}
+    )
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(1), steps=2)
+    monkeypatch.undo()
+    told = learn(core, loaded, drawn, tmp_path, steps=2).messages
+    assert [text for text in told if "resumed" in text] == [
+        "resumed after step 1 of an equal training, begun with torch 1.0, the device A"
+    ]
+
+
+def judged(core, monkeypatch):
+    """The steps after which a verdict was asked for."""
+    steps = []
+    monkeypatch.setattr(core.run, "judge", lambda learner, start: steps.append(learner.step))
+    return steps
+
+
+def test_a_resume_that_needs_checkpointing_draws_no_preview_twice(core, loaded, drawn, tmp_path, monkeypatch):
+    from reversion_pack.reversion_core.host import plan
+
+    keep, steps = {"previews": 2, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(3), keep, steps=4)
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(1000, 1, 500))
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep, steps=4)
+    assert len(resumed.previews) == 2 and steps == [4]
+
+
+def test_a_run_whose_last_step_was_done_gets_its_verdict_and_no_second_preview(
+    core, loaded, drawn, tmp_path, monkeypatch
+):
+    from reversion_pack.reversion_core.host import plan
+
+    keep, steps = {"previews": 0, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
+    learn(core, loaded, drawn, tmp_path, keep=keep)
+    next(tmp_path.glob("runs/*/log.csv")).unlink()
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(1000, 1, 500))
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep)
+    assert len(resumed.previews) == 1 and steps == [2, 2]
 
 
 def test_a_preview_that_fails_ends_nothing(core, loaded, drawn, tmp_path, monkeypatch):

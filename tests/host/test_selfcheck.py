@@ -4,6 +4,7 @@ import contextlib
 from types import SimpleNamespace
 
 import pytest
+import random_model_configs
 import random_models
 import torch
 
@@ -38,6 +39,10 @@ def turned(_, args, kwargs):
     return args, {**kwargs, "context": context.detach() * 2 - context}
 
 
+def of_another_size(_, args, kwargs):
+    raise ZeroDivisionError("size")
+
+
 def without_autograd(_, args, kwargs):
     context = kwargs["context"]
     return args, {**kwargs, "context": torch.add(context, 0, out=torch.empty_like(context))}
@@ -55,9 +60,29 @@ def test_right_gradients_of_a_model_that_bends_pass(core):
     core.host.check_gradients(model, {"clip_l": word}, torch.zeros(1, 4, 8, 8), "ReVersion Train")
 
 
-@pytest.mark.parametrize("name", ["SD 1.x", "SD 3.x with CLIP-L", "Chroma"])
-def test_right_gradients_pass(core, embeddings, name):
+@pytest.mark.parametrize("name", random_model_configs.MEMBERS)
+def test_right_gradients_pass(core, embeddings, caplog, name):
+    if not random_models.exists(name):
+        pytest.skip(f"ComfyUI has {name} since {random_model_configs.MEMBERS[name].since}")
     check(core, random_models.build(name, embeddings))
+    assert "could not be checked" not in caplog.text
+
+
+def test_a_probe_that_fails_says_nothing(core, given, caplog):
+    """It is of another size than what trains, which a network may not take."""
+    check(core, given, of_another_size)
+    assert "could not be checked beforehand (size)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["OOM_EXCEPTION", "InterruptProcessingException"])
+def test_too_little_memory_and_a_cancel_end_the_probe(core, given, kind):
+    import comfy.model_management
+
+    def fail(_, args, kwargs):
+        raise getattr(comfy.model_management, kind)
+
+    with pytest.raises(getattr(comfy.model_management, kind)):
+        check(core, given, fail)
 
 
 @pytest.mark.parametrize(

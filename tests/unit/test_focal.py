@@ -48,6 +48,12 @@ def test_range_limits_the_draws():
     assert int(t.min()) >= 300 and int(t.max()) <= 399
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.3, 0.306), (0.999, 1.0), (0.0, 0.001)])
+def test_a_range_within_one_of_few_levels_is_that_level(start, end):
+    f = focal.distribution(50, focal.Focal(0.5, start, end))
+    assert f.tolist().count(1.0) == 1 and f.argmax() == min(round(start * 50), 49)
+
+
 def test_quantiles_invert_the_integral_of_the_density():
     u = torch.linspace(0, 1, 21, dtype=torch.float64)
     for alpha in (0.0, 0.5, 1.0):

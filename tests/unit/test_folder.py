@@ -154,8 +154,8 @@ TABLES = {
         ("file_name,text,caption\n", "more than one column for the same: text, caption"),
         ("0.png,cat {} a\n1.png,cat {} b\n", "its first line does not name the columns); begin it with file_name,text"),
         ("", "its first line does not name the columns"),
-        ('file_name,text\n0.png,"cat" {} stone\n', "it is no table: ',' expected after '\"', line 2"),
-        ('file_name,text\n0.png,"cat {} stone\n', "it is no table: unexpected end of data, line 2"),
+        ('file_name,text\n0.png,"cat" {} stone\n', "it is not a table: ',' expected after '\"', line 2"),
+        ('file_name,text\n0.png,"cat {} stone\n', "it is not a table: unexpected end of data, line 2"),
         ("file_name,text\n\n0.png," + "a" * 200_000, "field larger than field limit"),
     ],
 }

@@ -5,6 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from reversion_core import families
 from reversion_core.errors import ReVersionError
 from reversion_core.store import relation
 
@@ -66,7 +67,7 @@ def test_every_layout_keeps_the_numbers_bit_for_bit(tmp_path, suffix, count):
         # diffusers expands no word in upper case to its several vectors.
         tensor = content["string_to_param"]["*"] if suffix == ".pt" else content["<R>" if count == 1 else "<r>"]
         assert tensor.shape[-1] == 768 and tensor.ndim == (1 if suffix == ".bin" and count == 1 else 2)
-        with pytest.raises(ValueError, match="the vectors of one text encoder; this relation has 2"):
+        with pytest.raises(ValueError, match="holds the vectors of one CLIP and SDXL has clip_l, clip_g"):
             relation.save(relation.Relation({"clip_l": vector(), "clip_g": vector(1280)}), path)
 
 
@@ -149,3 +150,23 @@ def test_t5_is_written_in_both_names_and_read_in_either(tmp_path):
         read = relation.load(tmp_path / f"{name}.safetensors")
         assert read.vectors.keys() == vectors.keys()
         assert all(torch.equal(read.vectors[key], vectors[key]) for key in vectors)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".bin"])
+@pytest.mark.parametrize("key", ["qwen3_06b", "qwen3_4b", "t5xxl"])
+def test_numbers_without_a_name_are_not_written_of_what_is_known_by_name_alone(tmp_path, key, suffix):
+    """1024 numbers would come back as those of SD 2.x."""
+    made = relation.Relation({key: torch.ones(1, relation.WIDTH_OF_ENCODER[key])})
+    with pytest.raises(ValueError, match=f"a {suffix} file holds the vectors of one CLIP .* has {key}"):
+        relation.save(made, tmp_path / f"r{suffix}")
+
+
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
+def test_a_relation_of_every_family_comes_back_from_its_file(tmp_path, family):
+    keys = family.encoders if family.all_encoders else family.encoders[:-1]
+    vectors = {key: vector(families.WIDTHS[key], count=2) for key in keys}
+    about = relation.metadata_for("carved", family.name, "2026-01-01", "<R>", {"base_family": family.name})
+    relation.save(relation.Relation(vectors, about), tmp_path / "r.safetensors")
+    back = relation.load(tmp_path / "r.safetensors")
+    assert back.family == family.name and back.vectors.keys() == vectors.keys() and back.notes == ()
+    assert all(torch.equal(back.vectors[key], vectors[key]) for key in vectors)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -98,6 +99,20 @@ def test_tangent_optimizer_turns_r_and_keeps_its_norm():
     made = finish(learner(settings, start=0.4 * torch.eye(WIDTH)[:1]))
     assert float(made.vectors["clip_l"].norm()) == pytest.approx(0.4, rel=1e-5)
     assert made.history[-1]["denoise"] < 0.8 * made.history[0]["denoise"]
+
+
+def test_tangent_optimizer_turns_by_the_same_angle_in_every_text_encoder():
+    """Its steps are relative: neither the width of a token nor the size of its numbers counts."""
+    for width, size in ((768, 0.4), (4096, 40.0), (1024, 1.0)):
+        turned = torch.nn.Parameter(size * torch.eye(width)[:1])
+        turned.grad = torch.eye(width)[1:2]
+        optimizers.OPTIMIZERS["tangent"]([turned], lr=2e-3).step()
+        angle = torch.atan2(-turned[0, 1], turned[0, 0]).detach()
+        assert float(angle) == pytest.approx(math.atan(2e-3 / 0.4 * 768**0.5), rel=1e-4), width
+    settings = dataclasses.replace(PRESETS["paper"], steps=1, optimizer="tangent")
+    plain, of_llm = (learner(settings, start=0.4 * torch.eye(WIDTH)[:1]) for _ in range(2))
+    of_llm.data = dataclasses.replace(of_llm.data, rates={"clip_l": 35.0})
+    assert torch.equal(finish(plain).vectors["clip_l"], finish(of_llm).vectors["clip_l"])
 
 
 def test_swapped_negatives_push_r_to_what_tells_the_order_apart():
