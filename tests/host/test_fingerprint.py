@@ -36,7 +36,7 @@ def test_what_cannot_be_seen_is_told(core, loaded, kind):
 
 @pytest.mark.parametrize("count", [1, 64, 65, 100, 127, 128, 191, 1000])
 def test_some_of_the_numbers_are_from_all_over_the_tensor(reversion, count):
-    from reversion_pack.reversion_core.host.naming import SAMPLED, tensor_digest
+    from reversion_pack.reversion_core.host.fingerprint import SAMPLED, tensor_digest
 
     numbers = torch.zeros(count)
     part = max(count // 20, -(-count // SAMPLED))
