@@ -1,6 +1,6 @@
 """Everything the core needs of ComfyUI's own modules; outside this package only nodes/progress.py imports comfy."""
 
-from .compatibility import check_clip, check_fits, check_pair, family_of
+from .compatibility import check_clip, check_fits, check_pair, family_of, usual_alpha
 from .encoders import (
     encoder_keys,
     learning_rate_unit,

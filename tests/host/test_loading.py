@@ -144,8 +144,8 @@ def test_a_twin_as_the_host_loads_it_gives_gradients(core, embeddings, monkeypat
         key: core.host.word_rows(clip, key, ["and"]).clone().requires_grad_() for key in core.host.encoder_keys(clip)
     }
     x0 = torch.randn(1, *given.latents, generator=torch.Generator().manual_seed(1))
-    with core.host.borrowing(model, clip, tokens) as lent, lent.recording():
-        lent.prediction_error(x0, x0, torch.tensor([500]), lent.encode([0], rows)).sum().backward()
+    with core.host.borrowed_model(model, clip, tokens) as borrowed, borrowed.recording():
+        borrowed.prediction_error(x0, x0, torch.tensor([500]), borrowed.encode([0], rows)).sum().backward()
     assert all(row.grad.norm() > 0 for row in rows.values())
     assert {kind for _, kind in dtypes(base.diffusion_model)} == {torch.bfloat16}
 

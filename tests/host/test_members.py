@@ -77,7 +77,7 @@ def test_weights_of_8_bits_are_recomputed_without_being_asked_and_give_right_gra
 
     given = random_models.build(name, embeddings, dtype=torch.float8_e4m3fn, compute=torch.float32)
     before, network = digest(given.model.model), given.model.model.diffusion_model
-    with core.host.borrowing(given.model, given.clip, core.host.caption_tokens(given.clip, CAPTIONS, 1)):
+    with core.host.borrowed_model(given.model, given.clip, core.host.caption_tokens(given.clip, CAPTIONS, 1)):
         assert all(are_recomputed([block]) for block in blocks_of(network))
     found, slopes = gradient(core, given, relation_of(core, given.clip), recompute=False)
     for key, of_one in found.items():
