@@ -45,6 +45,11 @@ class Need:
         free = LEFT * card * 1e9 - self.network - self.text
         return max(int(free // (self.recomputed if checkpointing else self.kept)), 0)
 
+    def pictures_in_turns(self, card: int) -> int:
+        """The same with gradient checkpointing, where network and text encoders are on the card one at a time."""
+        free = LEFT * card * 1e9
+        return 0 if self.text > free else max(int((free - self.network) // self.recomputed), 0)
+
 
 def _text_bytes_of(target: Any, a_weight: int) -> int:
     """Bytes of the text encoders of a host's ClipTarget: their weights, and the float32 copies that training makes of
@@ -106,10 +111,14 @@ def need(row: widths.Width, side: int) -> Need | None:
 
 
 def _cell(found: Need, card: int) -> str:
-    plain, thrifty = found.pictures(card, False), found.pictures(card, True)
+    plain, thrifty, apart = found.pictures(card, False), found.pictures(card, True), found.pictures_in_turns(card)
     if not thrifty:
-        return "no"
-    return f"{min(plain, MOST) or '-'} / {f'{MOST}+' if thrifty > MOST else thrifty}"
+        return f"{_counted(apart)} in turns" if apart else "no"
+    return f"{min(plain, MOST) or '-'} / {_counted(thrifty)}"
+
+
+def _counted(pictures: int) -> str:
+    return f"{MOST}+" if pictures > MOST else str(pictures)
 
 
 SIZES = {"network": "network", "text": "text encoders", "kept": "a picture", "recomputed": "recomputed"}
@@ -130,8 +139,8 @@ _PAGE = """# Will it fit?
 
 How many pictures ReVersion Train can take at once, by the memory of the graphics card: without gradient checkpointing /
 with it. Checkpointing takes more time; `memory: low` uses it with one picture at a time, and a training that finds too
-little memory begins with it or falls back to it by itself. "no": not even one picture fits beside network and text
-encoders.
+little memory begins with it or falls back to it by itself. "in turns": network and text encoders do not fit together,
+and change places twice an update. "no": not even one picture fits beside the network.
 
 `python -m lab.bench.fit --publish`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
 ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but
@@ -157,7 +166,8 @@ def page(found: Sequence[Need]) -> str:
 _HELP = """## Will it fit?
 
 Pictures at once by the memory of the graphics card: without / with gradient checkpointing, which takes more time.
-Training begins with as many as fit, and with checkpointing where none does. Counted, not measured, for weights in half
+Training begins with as many as fit, and with checkpointing where none does; "in turns": with the network and the text
+encoders on the card one at a time. Counted, not measured, for weights in half
 precision; more, and other families, in `docs/memory.md` of the repository.
 
 {table}
