@@ -28,15 +28,17 @@ LARGEST_COUNT_SHOWN = 32  # pictures at once that are still told apart
 
 
 class Words(NamedTuple):
-    """heading: of the section of a help page that holds the table; pictures, no: what the table says there."""
+    """heading: of the section of a help page that holds the table; the others: what the table says there, in_turns with
+    the number of pictures."""
 
     heading: str
     pictures: str = "pictures of"
     no: str = "no"
+    in_turns: str = "{} in turns"
 
 
 ENGLISH = Words("Will it fit?")
-HELP_WORDS = {help_pages.ENGLISH: ENGLISH, "zh": Words("显存够吗？", "图片尺寸", "不行")}
+HELP_WORDS = {help_pages.ENGLISH: ENGLISH, "zh": Words("显存够吗？", "图片尺寸", "不行", "轮流 {}")}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Need:
         """How many pictures at once fit on a card of so many GB."""
         free = USABLE_SHARE * card * 1e9 - self.network - self.text
         return max(int(free // (self.recomputed if checkpointing else self.kept)), 0)
+
+    def pictures_in_turns(self, card: int) -> int:
+        """The same with gradient checkpointing, where network and text encoders are on the card one at a time."""
+        free = USABLE_SHARE * card * 1e9
+        return 0 if self.text > free else max(int((free - self.network) // self.recomputed), 0)
 
 
 def _text_bytes_of(target: Any, a_weight: int) -> int:
@@ -119,12 +126,15 @@ def need(row: widths.Width, side: int) -> Need | None:
     return Need(row.name, side, network, _text_bytes(row, config), *kept)
 
 
-def _cell(found: Need, card: int, no: str) -> str:
-    plain, thrifty = found.pictures(card, False), found.pictures(card, True)
+def _cell(found: Need, card: int, words: Words) -> str:
+    plain, thrifty, apart = found.pictures(card, False), found.pictures(card, True), found.pictures_in_turns(card)
     if not thrifty:
-        return no
-    most = LARGEST_COUNT_SHOWN
-    return f"{min(plain, most) or '-'} / {f'{most}+' if thrifty > most else thrifty}"
+        return words.in_turns.format(_counted(apart)) if apart else words.no
+    return f"{min(plain, LARGEST_COUNT_SHOWN) or '-'} / {_counted(thrifty)}"
+
+
+def _counted(pictures: int) -> str:
+    return f"{LARGEST_COUNT_SHOWN}+" if pictures > LARGEST_COUNT_SHOWN else str(pictures)
 
 
 SIZES = {"network": "network", "text": "text encoders", "kept": "a picture", "recomputed": "recomputed"}
@@ -136,7 +146,7 @@ def table(found: Sequence[Need], sizes: dict[str, str], words: Words = ENGLISH) 
     rows = []
     for each in found:
         shown = [f"{getattr(each, name) / 1e9:.2f} GB" for name in sizes]
-        rows.append([each.name, str(each.side), *shown, *(_cell(each, card, words.no) for card in CARDS)])
+        rows.append([each.name, str(each.side), *shown, *(_cell(each, card, words) for card in CARDS)])
     return markdown_table(titles, rows)
 
 
@@ -144,8 +154,8 @@ _PAGE = """# Will it fit?
 
 How many pictures ReVersion Train can take at once, by the memory of the graphics card: without gradient checkpointing /
 with it. Checkpointing takes more time; `memory: low` uses it with one picture at a time, and a training that finds too
-little memory begins with it or falls back to it by itself. "no": not even one picture fits beside network and text
-encoders.
+little memory begins with it or falls back to it by itself. "in turns": network and text encoders do not fit together,
+and change places twice an update. "no": not even one picture fits beside the network.
 
 `python -m lab.bench.memory_table --publish`, ComfyUI {host}, torch {torch}: counted, not measured; nothing here
 ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but

@@ -6,8 +6,10 @@ import torch
 from ..errors import ReVersionError
 
 
-def load_for_training(model, clip, node: str):
+def load_for_training(model, clip, node: str, in_turns: bool = False):
     """MODEL and CLIP that are really loaded, each wholly on its device: to encode, train and preview with.
+
+    in_turns: neither is loaded yet; `take_turns` does so when one is needed.
 
     Under dynamic VRAM weights come and go between forward and backward pass; the host then has an ordinary twin of a
     model, which is made once. LoRAs and other patches go with it. Raises a ReVersionError where a model cannot be
@@ -19,6 +21,8 @@ def load_for_training(model, clip, node: str):
     if patcher is not clip.patcher:
         clip = clip.clone()
         clip.patcher, clip.cond_stage_model = patcher, patcher.model
+    if in_turns:
+        return model, clip
     try:
         comfy.model_management.load_models_gpu([model, patcher], force_full_load=True)
         check_residency(model.model.diffusion_model, model.load_device, node, "model")
@@ -29,19 +33,32 @@ def load_for_training(model, clip, node: str):
     return model, clip
 
 
+@torch.inference_mode()
+def take_turns(coming, going, node: str, input_name: str):
+    """Move one of two models off the device and load the other as a whole, as `load_for_training` does."""
+    _unload(going)
+    comfy.model_management.load_models_gpu([coming], force_full_load=True)
+    weights = getattr(coming.model, "diffusion_model", coming.model)
+    check_residency(weights, coming.load_device, node, input_name)
+
+
 def unload_twins(models, originals):
     """Take what `load_for_training` put in the place of moving models off the device: nobody else would.
 
     models, originals: the patchers after and before it, in the same order.
     """
-    management = comfy.model_management
     for patcher, original in zip(models, originals, strict=True):
         if patcher is not original:
-            others = [loaded for loaded in management.current_loaded_models if loaded.model is not patcher]
-            if len(others) < len(management.current_loaded_models):
-                management.free_memory(1e30, patcher.load_device, keep_loaded=others)
-            else:  # its loading failed half way, before the host wrote it down
-                patcher.detach()
+            _unload(patcher)
+
+
+def _unload(patcher):
+    management = comfy.model_management
+    others = [loaded for loaded in management.current_loaded_models if loaded.model is not patcher]
+    if len(others) < len(management.current_loaded_models):
+        management.free_memory(1e30, patcher.load_device, keep_loaded=others)
+    else:  # its loading failed half way, before the host wrote it down
+        patcher.detach()
 
 
 def make_room(device: torch.device, wanted: int, *patchers) -> int:

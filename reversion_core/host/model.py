@@ -9,7 +9,7 @@ import comfy.samplers
 import torch
 
 from .. import families
-from . import other_nodes
+from . import loading, other_nodes
 from .borrowing import alias, borrowed
 from .encoders import embedding_scale, encoders, encodes_in_batches
 from .gradients import Differentiable, is_unet, keeping_copies, ready_for_backward, training_mode
@@ -27,9 +27,10 @@ class HostModel:
     functions, as its sampler uses them.
     """
 
-    def __init__(self, model, clip, tokens):
-        """tokens: of the captions, from `caption_tokens`."""
+    def __init__(self, model, clip, tokens, turns=None):
+        """tokens: of the captions, from `caption_tokens`; turns: of network and text encoders, where they take any."""
         self.patcher = model
+        self._turns = turns
         self._clip = clip
         self._tokens = tokens
         self._device = model.load_device
@@ -48,6 +49,15 @@ class HostModel:
     def patchers(self) -> tuple:
         """The host's patchers of the network and of the text encoders."""
         return self.patcher, self._clip.patcher
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether what was encoded leaves the device, with its graph, when the network is needed."""
+        return self._turns is not None
+
+    def _turn_of(self, name):
+        if self._turns is not None:
+            self._turns.to(name)
 
     @property
     def timesteps(self) -> int:
@@ -81,6 +91,7 @@ class HostModel:
         gives, with batch dimension 1: {"cross_attn": [1, n, d], "pooled_output": [1, d] or None} and, of some
         families, masks, hidden layers or token ids.
         """
+        self._turn_of("clip")
         encoder = self._clip.cond_stage_model
         encoder.reset_clip_options()
         options = {"execution_device": self._clip.patcher.load_device}
@@ -122,6 +133,7 @@ class HostModel:
         What the sampling makes of the output is affine in it, so the error of the denoised latents over the output's
         factor is the output's own.
         """
+        self._turn_of("model")
         x0, noise = x0.to(self._device), noise.to(self._device)
         sigma = self._sigmas[timesteps.to(self._device)]
         x_t = self._sampling.noise_scaling(sigma, noise, x0)
@@ -140,7 +152,9 @@ class HostModel:
         vectors = max(token[1] for token in _markers(self._tokens[0])) + 1
         zeros = {key: torch.zeros(vectors, e.embedding.weight.shape[-1]) for key, e in self._encoders.items()}
         with torch.no_grad():
-            conds = self._conds(torch.zeros(1, *shape, device=self._device), self.encode([0], zeros)[0])
+            features = self.encode([0], zeros)[0]
+            self._turn_of("model")
+            conds = self._conds(torch.zeros(1, *shape, device=self._device), features)
         return {name: cond.cond for name, cond in conds.items()}
 
     def _denoised(self, x_t, sigma, conds):
@@ -176,16 +190,76 @@ def _markers(tokens):
     return [token for windows in tokens.values() for w in windows for token in w if isinstance(token, tuple)]
 
 
+class _Turns:
+    """Network and text encoders that do not fit on the device together: one of them is there, borrowed for autograd."""
+
+    def __init__(self, parts, node):
+        """parts: name of the input -> (patcher, function that makes the context in which it is borrowed)."""
+        self._parts, self._node, self._there, self._entered = parts, node, None, contextlib.ExitStack()
+
+    def to(self, name):
+        if name == self._there:
+            return
+        self.end()
+        (going,) = (patcher for other, (patcher, _) in self._parts.items() if other != name)
+        patcher, borrow = self._parts[name]
+        loading.take_turns(patcher, going, self._node, name)
+        self._entered.enter_context(borrow())
+        self._there = name
+
+    def end(self):
+        self._there = None
+        self._entered.close()
+
+
 @contextlib.contextmanager
-def borrowed_model(model, clip, tokens, dtype=None, recompute=False):
+def _each(*contexts):
+    with contextlib.ExitStack() as entered:
+        for context in contexts:
+            entered.enter_context(context)
+        yield
+
+
+@contextlib.contextmanager
+def borrowed_model(model, clip, tokens, dtype=None, recompute=False, in_turns=""):
     """A HostModel over MODEL and CLIP from `load_for_training`, with autograd through both; all is put back afterwards.
 
     dtype: to compute in, by temporary copies of the weights; None computes in those that the host chose. Text features
     and losses are float32 in any case. recompute: trade time for memory in the diffusion model, see `recomputing`.
     Networks whose weights are cast at each use, and text encoders other than CLIP, are recomputed in any case, since
-    autograd would keep the cast copy of every weight.
+    autograd would keep the cast copy of every weight. in_turns: the name of the node that trains where network and text
+    encoders are to be on the device by turns, whichever is needed; the numbers are the same.
     """
-    network, text, found = model.model.diffusion_model, clip.cond_stage_model, encoders(clip)
+    parts = {
+        "model": (model, partial(_borrowed_network, model, dtype, recompute)),
+        "clip": (clip.patcher, partial(_borrowed_text, clip, dtype)),
+    }
+    with training_mode(), contextlib.ExitStack() as entered:
+        if in_turns:
+            turns = _Turns(parts, in_turns)
+            entered.callback(turns.end)
+            yield HostModel(model, clip, tokens, turns)
+        else:
+            for _, borrow in parts.values():
+                entered.enter_context(borrow())
+            yield HostModel(model, clip, tokens)
+
+
+def _borrowed_network(model, dtype, recompute):
+    """The context in which autograd runs through the network."""
+    network = model.model.diffusion_model
+    return _each(
+        borrowed([(network, partial(alias, dtype=dtype)), (model.model.model_sampling, alias)]),
+        borrowed([(brought, partial(alias, dtype=dtype)) for brought in other_nodes.modules_of_patches(model)]),
+        _computing_in(model.model, dtype),
+        ready_for_backward(*([] if is_unet(network) else [network])),
+        recomputing(blocks_of(network) if recompute or _keeps_casts(model.model, dtype) else []),
+    )
+
+
+def _borrowed_text(clip, dtype):
+    """The context in which autograd runs through the text encoders."""
+    text, found = clip.cond_stage_model, encoders(clip)
     large = [encoder for encoder in found.values() if not encoder.is_clip]
     uncast = {id(encoder.embedding.weight) for encoder in found.values()}
     uncast |= {id(weight) for encoder in large for weight in (*encoder.module.parameters(), *encoder.module.buffers())}
@@ -195,17 +269,12 @@ def borrowed_model(model, clip, tokens, dtype=None, recompute=False):
         # cast CLIP's once instead. Of the token tables it casts only the rows that it looks up.
         return alias(weight, None if id(weight) in uncast else dtype or torch.float32)
 
-    with (
-        training_mode(),
-        borrowed([(network, partial(alias, dtype=dtype)), (model.model.model_sampling, alias), (text, once)]),
-        borrowed([(brought, partial(alias, dtype=dtype)) for brought in other_nodes.modules_of_patches(model)]),
-        _computing_in(model.model, dtype),
+    return _each(
+        borrowed([(text, once)]),
         _encoding_in(found.values(), dtype),
-        ready_for_backward(text, *([] if is_unet(network) else [network])),
-        recomputing(blocks_of(network) if recompute or _keeps_casts(model.model, dtype) else []),
+        ready_for_backward(text),
         recomputing([block for encoder in large for block in blocks_of(encoder.module.transformer)], sequential=True),
-    ):
-        yield HostModel(model, clip, tokens)
+    )
 
 
 def _keeps_casts(base_model, dtype):

@@ -63,7 +63,7 @@ class _Training:
         self.preview_steps = _preview_steps(inputs.settings.steps, options.preview_every)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.previews, self.messages, self.recompute = None, [], [], options.low_memory
-        self.start, self.verdict = None, None
+        self.start, self.verdict, self.in_turns = None, None, False
 
     def tell(self, text):
         """Say something to the artist, and in the log."""
@@ -77,7 +77,7 @@ class _Training:
         try:
             with self._explained_out_of_memory():
                 latents = self._latents()
-                self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
+                self._load()
             while self.learner is None or self.learner.step < steps:
                 if not self._learn_on(latents, on_progress):
                     self._use_less_memory()
@@ -85,7 +85,7 @@ class _Training:
                     self._preview(self.learner.vectors, self.learner.step)
                     if self.learner.step < steps:
                         with self._explained_out_of_memory():
-                            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node)
+                            self._load()
                     on_progress(self.learner, self.previews)
         except NotFiniteError as error:
             raise ReVersionError(
@@ -102,6 +102,24 @@ class _Training:
                 host.unload_twins((self.model, self.clip.patcher), self.original_patchers)
         return TrainingResult(self._relation(), self.learner.history, self.previews, self.messages)
 
+    def _load(self):
+        """Load the models together or, where they do not fit, find that they are to take turns."""
+        try:
+            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node, self.in_turns)
+        except Exception as error:
+            if not (self._may_take_turns() and host.is_out_of_memory(error)):
+                raise
+            host.empty_cache()
+            self._take_turns()
+            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node, in_turns=True)
+
+    def _may_take_turns(self):
+        return not self.in_turns and self.model.load_device == self.clip.patcher.load_device
+
+    def _take_turns(self):
+        self.in_turns = True
+        self.tell("out of memory; the model and its text encoder take turns on the device, which takes more time")
+
     def _latents(self):
         """Mean and std of the exemplars' posterior."""
         pictures = map(torch.from_numpy, self.inputs.exemplars.each_fitted(self.checked.size))
@@ -111,7 +129,8 @@ class _Training:
         """Update up to the next preview or the last step; False where the memory did not suffice."""
         dtype, recompute = PRECISIONS[self.inputs.settings.precision], self.recompute
         try:
-            with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute) as model:
+            turns = self.node if self.in_turns else ""
+            with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute, turns) as model:
                 if self.learner is None:
                     self._start(model, latents)
                 if self.recompute == recompute:
@@ -154,7 +173,8 @@ class _Training:
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         host.check_conditions(model, latents[0].shape[1:], self.node)
-        host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
+        if not self.in_turns:  # a probe would have them change places dozens of times
+            host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
@@ -218,6 +238,8 @@ class _Training:
         elif not self.recompute:
             self.recompute = True
             self.tell("out of memory; continuing more slowly, with gradient checkpointing")
+        elif self._may_take_turns():
+            self._take_turns()
         else:
             raise self._too_little_memory()
 

@@ -70,9 +70,10 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
     """Add the gradient of eq. 4 of `reversion_core.method`, in the mean over the micro-batches, to R.
 
     Each distinct caption is encoded once. The network's backward pass stops at the text features; their gradient,
-    collected over the micro-batches, goes through the text encoder once. samples_per_pass: samples that go through
-    the network together, a micro-batch unless it is given; scale: of the loss inside the network. Returns name of a
-    loss -> its mean, a float tensor. Raises GradientOverflow before R has any gradient.
+    collected over the micro-batches, goes through the text encoder once; where that had to leave the device for the
+    network, after they are encoded again. samples_per_pass: samples that go through the network together, a micro-batch
+    unless it is given; scale: of the loss inside the network. Returns name of a loss -> its mean, a float tensor.
+    Raises GradientOverflow before R has any gradient.
     """
     used = weights(inputs)
     of_errors = {name: weight for name, weight in used.items() if LOSSES[name].from_denoising_errors}
@@ -84,6 +85,9 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
         templates = sorted(drawn.union(data.swapped[c] for c in drawn) if inputs.steering.swap else drawn)
         features = dict(zip(templates, model.encode(templates, relation), strict=True))
         leaves = {t: {name: _leaf(value) for name, value in of_one.items()} for t, of_one in features.items()}
+        takes_turns = getattr(model, "takes_turns", False)
+        if takes_turns:
+            features = None
         for piece in (p for batch in batches for p in batch.split(samples_per_pass or len(batch.captions))):
             errors, share, total = DenoisingErrors(model, data, piece, leaves), len(piece.captions) / count, 0.0
             for name, weight in of_errors.items():
@@ -94,6 +98,8 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
                 (scale * share * total).backward()
         if not all(mean.isfinite() for mean in means.values()):
             raise NotFiniteError("the denoising loss is not a finite number")
+        if takes_turns:  # before the losses of words, so that the same sums are formed in the same order
+            features = dict(zip(templates, model.encode(templates, relation), strict=True))
         for name in of_vectors:
             values = [LOSSES[name].from_vectors(relation, data, batch, inputs.steering) for batch in batches]
             means[name] = torch.stack(values).mean()

@@ -2,13 +2,15 @@
 
 import contextlib
 import gc
+import itertools
 import tracemalloc
 
 import numpy as np
 import pytest
 import random_models
 import torch
-from training import Stop, learn, short_training, stop_at
+from test_members import Pooling
+from training import Stop, digest, learn, short_training, stop_at
 
 BATCH = {"steps": 3, "batch_size": 4, "learning_rate": 0.01}
 
@@ -161,6 +163,46 @@ def test_the_need_of_a_network_that_is_recomputed_anyway_is_that_of_recomputing(
     assert plan.checkpointed_bytes > 2 * largest
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """The host has room for one model alone; gives the names of those that it loaded, in order."""
+    import comfy.model_management as management
+
+    load, order = management.load_models_gpu, []
+
+    def loads(models, *given, **named):
+        if len(models) > 1:
+            raise torch.OutOfMemoryError("simulated")
+        order.append(type(models[0].model).__name__)
+        return load(models, *given, **named)
+
+    yield lambda: monkeypatch.setattr(management, "load_models_gpu", loads), order
+
+
+@pytest.mark.parametrize("name", ["SD 1.x", "Flux.1"])
+def test_network_and_encoders_that_do_not_fit_together_take_turns_and_learn_the_same(
+    core, embeddings, drawn, tmp_path, one_at_a_time, name
+):
+    given = random_models.build(name, embeddings)
+    given.vae, before = Pooling(given.latents), digest(given.model.model, given.clip.cond_stage_model)
+    plain = learn(core, given, drawn, tmp_path / "plain", **BATCH)
+    limit, order = one_at_a_time
+    limit()
+    beside, network, text = [], given.model, given.clip.patcher
+
+    def look(learner, previews):
+        beside.append((network.loaded_size() > 0, text.loaded_size() > 0))
+
+    apart = learn(core, given, drawn, tmp_path / "apart", look, **BATCH)
+    assert sum("take turns" in text for text in apart.messages) == 1
+    assert all(torch.equal(apart.relation.vectors[key], rows) for key, rows in plain.relation.vectors.items())
+    assert apart.history == plain.history
+    # The encoder comes and goes twice an update: to encode, and for the backward pass.
+    assert all(one != other for one, other in itertools.pairwise(order)) and len(order) >= 3 * BATCH["steps"]
+    assert beside[1:] == [(False, True)] * BATCH["steps"]
+    assert digest(given.model.model, given.clip.cond_stage_model) == before
+
+
 def test_the_table_of_real_widths_counts_stable_diffusion(core):
     """0.74 GB a picture of 512 x 512, 860 million weights."""
     from lab.bench import memory_table, widths
@@ -168,6 +210,18 @@ def test_the_table_of_real_widths_counts_stable_diffusion(core):
     found = memory_table.need(widths.WIDTHS[0], 512)
     assert found.kept == pytest.approx(0.74e9, rel=0.03) and found.network == pytest.approx(2 * 860e6, rel=0.01)
     assert found.pictures(6, checkpointing=False) >= 4
+
+
+def test_the_table_counts_network_and_encoders_that_take_turns():
+    from lab.bench import memory_table
+
+    found = memory_table.Need("a family", 1024, network=10 * 10**9, text=8 * 10**9, kept=9 * 10**9, recomputed=10**9)
+    assert [memory_table._cell(found, card, memory_table.ENGLISH) for card in (8, 12, 16, 24)] == [
+        "no",
+        "no",
+        "4 in turns",
+        "- / 3",
+    ]
 
 
 def test_room_is_made_before_a_run_begins_with_less(core, loaded, drawn, tmp_path, watched, monkeypatch):
