@@ -100,9 +100,11 @@ def main() -> None:
             fill(workflow)
             (FOLDER / f"{name}.json").write_text(as_text(workflow.saved(name)), encoding="utf-8")
             if with_pictures:
-                outputs = running.run(for_miniature(workflow.prompt(), captions))
-                shown = [image for output in outputs.values() for image in output.get("images", [])]
-                images = [Image.open(running.picture(image)).convert("RGB") for image in shown]
+                prompt = for_miniature(workflow.prompt(), captions)
+                loaded = [node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "LoadImage"]
+                shown = [image for output in running.run(prompt).values() for image in output.get("images", [])]
+                paths = [running.folder / "input" / name for name in loaded] + [*map(running.picture, shown)]
+                images = [Image.open(path).convert("RGB") for path in paths]
                 card(images).save(FOLDER / f"{name}.jpg", quality=85)
 
 
