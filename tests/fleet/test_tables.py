@@ -3,7 +3,7 @@
 import pytest
 from running import drawing
 
-from fleet import tables
+from fleet import ready_tables
 from fleet.errors import FleetError
 from fleet.jobs import Jobs
 from fleet.table_file import read_table
@@ -102,10 +102,10 @@ def test_whole_numbers_are_read_exactly_and_as_spreadsheets_write_them():
     ],
 )
 def test_every_folder_gets_a_relation_that_can_be_saved(folders, relations):
-    assert tables.folders(folders) == [
+    assert ready_tables.folders(folders) == [
         {"folder": folder, "name": relation} for folder, relation in zip(folders, relations, strict=True)
     ]
     for relation in relations:
-        assert tables.checked_name(relation, "Save", "name") == relation
+        assert ready_tables.checked_name(relation, "Save", "name") == relation
     with pytest.raises(FleetError, match="the same name"):
-        tables.folders([folders[0], f"elsewhere/{folders[0]}"])
+        ready_tables.folders([folders[0], f"elsewhere/{folders[0]}"])
