@@ -174,6 +174,8 @@ def test_a_second_training_is_saved_under_the_next_free_name(page, host_server):
 
 
 def test_a_hint_on_a_prompt_shows_and_goes(page, host_server):
+    if page.rendering == "vue" and page.evaluate(OLD_VUE_NODES):
+        pytest.skip("nodes of this page show no text below a text box")
     opened(page, "2_use_a_relation")
     prompt = "node => node.title === 'Prompt with <R>'"
     write = f"text => app.graph.nodes.find({prompt}).widgets[0].value = text"
@@ -202,12 +204,13 @@ def test_what_happened_to_a_training_is_on_the_page(page, host_server):
 
 
 def test_texts_come_back_where_nothing_ran_again(page, host_server):
-    values = {**QUICK, "ckpt_name": server.CHECKPOINT, "training_seed": 9}
+    name = f"again-{page.rendering}"
+    values = {**QUICK, "ckpt_name": server.CHECKPOINT, "training_seed": 9, "name": name}
     for _ in range(2):
         opened(page, "1_learn_a_relation")
-        assert "Learned in 2 steps." not in page.evaluate("() => document.body.innerText")
+        assert f"Saved as embedding:{name}" not in page.evaluate("() => document.body.innerText")
         run(page, host_server, values)
-        wait_for_text(page, "Learned in 2 steps.")
+        wait_for_text(page, f"Saved as embedding:{name}")
 
 
 def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):

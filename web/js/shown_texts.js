@@ -1,5 +1,5 @@
-// Shows the texts of our nodes also where ComfyUI takes a node's result from its cache and does not run it again: after the
-// page was loaded anew, and for a workflow that is opened a second time.
+// Shows the texts of our output nodes also where ComfyUI takes their result from its cache and does not run them again: after
+// the page was loaded anew, and for a workflow that is opened a second time. Of other nodes ComfyUI says nothing then.
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 
