@@ -23,9 +23,9 @@ def confined(root: str | Path, name: str, node: str, input_name: str) -> Path:
     Links that the host's user made in the root are followed, as the host does: only names are confined.
     """
     if not isinstance(name, str):
-        raise ReVersionError(node, input_name, f"{name!r:.60} is no text", "write the name in quotes")
+        raise ReVersionError(node, input_name, f"{name!r:.60} is not a text", "write the name in quotes")
     parts = _parts(root, name)
-    if not all(part.strip(" .") for part in parts):
+    if re.fullmatch("[A-Za-z]:", parts[0]) or not all(part.strip(" .") for part in parts):
         problem = f"{name[:60]!r} is not inside ComfyUI's {Path(root).name} folder"
         raise ReVersionError(node, input_name, problem, "choose a name without '..'")
     if not _is_usable(parts):

@@ -112,9 +112,9 @@ def test_a_name_that_is_no_text_is_a_sentence(inputs, core, name):
     from reversion_pack.nodes.exemplars import ReVersionLoadExemplars
 
     for find in (places.exemplar_folder, places.list_file, places.relation_file, places.clip_folder):
-        with pytest.raises(core.errors.ReVersionError, match="is no text; write the name in quotes"):
+        with pytest.raises(core.errors.ReVersionError, match="is not a text; write the name in quotes"):
             find(name, "node")
-    assert "is no text" in ReVersionLoadExemplars.validate_inputs(name)
+    assert "is not a text" in ReVersionLoadExemplars.validate_inputs(name)
 
 
 def test_a_name_that_no_disk_takes_comes_with_its_cure(inputs, core):
