@@ -59,7 +59,7 @@ RELATION_FILES = {
     "lora.safetensors": (safetensors_bytes({"a.lora_up": ONE, "a.lora_down": ONE + 1}), NO_RELATION),
     "empty.pt": (b"", NO_RELATION),
     "garbage.bin": (b"\x80\x02garbage", NO_RELATION),
-    "text.pt": (b"hello", "it is damaged"),
+    "text.pt": (b"hello", "it is text that begins with"),
     "list.pt": (saved([1, 2]), NO_RELATION),
     "words.bin": (saved({"<R>": "hello"}), NO_RELATION),
     "nested.pt": (saved({"string_to_param": {"*": {"deep": ONE}}}), NO_RELATION),
