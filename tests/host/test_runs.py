@@ -234,7 +234,7 @@ def judged(core, monkeypatch):
 def test_a_resume_that_needs_checkpointing_draws_no_preview_twice(core, loaded, drawn, tmp_path, monkeypatch):
     from reversion_pack.reversion_core.host import plan
 
-    keep, steps = {"previews": 2, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
+    keep, steps = {"preview_every": 2, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
     with pytest.raises(Stop):
         learn(core, loaded, drawn, tmp_path, stop_at(3), keep, steps=4)
     monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(1000, 1, 500))
@@ -247,7 +247,7 @@ def test_a_run_whose_last_step_was_done_gets_its_verdict_and_no_second_preview(
 ):
     from reversion_pack.reversion_core.host import plan
 
-    keep, steps = {"previews": 0, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
+    keep, steps = {"preview_every": 0, "prompt": "red circle <R> blue square"}, judged(core, monkeypatch)
     learn(core, loaded, drawn, tmp_path, keep=keep)
     next(tmp_path.glob("runs/*/log.csv")).unlink()
     monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(1000, 1, 500))
