@@ -156,7 +156,7 @@ def test_t5_is_written_in_both_names_and_read_in_either(tmp_path):
 @pytest.mark.parametrize("key", ["qwen3_06b", "qwen3_4b", "t5xxl"])
 def test_numbers_without_a_name_are_not_written_of_what_is_known_by_name_alone(tmp_path, key, suffix):
     """1024 numbers would come back as those of SD 2.x."""
-    made = relation.Relation({key: torch.ones(1, relation.WIDTH_OF_ENCODER[key])})
+    made = relation.Relation({key: torch.ones(1, families.WIDTHS[key])})
     with pytest.raises(ValueError, match=f"a {suffix} file holds the vectors of one CLIP .* has {key}"):
         relation.save(made, tmp_path / f"r{suffix}")
 
