@@ -54,16 +54,12 @@ def _checked(size, fit, node):
 
 
 def _said(exemplars, heading, node, input_name):
-    """(what there is to know of the exemplars, the same with each picture and its captions), as texts.
-
-    The second is a list for ReVersion's own node and for Preview Any, which reads Markdown.
-    """
+    """(what there is to know of the exemplars, each picture with its captions), as texts; the second is a list."""
     found = [
         f"- {name} ({p.shape[1]} x {p.shape[0]}): {' | '.join(captions)}"
         for name, p, captions in zip(exemplars.names, exemplars.pictures, exemplars.captions, strict=True)
     ]
-    known = as_sentences([heading, *exemplar_notes(exemplars, node, input_name)])
-    return known, "\n".join([*known.splitlines(), *found]).replace("\n", "\n\n", known.count("\n") + 1)
+    return as_sentences([heading, *exemplar_notes(exemplars, node, input_name)]), "\n".join(found)
 
 
 class ReVersionLoadExemplars(io.ComfyNode):
@@ -124,7 +120,9 @@ class ReVersionLoadExemplars(io.ComfyNode):
         exemplars = read_folder(path, cls.NAME, lines=captions, size=size, fit=fit)
         known, found = _said(exemplars, f"{len(exemplars.names)} exemplars in '{folder}'", cls.NAME, "folder")
         preview = torch.from_numpy(exemplars.fitted(exemplars.training_size(PREVIEW_SIDE)))
-        return io.NodeOutput(exemplars, preview, found, ui=show_text(cls, known))
+        # Paragraphs and a list: Preview Any reads Markdown.
+        report = "\n\n".join([*known.splitlines(), found])
+        return io.NodeOutput(exemplars, preview, report, ui=show_text(cls, known))
 
 
 class ReVersionExemplars(io.ComfyNode):

@@ -53,7 +53,8 @@ class Verdict:
     def details(self) -> str:
         """What else was measured, for ReVersion Inspect."""
         return (
-            f"Without the things in the captions <R> fits the pictures {100 * self.alone:.1f}% better than "
+            f"<R> fits your pictures {100 * self.nearest:.1f}% better than '{self.nearest_word}', the nearest "
+            f"preposition. Without the things in the captions it fits them {100 * self.alone:.1f}% better than "
             f"'{self.start_word}'; more than with them would mean that it carries their look. Of the words of the "
             f"captions it is most like '{self.entity}' (cosine {self.entity_cosine:.2f})."
         )

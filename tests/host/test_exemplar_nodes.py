@@ -58,7 +58,8 @@ def test_the_report_says_size_skipped_files_and_hints(nodes, tmp_path):
     (tmp_path / "set" / "text.json").write_text(json.dumps({"0": "(cat:1.3) {} stone", "1": "cat {} stone"}))
     _, report = load(nodes, 0, "crop")
     assert "at most 400 x 400 pixels; the smallest picture is 1.png (400 x 400)." in report
-    assert "Not read: notes.md." in report and "Captions of 0.png: '(cat:1.3)': weights do not count" in report
+    assert "Not read: notes.md; the captions are those of text.json." in report
+    assert "Captions of 0.png: '(cat:1.3)': weights do not count" in report
     _, report = load(nodes, 100, "crop", captions="a {} b\nc {} d")
     assert "96 x 96 pixels as chosen" in report and "1.png (400 x 400): c {} d" in report
 

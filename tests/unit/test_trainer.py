@@ -25,7 +25,7 @@ NO_STEERING = Steering(weight=0.0)
 class Plain:
     """Features are R (times -1 for swapped captions); the error is 1 plus their mean, scaled by `answer`."""
 
-    timesteps = 1000
+    timesteps, takes_turns = 1000, False
     recording = staticmethod(contextlib.nullcontext)
 
     def __init__(self, answer=1.0, computes_in_fp16=False):
@@ -262,6 +262,7 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     assert trained.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
     assert trained.best == pytest.approx(1 - error / 0.9**2, rel=1e-4)
     assert trained.start > trained.best and trained.entity == "red" and trained.nearest_word == "in"
+    assert "better than 'in', the nearest preposition" in trained.details
 
 
 @pytest.mark.parametrize(("prior", "advised"), [("span", False), ("pull", True), ("none", True)])
