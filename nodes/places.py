@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import folder_paths
@@ -25,7 +25,7 @@ def confined(root: str | Path, name: str, node: str, input_name: str) -> Path:
     if not isinstance(name, str):
         raise ReVersionError(node, input_name, f"{name!r:.60} is not a text", "write the name in quotes")
     parts = _parts(root, name)
-    if re.fullmatch("[A-Za-z]:", parts[0]) or not all(part.strip(" .") for part in parts):
+    if not _is_inside(parts):
         problem = f"{name[:60]!r} is not inside ComfyUI's {Path(root).name} folder"
         raise ReVersionError(node, input_name, problem, "choose a name without '..'")
     if not _is_usable(parts):
@@ -42,16 +42,20 @@ def _parts(root: str | Path, name: str) -> list[str]:
     return name.replace("\\", "/").rstrip("/").split("/")
 
 
-def _is_usable(parts: list[str]) -> bool:
-    """Whether a path of these parts can be offered and opened: inside its root, without a drive, not too long."""
+def _is_inside(parts: Sequence[str]) -> bool:
+    """Whether a path of these parts stays in its root: no drive, nothing empty, no '..'."""
+    return not re.fullmatch("[A-Za-z]:", parts[0]) and all(part.strip(" .") for part in parts)
+
+
+def _is_usable(parts: Sequence[str]) -> bool:
+    """Whether a path of these parts can be offered and opened: inside its root, of legal names, not too long."""
     try:
         sizes = [len(os.fsencode(part)) for part in parts]
         "".join(parts).encode()
     except UnicodeEncodeError:  # bytes of no character: a list cannot show them
         return False
-    drive = re.fullmatch("[A-Za-z]:", parts[0]) or (os.name == "nt" and any(":" in part for part in parts))
-    inside = all(part.strip(" .") and "\0" not in part for part in parts)
-    return inside and not drive and max(sizes) <= LONGEST_NAME and sum(sizes) <= LONGEST_PATH
+    legal = not any("\0" in part or (os.name == "nt" and ":" in part) for part in parts)
+    return _is_inside(parts) and legal and max(sizes) <= LONGEST_NAME and sum(sizes) <= LONGEST_PATH
 
 
 def _files(root: str | Path, depth: int | None = None) -> Iterator[tuple[tuple[str, ...], list[str]]]:

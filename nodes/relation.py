@@ -95,6 +95,8 @@ class ReVersionSaveRelation(io.ComfyNode):
             path = relation_files.free_path(relation, path)
             if path.stem != name:
                 told.append(f"Saved as embedding:{path.stem}; {name} holds another relation.")
+        text = f"embedding:{path.stem}"
+        told = told or [f"Saved as {text}."]
         if overwrite or not path.exists() or picture is not None or usage:
             try:
                 relation_files.save(sharing.described(relation, path.stem, picture, usage), path)
@@ -104,9 +106,6 @@ class ReVersionSaveRelation(io.ComfyNode):
                 problem = f"'{path}' cannot be written ({error.strerror})"
                 cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
                 raise ReVersionError(cls.NAME, "name", problem, cure) from error
-        text = f"embedding:{path.stem}"
-        if not any(line.startswith("Saved as") for line in told):
-            told.insert(0, f"Saved as {text}.")
         family = families.named(relation.family)
         if family is not None and not family.embedding_syntax_works:
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")

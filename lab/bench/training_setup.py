@@ -62,7 +62,7 @@ class TrainingSetup:
         return self.host.borrowed_model(self.model, self.clip, self.tokens, PRECISIONS[precision], kind != precision)
 
     def learner(self, model: Any):
-        """A `Learner` at the start; model: from `borrowing`."""
+        """A `Learner` at the start; model: from `borrowed_model`."""
         data = self.prepare.training_data(self.clip, self.inputs, self.mean, self.std)
         initial = {"clip_l": self.host.word_rows(self.clip, "clip_l", [self.inputs.settings.initial_word]).cpu()}
         return self.loop.Learner(model, data, self.inputs, initial)

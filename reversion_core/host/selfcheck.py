@@ -15,9 +15,10 @@ _WITHIN = (0.5, 2.0)  # of the true slope; gradients that a kernel spoils are fa
 
 
 def check_conditions(model: HostModel, shape: tuple[int, ...], node: str):
-    """Refuse a network that a picture steers, as one does under a LoRA for Canny or Depth; call it inside `borrowing`.
+    """Refuse a network that a picture steers, as one does under a LoRA for Canny or Depth.
 
-    shape: of one picture's latents. In a training that picture would be empty. Raises a ReVersionError.
+    shape: of one picture's latents. In a training that picture would be empty. Call it inside `borrowed_model`. Raises
+    a ReVersionError.
     """
     try:
         conditions = model.example_conditions(shape)

@@ -111,7 +111,7 @@ class _Training:
                 raise
             host.empty_cache()
             self._take_turns()
-            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node, in_turns=True)
+            self._load()
 
     def _may_take_turns(self):
         return not self.in_turns and self.model.load_device == self.clip.patcher.load_device

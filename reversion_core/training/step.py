@@ -85,8 +85,7 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
         templates = sorted(drawn.union(data.swapped[c] for c in drawn) if inputs.steering.swap else drawn)
         features = dict(zip(templates, model.encode(templates, relation), strict=True))
         leaves = {t: {name: _leaf(value) for name, value in of_one.items()} for t, of_one in features.items()}
-        takes_turns = getattr(model, "takes_turns", False)
-        if takes_turns:
+        if model.takes_turns:
             features = None
         for piece in (p for batch in batches for p in batch.split(samples_per_pass or len(batch.captions))):
             errors, share, total = DenoisingErrors(model, data, piece, leaves), len(piece.captions) / count, 0.0
@@ -98,7 +97,7 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
                 (scale * share * total).backward()
         if not all(mean.isfinite() for mean in means.values()):
             raise NotFiniteError("the denoising loss is not a finite number")
-        if takes_turns:  # before the losses of words, so that the same sums are formed in the same order
+        if model.takes_turns:  # before the losses of words, so that the same sums are formed in the same order
             features = dict(zip(templates, model.encode(templates, relation), strict=True))
         for name in of_vectors:
             values = [LOSSES[name].from_vectors(relation, data, batch, inputs.steering) for batch in batches]
