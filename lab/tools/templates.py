@@ -6,6 +6,7 @@ from typing import Any
 from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
 
 NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
+OTHER = "my-other-relation"
 EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
 REPORT = {"columns": 2, "room": 400}  # twice as wide as high
 
@@ -34,22 +35,24 @@ An ordinary KSampler.
 
 **To change:** the seed for another picture. 512 x 512 suits Stable Diffusion 1.x best.
 """.strip()
+CHANGE_NOTE = """
+An ordinary KSampler that begins with your picture instead of noise.
+
+**To change:** *denoise*. Below 0.8 the things tend to stay where they are; at 0.9 the relation comes, and most of what
+the prompt does not name is drawn anew. So name colours and background in the prompt.
+""".strip()
+TOGETHER_NOTE = r"""
+Write both words where they stand between things. Both are read together and may disturb each other.
+
+**To change:** the order of the two words; then *strength* on one of the ReVersion Apply Relation, 0.7 for the one that
+takes over.
+""".strip()
 
 
 def learn_a_relation(workflow: Workflow) -> None:
     checkpoint, train = learning_groups(workflow, previews=100)
     workflow.group(
-        "4  Look at the training",
-        "**Report:** the loss jumps about, that is normal. The similarity to prepositions should not fall to "
-        "nothing.\n\n"
-        r"**Previews:** the first caption drawn with \<R>, every 100 steps, from the same noise. Do they come to "
-        "show the relation?",
-    )
-    workflow.add("PreviewImage", "Report", **REPORT, images=train[2])
-    workflow.column()
-    workflow.add("PreviewImage", "Previews", images=train[3])
-    workflow.group(
-        "5  Keep it",
+        "4  Keep it",
         SAVE_NOTE + "\n\n"
         r"**Words near \<R>:** good are words such as *on* or *inside*. If they are things of your pictures, the look "
         "of the pictures leaked in: connect ReVersion Steering to ReVersion Train and name them there. Write the "
@@ -58,7 +61,18 @@ def learn_a_relation(workflow: Workflow) -> None:
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
     inspect = workflow.add("ReVersionInspect", "Words near <R>", relation=train, clip=checkpoint)
     workflow.column()
-    workflow.add("PreviewImage", "Where <R> lies", columns=2, images=inspect)
+    workflow.add("PreviewImage", "Where <R> lies", images=inspect)
+    workflow.row()
+    workflow.group(
+        "5  Look at the training",
+        "**Report:** the loss jumps about, that is normal. The similarity to prepositions should not fall to "
+        "nothing.\n\n"
+        r"**Previews:** the first caption drawn with \<R>, every 100 steps, from the same noise. Do they come to "
+        "show the relation?",
+    )
+    workflow.add("PreviewImage", "Report", **REPORT, images=train[2])
+    workflow.column()
+    workflow.add("PreviewImage", "Previews", images=train[3])
 
 
 def use_a_relation(workflow: Workflow) -> None:
@@ -75,6 +89,7 @@ def learn_and_use(workflow: Workflow) -> None:
     )
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
     clip = workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=train)
+    workflow.row()  # in the first one is what speaks: it is seen when the template opens
     positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=5)
     picture_group(workflow, checkpoint, positive, negative, number=6)
 
@@ -195,6 +210,49 @@ def share_a_relation(workflow: Workflow) -> None:
     workflow.add("ReVersionSaveRelation", relation=relation, preview=picture, name=f"{NAME}-shared", usage=usage)
 
 
+def change_a_picture(workflow: Workflow) -> None:
+    checkpoint, clip = relation_groups(workflow)
+    workflow.group(
+        "3  Your picture",
+        "A picture of two things, about 512 x 512. To keep one of them as it is, right-click the picture, open the "
+        "Mask Editor and paint over that thing, with a little margin. Without a mask all of it may change.\n\n"
+        "**To change:** the picture and the mask.",
+    )
+    picture = workflow.add("LoadImage", "Picture to change", image=EXAMPLE)
+    positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=4)
+    workflow.row()
+    workflow.group("5  Change it", CHANGE_NOTE)
+    latent = workflow.add("VAEEncode", pixels=picture, vae=checkpoint)
+    may_change = workflow.add("InvertMask", mask=picture)
+    latent = workflow.add("SetLatentNoiseMask", samples=latent, mask=may_change)
+    workflow.column()
+    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.9}
+    conditioning = {"positive": positive, "negative": negative}
+    latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
+    save_picture(workflow, checkpoint, latent, "changed")
+
+
+def two_relations(workflow: Workflow) -> None:
+    checkpoint = model_group(workflow)
+    workflow.group(
+        "2  Relations",
+        "Choose two relations that you saved, each learned from pictures of its own. Each ReVersion Apply Relation "
+        r"teaches the CLIP one more word: the first \<R>, the second \<S>.",
+    )
+    clip = checkpoint
+    for placeholder, name in (("<R>", NAME), ("<S>", OTHER)):
+        relation = workflow.add("ReVersionLoadRelation", f"Relation {placeholder}", relation=f"{name}.safetensors")
+        clip = workflow.add("ReVersionApplyRelation", clip=clip, relation=relation, placeholder=placeholder)
+        workflow.column()
+    workflow.group("3  Prompt", TOGETHER_NOTE)
+    positive = workflow.add(
+        "CLIPTextEncode", "Prompt with <R> and <S>", clip=clip, text="hamburger <R> canvas <S> stone"
+    )
+    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
+    workflow.row()
+    picture_group(workflow, checkpoint, positive, negative)
+
+
 def model_group(workflow: Workflow) -> Node:
     workflow.group("1  Model", MODEL_NOTE)
     return workflow.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
@@ -216,9 +274,7 @@ def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
     workflow.add("PreviewImage", "Exemplars", images=exemplars)
     workflow.column()
     workflow.add("PreviewAny", "What was found", room=200, source=exemplars[2])
-    train = train_group(workflow, checkpoint, exemplars, **settings)  # in the first row, where it is seen
-    workflow.row()
-    return checkpoint, train
+    return checkpoint, train_group(workflow, checkpoint, exemplars, **settings)
 
 
 def train_group(workflow: Workflow, checkpoint: Node, exemplars: Node, number: int = 3, **settings: Any) -> Node:
@@ -278,4 +334,6 @@ WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "5_focal_sampling": focal_sampling,
     "6_exemplars_from_images": exemplars_from_images,
     "7_share_a_relation": share_a_relation,
+    "8_change_a_picture": change_a_picture,
+    "9_two_relations": two_relations,
 }

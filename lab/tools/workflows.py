@@ -19,7 +19,7 @@ from PIL import Image
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature.exemplars import write_exemplars
 from lab.tools.builder import Workflow
-from lab.tools.templates import EXAMPLE, NAME, WORKFLOWS
+from lab.tools.templates import EXAMPLE, NAME, OTHER, WORKFLOWS
 
 FOLDER = comfyui.ROOT / "workflows"
 
@@ -27,6 +27,7 @@ FOLDER = comfyui.ROOT / "workflows"
 MINIATURE_INPUTS = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64, "pick": -1}
 MINIATURE_WORDS = {
     "balanced": "fast",
+    "canvas <S> stone": "<S> canvas",  # it draws two things
     ", on the beach": "",
     "hamburger": "green star",
     "cat": "black triangle",
@@ -37,13 +38,17 @@ CARD = 512  # pixels, the side of a template's picture
 
 
 def write_inputs(folder: Path) -> list[str]:
-    """Put drawn exemplars where the workflows look for them, in the host's input folder; returns their captions."""
+    """Put drawn exemplars where the workflows look for them, in the host's input folder; returns the captions of
+    exemplar-1.png to exemplar-4.png, and of other.png, which shows another relation."""
     write_exemplars(folder / NAME, "above")
+    write_exemplars(folder / OTHER, "left of", seed=1)
     for i in range(4):
         shutil.copy(folder / NAME / f"{i}.png", folder / f"exemplar-{i + 1}.png")
+    shutil.copy(folder / OTHER / "0.png", folder / "other.png")
     shutil.copy(comfyui.path() / "input" / EXAMPLE, folder / EXAMPLE)
-    captions = json.loads((folder / NAME / "text.json").read_text())
-    return [lines[0] for lines in captions.values()]
+    of_all = [json.loads((folder / name / "text.json").read_text()) for name in (NAME, OTHER)]
+    captions, others = ([lines[0] for lines in found.values()] for found in of_all)
+    return [*captions[:4], others[0]]
 
 
 def as_text(workflow: dict[str, Any]) -> str:
@@ -55,6 +60,10 @@ def as_text(workflow: dict[str, Any]) -> str:
 def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph:
     """The prompt with what the miniature needs to draw well, changed in place."""
     pictures = (f"exemplar-{i}.png" for i in itertools.count(1))
+    words = MINIATURE_WORDS
+    if any(node["class_type"] == "VAEEncode" for node in prompt.values()):  # a picture is changed
+        pictures = itertools.repeat("other.png")
+        words = {"hamburger <R> canvas, on the beach": captions[-1].replace("{}", "<R>")}
     for node in prompt.values():
         if node["class_type"] == "ReVersionExemplars":
             node["inputs"]["captions"] = "\n".join(captions[:4])
@@ -64,7 +73,7 @@ def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph
             elif value == EXAMPLE:
                 value = next(pictures)
             elif isinstance(value, str):
-                for word, known in MINIATURE_WORDS.items():
+                for word, known in words.items():
                     value = value.replace(word, known)
             node["inputs"][name] = value
     return prompt
@@ -95,6 +104,8 @@ def main() -> None:
     with server.Server(base_directory.of("workflows")) as running:
         info, version = running.get("object_info"), running.get("system_stats")["system"]["comfyui_version"]
         captions = write_inputs(running.folder / "input")
+        if with_pictures:
+            running.run(graphs.learn(OTHER, 64, preset="fast") | {"save": graphs.save(OTHER)})
         for name, fill in WORKFLOWS.items():
             workflow = Workflow(info, version)
             fill(workflow)

@@ -36,25 +36,31 @@ class Verdict:
         if self.alone > LOOK and self.alone > self.best:
             cure = "vary the pictures" if PRIORS[self.prior].hold else "choose prior span, or vary the pictures"
             return f"{cure}: <R> carries their look"
+        if self.start < -LITTLE:
+            return "a lower learning_rate and more steps: <R> fits worse than at its start"
         if self.start < LITTLE:
             return "more steps: <R> hardly differs from its start"
         return "fine"
 
     def __str__(self) -> str:
-        better = f"{100 * self.best:.1f}% better than '{self.best_word}', the best plain word"
-        if self.best < LITTLE:
-            better = f"no better than the plain word '{self.best_word}'"
         return (
-            f"Verdict: {self.advice}. <R> fits your pictures {100 * self.start:.1f}% better than '{self.start_word}', "
-            f"which it began with, and {better}."
+            f"Verdict: {self.advice}. <R> fits your pictures {_than(self.start)} '{self.start_word}', which it began "
+            f"with, and {_than(self.best)} '{self.best_word}', the best plain word."
         )
 
     @property
     def details(self) -> str:
         """What else was measured, for ReVersion Inspect."""
         return (
-            f"<R> fits your pictures {100 * self.nearest:.1f}% better than '{self.nearest_word}', the nearest "
-            f"preposition. Without the things in the captions it fits them {100 * self.alone:.1f}% better than "
-            f"'{self.start_word}'; more than with them would mean that it carries their look. Of the words of the "
-            f"captions it is most like '{self.entity}' (cosine {self.entity_cosine:.2f})."
+            f"<R> fits your pictures {_than(self.nearest)} '{self.nearest_word}', the nearest preposition. Without the "
+            f"things in the captions it fits them {_than(self.alone)} '{self.start_word}'; more than with them would "
+            f"mean that it carries their look. Of the words of the captions it is most like '{self.entity}' (cosine "
+            f"{self.entity_cosine:.2f})."
         )
+
+
+def _than(share: float) -> str:
+    """A share of the error in words that a word may follow."""
+    if abs(share) < LITTLE:
+        return "no better than"
+    return f"{100 * abs(share):.1f}% {'better' if share > 0 else 'worse'} than"

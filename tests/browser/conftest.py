@@ -22,7 +22,8 @@ def host_server(tmp_path_factory):
     with server.Server(tmp_path_factory.mktemp("host"), *options) as running:
         workflows.write_inputs(running.folder / "input")
         relation = Relation({"clip_l": torch.full((1, 768), 0.01)})
-        save(relation, running.folder / "models" / "embeddings" / f"{workflows.NAME}.safetensors")
+        for name in (workflows.NAME, workflows.OTHER):
+            save(relation, running.folder / "models" / "embeddings" / f"{name}.safetensors")
         yield running
 
 

@@ -265,6 +265,13 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     assert "better than 'in', the nearest preposition" in trained.details
 
 
+def test_a_verdict_says_worse_where_it_is_worse():
+    found = Verdict(-0.146, 0.02, 0.001, -0.3, "on", "upon", "red", 0.5)
+    assert "worse than at its start" in found.advice
+    assert "14.6% worse than 'and'" in str(found) and "no better than 'upon', the best plain word" in str(found)
+    assert "2.0% better than 'on'" in found.details and "30.0% worse than 'and'" in found.details
+
+
 @pytest.mark.parametrize(("prior", "advised"), [("span", False), ("pull", True), ("none", True)])
 def test_the_prior_is_advised_where_it_is_not_in_force(prior, advised):
     found = Verdict(0.1, 0.1, 0.01, 0.1, "on", "on", "red", 0.5, prior)
