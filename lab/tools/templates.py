@@ -35,11 +35,12 @@ An ordinary KSampler.
 
 **To change:** the seed for another picture. 512 x 512 suits Stable Diffusion 1.x best.
 """.strip()
-CHANGE_NOTE = """
-An ordinary KSampler that begins with your picture instead of noise.
+CHANGE_NOTE = r"""
+The sampler first runs backwards with the plain prompt, then forwards with \<R>. Nothing is random: the same picture
+comes out each time.
 
-**To change:** *denoise*. Below 0.8 the things tend to stay where they are; at 0.9 the relation comes, and most of what
-the prompt does not name is drawn anew. So name colours and background in the prompt.
+**To change:** *denoise* of BasicScheduler. 0.95 changes the relation and keeps what it can; at 0.75 the things tend to
+stay where they are.
 """.strip()
 TOGETHER_NOTE = r"""
 Write both words where they stand between things. Both are read together and may disturb each other.
@@ -214,21 +215,29 @@ def change_a_picture(workflow: Workflow) -> None:
     checkpoint, clip = relation_groups(workflow)
     workflow.group(
         "3  Your picture",
-        "A picture of two things, about 512 x 512. To keep one of them as it is, right-click the picture, open the "
-        "Mask Editor and paint over that thing, with a little margin. Without a mask all of it may change.\n\n"
-        "**To change:** the picture and the mask.",
+        "A picture of two things, as large as your checkpoint draws.\n\n**To change:** the picture, and the plain "
+        "prompt beside it: what it shows, background and colours too.",
     )
     picture = workflow.add("LoadImage", "Picture to change", image=EXAMPLE)
-    positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=4)
+    workflow.group("4  Prompts", "The same words twice: as it is now, and with \\<R>; and what is not wanted.")
+    plain = workflow.add("CLIPTextEncode", "What it shows", clip=checkpoint, text="hamburger and canvas, on the beach")
+    relation = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text="hamburger <R> canvas, on the beach")
+    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
     workflow.row()
-    workflow.group("5  Change it", CHANGE_NOTE)
+    workflow.group("5  Back to the noise that would give this picture, and forward again with <R>", CHANGE_NOTE)
     latent = workflow.add("VAEEncode", pixels=picture, vae=checkpoint)
-    may_change = workflow.add("InvertMask", mask=picture)
-    latent = workflow.add("SetLatentNoiseMask", samples=latent, mask=may_change)
+    sigmas = workflow.add("BasicScheduler", model=checkpoint, scheduler="normal", steps=20, denoise=0.95)
+    back = workflow.add("FlipSigmas", sigmas=sigmas)
+    sampler = workflow.add("KSamplerSelect", sampler_name="euler")
+    shared = {"model": checkpoint, "add_noise": False, "noise_seed": 0, "negative": negative, "sampler": sampler}
     workflow.column()
-    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.9}
-    conditioning = {"positive": positive, "negative": negative}
-    latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
+    latent = workflow.add(
+        "SamplerCustom", "Back to noise", **shared, positive=plain, cfg=1.0, sigmas=back, latent_image=latent
+    )
+    workflow.column()
+    latent = workflow.add(
+        "SamplerCustom", "Forward with <R>", **shared, positive=relation, cfg=7.5, sigmas=sigmas, latent_image=latent
+    )
     save_picture(workflow, checkpoint, latent, "changed")
 
 

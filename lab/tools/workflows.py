@@ -63,7 +63,7 @@ def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph
     words = MINIATURE_WORDS
     if any(node["class_type"] == "VAEEncode" for node in prompt.values()):  # a picture is changed
         pictures = itertools.repeat("other.png")
-        words = {"hamburger <R> canvas, on the beach": captions[-1].replace("{}", "<R>")}
+        words = {f"hamburger {w} canvas, on the beach": captions[-1].replace("{}", w) for w in ("<R>", "and")}
     for node in prompt.values():
         if node["class_type"] == "ReVersionExemplars":
             node["inputs"]["captions"] = "\n".join(captions[:4])
