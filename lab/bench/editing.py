@@ -168,6 +168,8 @@ def markdown(found: dict[str, dict[str, list[float]]]) -> str:
         "",
         *(f"- *{name}*: {meaning}" for name, meaning in MEASURES.items()),
         "",
+        "Image to image at 1 draws anew: what it keeps is chance.",
+        "",
     ]
     return "\n".join([*lines, markdown_table(MEASURES, _cells(found)), ""])
 
