@@ -6,11 +6,10 @@ import json
 import numpy as np
 import psutil
 import pytest
-import tiny_clip
 from PIL import Image
 from queueing import SHORT, ran_nodes
 
-from lab.harness import graphs, server
+from lab.harness import graphs, server, tiny_clip
 from lab.harness.server import PromptError
 from reversion_core.prompts import grid as prompts
 
