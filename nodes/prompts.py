@@ -7,7 +7,7 @@ from ..reversion_core.prompts import grid as prompt_grids
 from ..reversion_core.prompts.grid import OBJECT, SUBJECT
 from . import places
 from .limits import check_numbers
-from .progress import show_text
+from .progress import show_entry, show_text
 from .schema import advanced, named
 
 OWN_LISTS = "my own lists"
@@ -144,7 +144,8 @@ class ReVersionPrompts(io.ComfyNode):
             if pick >= len(written):
                 problem = f"all {len(written)} prompts are done"
                 raise ReVersionError(cls.NAME, "pick", problem, "write 0 to begin anew, or -1 for all in one run")
-            said = f"Prompt {pick + 1} of {len(written)}: {written[pick]}"
+            left = show_entry(cls, written, pick)
+            said = f"Prompt {pick + 1} of {len(written)}: {written[pick]}" + (f"; {left}" if left else "")
             written, names = [written[pick]], [names[pick]]
         cls._into_pictures(dict(zip(names, written, strict=True)))
         said = [said, *prompt_grids.oddities(template, lists["subjects"], lists["objects"])]
