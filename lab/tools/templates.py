@@ -1,38 +1,28 @@
 """The workflows that the pack ships as templates, each a function that fills a `builder.Workflow`."""
 
 from collections.abc import Callable
-from typing import Any
 
-from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
+from lab.tools.builder import Workflow
+from lab.tools.groups import (
+    NAME,
+    draw,
+    learning_groups,
+    model_group,
+    picture_group,
+    prompt_group,
+    relation_groups,
+    save_picture,
+    train_group,
+)
 
-NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
 EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
+CLIP_FOLDER = "clip-vit-base-patch32"  # of the CLIP that measures
 REPORT = {"columns": 2, "room": 400}  # twice as wide as high
 
-MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
-LEARN_NOTE = r"""
-Learns \<R>; the checkpoint stays as it is. The bar and the curves move from the first step.
-
-**Cancel whenever you like:** what was learned is kept, and the next Run goes on from there. Run again unchanged, and
-nothing is learned twice.
-
-**To change:** preset *fast* for a first look. Steps 0 means what the preset says, 400 for *balanced*: write 800 if
-\<R> is too weak, 200 if it copies your pictures. Either learns from the beginning.
-""".strip()
 SAVE_NOTE = r"""
 Saves \<R> in the embeddings folder, for the other templates and for embedding:NAME in any prompt.
 
 **To change:** the name, for each relation another. Where another relation has it, the next free name is taken.
-""".strip()
-PROMPT_NOTE = r"""
-Write \<R> where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
-
-**To change:** the prompt. If the relation overwhelms the rest, lower *strength* on ReVersion Apply Relation to 0.8.
-""".strip()
-PICTURE_NOTE = """
-An ordinary KSampler.
-
-**To change:** the seed for another picture. 512 x 512 suits Stable Diffusion 1.x best.
 """.strip()
 
 
@@ -195,79 +185,45 @@ def share_a_relation(workflow: Workflow) -> None:
     workflow.add("ReVersionSaveRelation", relation=relation, preview=picture, name=f"{NAME}-shared", usage=usage)
 
 
-def model_group(workflow: Workflow) -> Node:
-    workflow.group("1  Model", MODEL_NOTE)
-    return workflow.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-
-
-def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
-    """Returns the checkpoint and the trainer; settings: of the trainer."""
-    checkpoint = model_group(workflow)
+def measure_a_relation(workflow: Workflow) -> None:
+    checkpoint, clip = relation_groups(workflow)
     workflow.group(
-        "2  Exemplars",
-        f"Make a folder *{NAME}* in ComfyUI's input folder and put 4 to 10 pictures in it that share the relation and "
-        "little else. Beside each, a text file of the same name says what is on it: *cat {} stone*, with {} for the "
-        "relation. Or write the captions into the box *captions*, a line a picture, in the order of their names. Press "
-        "R to see a new folder.\n\n"
-        "**To change:** the folder. The report lists what was found.",
+        "3  Prompts",
+        "Pairs of things with \\<R> between them: 10 of a list of 100. Each Run draws one prompt, the one that pick "
+        "says, and counts pick up. **Set the number beside Run to 10** and run. Cancel whenever you like: what was "
+        "drawn is measured and kept, and once the queue is empty pick shows where to go on.\n\n"
+        "**To change:** preset, for the list of your relation, or your own lists; limit 0 for all pairs. Pick 0 begins "
+        "anew.",
     )
-    exemplars = workflow.add("ReVersionLoadExemplars", folder=NAME)
+    grid = workflow.add("ReVersionPrompts", preset="painted_on", limit=10, order_seed=1, pick=0)
     workflow.column()
-    workflow.add("PreviewImage", "Exemplars", images=exemplars)
-    workflow.column()
-    workflow.add("PreviewAny", "What was found", room=200, source=exemplars[2])
-    train = train_group(workflow, checkpoint, exemplars, **settings)  # in the first row, where it is seen
+    positive = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text=grid)
+    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
     workflow.row()
-    return checkpoint, train
-
-
-def train_group(workflow: Workflow, checkpoint: Node, exemplars: Node, number: int = 3, **settings: Any) -> Node:
-    workflow.group(f"{number}  Learn", LEARN_NOTE)
-    loaded = {"model": checkpoint, "clip": checkpoint, "vae": checkpoint}
-    return workflow.add("ReVersionTrain", **loaded, exemplars=exemplars, **settings)
-
-
-def relation_groups(workflow: Workflow) -> tuple[Node, Node]:
-    """Returns the checkpoint and the CLIP that knows <R>."""
-    checkpoint = model_group(workflow)
     workflow.group(
-        "2  Relation",
-        "Choose a relation that you saved (learn one with the first template), or any embedding; press R to see a new "
-        r"one. ReVersion Apply Relation teaches the CLIP the word \<R>."
-        "\n\n"
-        r"**To change:** the relation. For two relations, chain a second Apply with \<S>.",
+        "4  Pictures",
+        "Four pictures of each prompt, each from a noise of its own, with 50 steps and cfg 7.5 as in the paper.\n\n"
+        "**To change:** batch_size 10 for ten pictures of each, as in the paper. Keep the rest for all that you "
+        "compare.",
     )
-    relation = workflow.add("ReVersionLoadRelation", relation=f"{NAME}.safetensors")
-    return checkpoint, workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=relation)
-
-
-def prompt_group(workflow: Workflow, checkpoint: Node, clip: Node, prompt: str, number: int = 3) -> tuple[Node, Node]:
-    workflow.group(f"{number}  Prompt", PROMPT_NOTE)
-    positive = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text=prompt)
-    return positive, workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
-
-
-def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, number: int = 4) -> Node:
-    """Returns the node that gives the picture."""
-    workflow.group(f"{number}  Picture", PICTURE_NOTE)
-    return draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
-
-
-def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    latent = workflow.add("EmptyLatentImage", width=512, height=512)
-    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
+    latent = workflow.add("EmptyLatentImage", width=512, height=512, batch_size=4)
+    settings = {"seed": 1, "steps": 50, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
     conditioning = {"positive": positive, "negative": negative}
     latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
-    return save_picture(workflow, checkpoint, latent, filename_prefix)
-
-
-def save_picture(workflow: Workflow, checkpoint: Node, latent: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    workflow.column()
-    image = workflow.add("VAEDecode", samples=latent, vae=checkpoint)
-    workflow.add("SaveImage", images=image, filename_prefix=filename_prefix)
-    return image
+    image = save_picture(workflow, checkpoint, latent, grid[1])
+    workflow.group(
+        "5  Measure",
+        "A CLIP on your disk compares each picture with words (the help page says where to get one). **Relation:** "
+        "above 0 where the pictures look more like *cat painted on stone* than like *stone painted on cat*. "
+        "**Entity:** how much they look like both things. In brackets: where the mean of other prompts and noises "
+        "would lie, 95 times in 100.\n\n"
+        "The numbers say nothing alone. **Compare** them with those of a plain word, measured in the same way with the "
+        "same CLIP: write *{subject} painted on {object}* into template, *painted on* into placeholder, another name "
+        "into name, pick 0, and run again. Where the brackets lie apart, \\<R> and the word differ.\n\n"
+        "**To change:** phrase, what \\<R> should mean; name, for each relation and each setting another.",
+    )
+    score = {"phrase": "painted on", "clip_folder": CLIP_FOLDER, "name": f"{NAME}-scores", "add_to_table": True}
+    workflow.add("ReVersionScore", columns=2, images=image, prompts=grid, **score)
 
 
 WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
@@ -278,4 +234,5 @@ WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "5_focal_sampling": focal_sampling,
     "6_exemplars_from_images": exemplars_from_images,
     "7_share_a_relation": share_a_relation,
+    "11_measure_a_relation": measure_a_relation,
 }
