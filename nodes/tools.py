@@ -237,7 +237,7 @@ class ReVersionScore(io.ComfyNode):
             found, counts = [sum(found)], [sum(counts)]
         for lines, pictures in zip(found, counts, strict=True):
             if lines != pictures:
-                problem = f"there are {lines} lines of scores for {pictures} pictures"
+                problem = f"the number of its lines is {lines} and that of the pictures {pictures}"
                 raise ReVersionError(cls.NAME, "judged", problem, "give a line for each, in the order of the pictures")
         return [scores for table in tables for scores in table]
 

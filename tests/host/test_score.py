@@ -94,8 +94,8 @@ def test_another_judge_s_scores_stand_in_the_table_as_a_clip_s(score, judged, re
 @pytest.mark.parametrize(
     ("judged", "said"),
     [
-        (JUDGED + "1,1", "there are 1 lines of scores for 2 pictures; give a line for each, in the order"),
-        ([JUDGED + "1,1\n1,1", JUDGED], "there are 2 lines of scores for 1 pictures"),
+        (JUDGED + "1,1", "the number of its lines is 1 and that of the pictures 2; give a line for each, in the order"),
+        ([JUDGED + "1,1\n1,1", JUDGED], "the number of its lines is 2 and that of the pictures 1"),
         ("relation_score\n1\n1", "its first line names no column entity_score.*; write entity_score,relation_score"),
         (JUDGED + "1,1\n1,yes", "'yes' in line 3 is no number; write"),
         (JUDGED + "1,1\n1,nan", "'nan' in line 3 is no number; write"),

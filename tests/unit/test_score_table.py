@@ -146,3 +146,8 @@ def test_a_table_of_another_judge_that_says_too_little_is_named(text, said):
 )
 def test_the_time_left_is_a_guess_and_reads_like_one(seconds, said):
     assert time_left.about(seconds) == said
+
+
+def test_a_bar_of_letters_is_as_full_as_the_work_is_done():
+    bars = [time_left.bar(done, 3) for done in (0, 1, 3)]
+    assert [bar.count("\u2588") for bar in bars] == [0, 6, 20] and {len(bar) for bar in bars} == {20}
