@@ -3,7 +3,13 @@
 import csv
 import json
 
+import torch
+from running import ROOT, address
+
 from fleet.__main__ import main
+from lab.harness import server, tiny_clip
+from lab.tools import groups, templates
+from reversion_core.store.relation import Relation, save
 
 SHOWN = "Relation 0.9 (0.1 to 1), entity 1, 90 pictures of 9 prompts.\nSaved as output/reversion/s.csv.\nOf this Run:\n"
 
@@ -40,3 +46,24 @@ def test_a_run_without_scores_is_a_sentence(tmp_path, capsys):
         assert main(["scores", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "No such file" in said and "no job of this run showed scores" in said
+
+
+def test_the_template_runs_over_its_prompts_as_it_is(real_host, fleet, tmp_path, capsys):
+    models = real_host.folder / "models"
+    tiny_clip.write(models / "clip_vision" / templates.CLIP_FOLDER)
+    save(Relation({"clip_l": torch.full((1, 768), 0.01)}), models / "embeddings" / f"{groups.NAME}.safetensors")
+    workflow = json.loads((ROOT / "workflows" / "11_measure_a_relation.json").read_text(encoding="utf-8"))
+    quick = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64, "steps": 1, "batch_size": 2}
+    rows = [{"pick": pick, **quick} for pick in range(3)]
+    status, said, lines = fleet(workflow, rows, "--host", address(real_host))
+    assert status == 0, said
+    assert sum(len(line["outputs"]) for line in lines) == 6
+    assert main(["scores", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "6 pictures of 3 prompts" in said.out + said.err
+    # On one host its own table says the same.
+    (theirs,) = (tmp_path / "out").glob("scores-*.csv")
+    own = real_host.folder / "output" / "reversion" / f"{groups.NAME}-scores.csv"
+    tables = [list(csv.reader(path.open(newline=""))) for path in (theirs, own)]
+    assert sorted(row[:3] for row in tables[0][1:7]) == sorted(row[:3] for row in tables[1][1:7])
+    assert tables[0][7][:3] == tables[1][7][:3] and tables[0][7][0] == "mean"

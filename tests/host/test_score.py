@@ -75,6 +75,22 @@ def test_what_is_scored_before_a_cancel_is_kept_and_not_scored_again(score):
     assert len(list(score.path.parent.glob("*.csv"))) == 1
 
 
+def test_scoring_shows_its_bar_and_latest_picture_and_heeds_the_cancel_button(score, monkeypatch):
+    import comfy.model_management
+    import comfy.utils
+
+    shown = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *state, node_id: shown.append(state))
+    prompts = ["cat <R> stone", "dog <R> stone"]
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        score([[0.2, 0.4], [0.6]], prompts)
+    assert score.path.read_text().count("cat <R> stone") == 2
+    score([[0.2, 0.4], [0.6]], prompts)
+    assert [state[:2] for state in shown] == [(0, 3), (2, 3), (3, 3)]
+    assert shown[0][2] is None and shown[2][2][1].getpixel((0, 0)) == (153, 153, 153)
+
+
 @pytest.mark.parametrize(
     ("judged", "relation"),
     [
