@@ -1,4 +1,4 @@
-"""The commands `run` and `table`."""
+"""The commands `run`, `table` and `scores`."""
 
 import argparse
 import csv
@@ -121,6 +121,15 @@ def table(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def scores(arguments: argparse.Namespace) -> int:
+    """Put together what ReVersion Score measured in the jobs of a run; returns 0."""
+    from .scores import put_together
+
+    for sentence in put_together(arguments.folder):
+        say(sentence)
+    return 0
+
+
 def seconds(text: str) -> float:
     """A finite time, for argparse."""
     if not 0 <= (value := float(text)) < float("inf"):
@@ -163,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--lists", help="a JSON file of lists instead of the pack's own, such as the authors'")
     folders = which.add_parser("folders", help="one relation a folder of the hosts' input folder")
     folders.add_argument("folders", nargs="+")
+    scoring = commands.add_parser("scores", help="put together what ReVersion Score measured in a run")
+    scoring.set_defaults(command=scores)
+    scoring.add_argument("folder", help="the --out of the run")
     return parser
 
 

@@ -14,6 +14,7 @@ from ..reversion_core.store.relation import READ_SUFFIXES
 
 LONGEST_NAME = 255  # bytes of a file or folder name, as file systems take
 LONGEST_PATH = 1000  # bytes
+CLIP_PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # of older and newer versions of transformers
 DEPTH = 3  # of folders of pictures in the input folder
 
 
@@ -159,7 +160,7 @@ def _clip_roots() -> list[Path]:
 def clip_folders() -> list[str]:
     """Names of the folders that hold a CLIP of transformers, in the host's CLIP folders."""
     found = (entry for root in _clip_roots() for entry in _files(root, 1))
-    return sorted({parts[0] for parts, names in found if parts and "preprocessor_config.json" in names})
+    return sorted({parts[0] for parts, names in found if parts and not CLIP_PROCESSORS.isdisjoint(names)})
 
 
 def clip_folder(name: str, node: str) -> Path:

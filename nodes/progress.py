@@ -7,13 +7,16 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.latest import ui
 from comfy_execution.utils import get_executing_context
+from PIL import Image
 
-from ..reversion_core.report import charts
+from ..reversion_core.report import charts, time_left
 from ..reversion_core.training.loop import TITLES
 
 SECONDS_BETWEEN_CHARTS = 2.0
 CARD_SIDE = 1200  # pixels; the host shrinks a larger card
+SECONDS_BETWEEN_TEXTS = 2.0
 _hinted = {}  # id of a node that shows a hint -> the queued prompt in which it was given
+_grids = {}  # id of a node that goes through a list, an entry a Run -> the list, the last entry's number, when it came
 
 
 def show_text(node, text):
@@ -100,3 +103,40 @@ class TrainingProgress:
 
     def _card(self, headline):
         return "JPEG", charts.progress_card(headline, self.history, TITLES, self.sample, self.message), CARD_SIDE
+
+
+class PictureProgress:
+    """Progress over pictures that are scored: the bar, the time left, the latest of them, and the cancel button.
+
+    total: all of them; done: those that were scored before.
+    """
+
+    def __init__(self, node, total, done=0):
+        self.node, self.total, self.first = node, total, done
+        self.bar, self.began, self.said = comfy.utils.ProgressBar(total), time.monotonic(), time.monotonic()
+        self.bar.update_absolute(done, total)
+
+    def __call__(self, done, picture):
+        """done: how many are scored by now; picture: the latest of them, uint8 [h, w, 3]."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        now = time.monotonic()
+        self.bar.update_absolute(done, self.total, ("JPEG", Image.fromarray(picture), CARD_SIDE))
+        if now - self.said > SECONDS_BETWEEN_TEXTS and done < self.total:
+            self.said = now
+            left = (now - self.began) / (done - self.first) * (self.total - done)
+            show_text(self.node, f"{done} of {self.total} pictures are scored; {time_left.about(left)}.")
+
+
+def show_entry(node, entries, number):
+    """Show on a node under way which entry of a list this Run is for: as its bar. Returns the time left in words.
+
+    "": it is not known, because the Run before was not for the entry before. entries: compared with those of that Run.
+    """
+    comfy.utils.ProgressBar(len(entries)).update_absolute(number, len(entries))
+    if node.hidden is None or node.hidden.unique_id is None:
+        return ""
+    now, before = time.monotonic(), _grids.get(node.hidden.unique_id)
+    _grids[node.hidden.unique_id] = entries, number, now
+    if before is None or before[:2] != (entries, number - 1):
+        return ""
+    return time_left.about((now - before[2]) * (len(entries) - number))

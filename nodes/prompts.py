@@ -5,9 +5,10 @@ from comfy_api.latest import io
 from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompts import grid as prompt_grids
 from ..reversion_core.prompts.grid import OBJECT, SUBJECT
+from ..reversion_core.report import time_left
 from . import places
 from .limits import check_numbers
-from .progress import show_text
+from .progress import show_entry, show_text
 from .schema import advanced, named
 
 OWN_LISTS = "my own lists"
@@ -144,7 +145,9 @@ class ReVersionPrompts(io.ComfyNode):
             if pick >= len(written):
                 problem = f"all {len(written)} prompts are done"
                 raise ReVersionError(cls.NAME, "pick", problem, "write 0 to begin anew, or -1 for all in one run")
-            said = f"Prompt {pick + 1} of {len(written)}: {written[pick]}"
+            left = show_entry(cls, written, pick)
+            said = f"Prompt {pick + 1} of {len(written)}: {written[pick]}" + (f"; {left}" if left else "")
+            said += f"\n{time_left.bar(pick, len(written))}"
             written, names = [written[pick]], [names[pick]]
         cls._into_pictures(dict(zip(names, written, strict=True)))
         said = [said, *prompt_grids.oddities(template, lists["subjects"], lists["objects"])]

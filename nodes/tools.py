@@ -1,9 +1,5 @@
 """Looking into relations, and scoring the pictures that they make."""
 
-import csv
-import io as text_io
-
-import numpy as np
 import torch
 from comfy_api.latest import io
 
@@ -11,16 +7,18 @@ from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.exemplars import pictures_of
 from ..reversion_core.method.words import PLACEHOLDER, PREPOSITIONS, split_words
-from ..reversion_core.report import charts, inspection, scoring
+from ..reversion_core.report import charts, inspection, score_table, scoring
+from ..reversion_core.report.score_table import Measured, Row
 from ..reversion_core.store import relation as relation_files
-from ..reversion_core.store.files import numbered, write_whole
 from ..reversion_core.store.reading import Unreadable
 from . import places
 from .limits import check_numbers
-from .progress import show_text
+from .progress import PictureProgress, show_text
 from .sockets import RelationSocket, as_image
 
 CATEGORY = "ReVersion/tools"
+NO_FOLDER = "none"  # without any option the page would send nothing, not even where another judge makes up for it
+OTHER_JUDGE = "judged"  # what stands for the CLIP's folder in a table of another judge
 
 
 class ReVersionInspect(io.ComfyNode):
@@ -125,15 +123,34 @@ class ReVersionScore(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "clip_folder",
-                    options=places.clip_folders(),
+                    options=places.clip_folders() or [NO_FOLDER],
                     tooltip="A folder with a CLIP of transformers (config.json, weights, tokenizer, "
                     "preprocessor_config.json) in ComfyUI's models/clip_vision or models/text_encoders.",
                 ),
                 io.String.Input("placeholder", default=PLACEHOLDER, tooltip="The relation's word in the prompts."),
                 io.String.Input("name", default="scores", tooltip="The table's file in output/reversion: NAME.csv."),
+                io.Boolean.Input(
+                    "add_to_table",
+                    default=False,
+                    optional=True,
+                    tooltip="On: the pictures are added to the table of this name, and mean and interval are those of "
+                    "all pictures in it. A picture that is in it already counts once. Off: a table of their own.",
+                ),
+                io.String.Input(
+                    "judged",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Scores of another judge, instead of a CLIP's: a table as text, with entity_score and "
+                    "relation_score in its first line and then a line for each picture.",
+                ),
             ],
             outputs=[
-                io.String.Output("table", display_name="table", tooltip="A line for each picture, and the means."),
+                io.String.Output(
+                    "table",
+                    display_name="table",
+                    tooltip="A line for each picture of the table, the means, and the means with their intervals in "
+                    "words.",
+                ),
                 io.Float.Output(
                     "entity_score", display_name="entity_score", tooltip="Mean cosine of the pictures with 'A, B'."
                 ),
@@ -146,12 +163,12 @@ class ReVersionScore(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, clip_folder):
+    def validate_inputs(cls, clip_folder, judged=None):
         # One a picture, as all inputs of this node; (None,) for what comes from another node.
-        return places.validation(places.clip_folder, clip_folder[0], cls.NAME)
+        return judged is not None or places.validation(places.clip_folder, clip_folder[0], cls.NAME)
 
     @classmethod
-    def execute(cls, images, prompts, phrase, clip_folder, placeholder, name):
+    def execute(cls, images, prompts, phrase, clip_folder, placeholder, name, add_to_table=(False,), judged=None):
         name = relation_files.checked_name(name[0], cls.NAME, "name")
         if len(images) != len(prompts):
             raise ReVersionError(
@@ -163,34 +180,110 @@ class ReVersionScore(io.ComfyNode):
         ):
             if not text.strip():
                 raise ReVersionError(cls.NAME, input_name, "it is empty", cure)
-        try:
-            wanted = [scoring.phrases(prompt, phrase[0].strip(), placeholder[0].strip()) for prompt in prompts]
-        except ValueError as error:
-            raise ReVersionError(cls.NAME, "prompts", str(error), "write 'cat <R> stone'") from error
+        judge = clip_folder[0] if judged is None else OTHER_JUDGE
+        measured = Measured(*map(_as_written, (phrase[0].strip(), judge, placeholder[0].strip())))
         try:
             batches = [list(pictures_of(batch)) for batch in images]
         except Unreadable as error:
             raise ReVersionError(cls.NAME, "images", f"it cannot be read ({error})", error.cure) from error
-        pictures = [picture for batch in batches for picture in batch]
-        each = [i for i, batch in enumerate(batches) for _ in batch]
-        model, processor = scoring.load(places.clip_folder(clip_folder[0], cls.NAME), cls.NAME)
-        entity, relation = scoring.scores(model, processor, pictures, [wanted[i] for i in each])
-        numbers = zip(each, entity.tolist(), relation.tolist(), strict=True)
-        rows = [(prompts[i], f"{e:.4f}", f"{r:.4f}") for i, e, r in numbers]
-        means = float(np.mean(entity)), float(np.mean(relation))
-        rows.append(("mean", *(f"{mean:.4f}" for mean in means)))
-        path = cls._write(places.output_folder(), name, rows)
-        table = "\n".join(f"{e}  {r}  {prompt}" for prompt, e, r in rows)
-        shown = f"{table}\nSaved as output/reversion/{path.name}"
-        return io.NodeOutput(f"entity  relation\n{table}", *means, ui=show_text(cls, shown))
+        pictures = [(prompt, picture) for prompt, batch in zip(prompts, batches, strict=True) for picture in batch]
+        keys = [(_as_written(prompt), score_table.fingerprint(picture)) for prompt, picture in pictures]
+        path, adding = places.output_folder() / f"{name}.csv", bool(add_to_table[0])
+        known = cls._known(path, measured) if adding else {}
+
+        def rows(scores):
+            """scores: number of a picture -> (entity score, relation score); in a table they have four decimals."""
+            return [Row(*keys[n], measured, *(round(score, 4) for score in scores[n])) for n in sorted(scores)]
+
+        if judged is not None:
+            scores = dict(enumerate(cls._of_other_judge(judged, [len(batch) for batch in batches])))
+        else:
+            scores = {n: known[key] for n, key in enumerate(keys) if key in known}
+            try:
+                cls._score(pictures, measured, clip_folder[0], scores)
+            except BaseException:
+                if adding and scores:  # what was scored before a cancel is kept
+                    cls._write(path, rows(scores), adding)
+                raise
+        of_this_run = rows(scores)
+        path, table = cls._write(path, of_this_run, adding)
+        return cls._result(path, table, of_this_run)
 
     @classmethod
-    def _write(cls, folder, name, rows):
-        """Save the table under the name, or the next free one where another table has it; returns its path."""
-        text = text_io.StringIO(newline="")
-        csv.writer(text).writerows([("prompt", "entity_score", "relation_score"), *rows])
-        data = text.getvalue().encode(errors="replace")
-        paths = numbered(folder / f"{name}.csv")
-        path = next(p for p in paths if not p.exists() or (p.is_file() and p.read_bytes() == data))
-        write_whole(path, data)
-        return path
+    def _known(cls, path, measured):
+        """Key -> scores of each picture in the table that is added to, which has to be measured in the same way."""
+        try:
+            rows = score_table.read(path)
+        except score_table.NoTable as error:
+            problem = f"'{path.name}' is no table of scores that can be added to ({error})"
+            raise ReVersionError(cls.NAME, "name", problem, "choose another name") from error
+        for before in {row.measured for row in rows} - {measured}:
+            what = next(field for field in before._fields if getattr(before, field) != getattr(measured, field))
+            was, now = (getattr(way, what)[:60] for way in (before, measured))
+            problem = f"'{path.name}' was measured with the {what} '{was}' and not '{now}'"
+            raise ReVersionError(cls.NAME, "name", problem, "choose another name")
+        return {row.key: (row.entity_score, row.relation_score) for row in rows}
+
+    @classmethod
+    def _of_other_judge(cls, texts, counts):
+        """(entity score, relation score) of each picture; texts: one, or one a batch; counts: pictures a batch."""
+        try:
+            tables = [score_table.judged(text) for text in texts]
+        except score_table.NoTable as error:
+            cure = "write entity_score,relation_score and then a line for each picture, such as 0.25,0.03"
+            raise ReVersionError(cls.NAME, "judged", str(error), cure) from error
+        found = [len(table) for table in tables]
+        if len(found) != len(counts):
+            found, counts = [sum(found)], [sum(counts)]
+        for lines, pictures in zip(found, counts, strict=True):
+            if lines != pictures:
+                problem = f"the number of its lines is {lines} and that of the pictures {pictures}"
+                raise ReVersionError(cls.NAME, "judged", problem, "give a line for each, in the order of the pictures")
+        return [scores for table in tables for scores in table]
+
+    @classmethod
+    def _score(cls, pictures, measured, clip_folder, scores):
+        """Put CLIP's scores of the pictures, (prompt, pixels) each, into `scores`, but of those that are there."""
+        try:
+            wanted = [scoring.phrases(prompt, measured.phrase, measured.placeholder) for prompt, _ in pictures]
+        except ValueError as error:
+            raise ReVersionError(cls.NAME, "prompts", str(error), "write 'cat <R> stone'") from error
+        todo = [n for n in range(len(pictures)) if n not in scores]
+        if not todo:
+            return
+        model, processor = scoring.load(places.clip_folder(clip_folder, cls.NAME), cls.NAME)
+        progress = PictureProgress(cls, len(pictures), len(scores))
+        for start in range(0, len(todo), scoring.BATCH):
+            some = todo[start : start + scoring.BATCH]
+            batch = [pictures[n][1] for n in some]
+            entity, relation = scoring.scores(model, processor, batch, [wanted[n] for n in some])
+            scores.update(zip(some, zip(entity.tolist(), relation.tolist(), strict=True), strict=True))
+            progress(len(scores), batch[-1])
+
+    @classmethod
+    def _write(cls, path, rows, adding):
+        """Save the rows in a table of their own, or add them to the one there; returns its path and all its rows."""
+        try:
+            if adding:
+                return path, score_table.add(path, rows)
+            return score_table.write_new(path, rows), rows
+        except (OSError, score_table.NoTable) as error:
+            problem = f"'{path.name}' cannot be written ({getattr(error, 'strerror', None) or error})"
+            cure = "close it where it is open, make room on the disk, or choose another name"
+            raise ReVersionError(cls.NAME, "name", problem, cure) from error
+
+    @classmethod
+    def _result(cls, path, table, of_this_run):
+        means, words, lines = score_table.summary(table), score_table.in_words(table), score_table.lines(of_this_run)
+        head = "entity  relation"
+        of_table = f"{head}\n{score_table.lines(table)}\n{words}"
+        if len(table) > len(of_this_run):
+            lines = f"Of this Run:\n{head}\n{lines}"
+        shown = f"{words[0].upper()}{words[1:]}.\nSaved as output/reversion/{path.name}.\n{lines}"
+        scores = (means[name]["mean"] for name in ("entity_score", "relation_score"))
+        return io.NodeOutput(of_table, *scores, ui=show_text(cls, shown))
+
+
+def _as_written(text):
+    """A text as it is read back from a file: half characters are replaced."""
+    return text.encode(errors="replace").decode()

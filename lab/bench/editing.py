@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from lab.bench import methods
-from lab.bench.intervals import interval
 from lab.bench.markdown import markdown_table
 from lab.bench.run import FOLDER, Runner, material
 from lab.harness import comfyui
 from lab.miniature import judge, placing, world
 from lab.miniature.exemplars import unseen_pairs
+from reversion_core.report.intervals import interval
 from reversion_core.store.files import write_whole
 
 RELATIONS = ("above", "left of", "inside", "behind", "on")

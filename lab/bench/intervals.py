@@ -1,31 +1,16 @@
 """Means, bootstrap intervals and differences over the cells of `make benchmark`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lab.bench.methods import CONDITIONS, METHODS, WORDS
 from lab.bench.run import MEASURES
+from reversion_core.report.intervals import Interval, interval
 
 Records = dict[str, dict[str, Any]]  # a `methods.Cell` as JSON -> what was measured: a 0/1 a picture by measure
-Interval = dict[str, float]  # "mean", "low", "high"
-
-
-def interval(samples: Iterable[Sequence[float]], draws: int = 4000, seed: int = 0) -> Interval:
-    """Mean and bootstrap 95% interval; samples: a number a picture, by training.
-
-    Trainings are redrawn, and then the pictures of each: trainings of one method differ more than its pictures.
-    """
-    rng = np.random.default_rng(seed)
-    samples = [np.asarray(s, dtype=float) for s in samples]
-    # The mean of n redrawn pictures of each training, then of redrawn trainings.
-    redrawn = np.stack([s[rng.integers(0, len(s), (draws, len(s)))].mean(1) for s in samples], 1)
-    chosen = rng.integers(0, len(samples), (draws, len(samples)))
-    means = np.take_along_axis(redrawn, chosen, 1).mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(np.mean([s.mean() for s in samples])), "low": float(low), "high": float(high)}
 
 
 def of_cells(records: Records, condition: str, method: str) -> dict[tuple[str, int], dict[str, Any]]:

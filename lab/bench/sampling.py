@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.bench import methods
-from lab.bench.intervals import Interval, interval
 from lab.bench.markdown import markdown_table
 from lab.bench.run import FOLDER, Runner, material
 from lab.harness import comfyui
@@ -22,6 +21,7 @@ from lab.harness.studio import Studio
 from lab.miniature import judge
 from lab.miniature.exemplars import unseen_pairs
 from lab.miniature.judge import MEASURES
+from reversion_core.report.intervals import Interval, interval
 from reversion_core.store.files import write_whole
 
 PATH = FOLDER / "sampling.json"

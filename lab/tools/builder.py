@@ -32,6 +32,7 @@ ROOM = {
     "ReVersionLoadRelation": 80,
     "ReVersionPrompts": 80,
     "ReVersionSaveRelation": 80,
+    "ReVersionScore": 320,
     "ReVersionTrain": 640,
     "SaveImage": 360,
 }

@@ -1,52 +1,28 @@
 """The workflows that the pack ships as templates, each a function that fills a `builder.Workflow`."""
 
 from collections.abc import Callable
-from typing import Any
 
-from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
+from lab.tools import beyond
+from lab.tools.builder import Workflow
+from lab.tools.groups import (
+    EXAMPLE,
+    NAME,
+    draw,
+    learning_groups,
+    model_group,
+    picture_group,
+    prompt_group,
+    relation_groups,
+    save_picture,
+    train_group,
+)
 
-NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
-OTHER = "my-other-relation"
-EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
 REPORT = {"columns": 2, "room": 400}  # twice as wide as high
 
-MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
-LEARN_NOTE = r"""
-Learns \<R>; the checkpoint stays as it is. The bar and the curves move from the first step.
-
-**Cancel whenever you like:** what was learned is kept, and the next Run goes on from there. Run again unchanged, and
-nothing is learned twice.
-
-**To change:** preset *fast* for a first look. Steps 0 means what the preset says, 400 for *balanced*: write 800 if
-\<R> is too weak, 200 if it copies your pictures. Either learns from the beginning.
-""".strip()
 SAVE_NOTE = r"""
 Saves \<R> in the embeddings folder, for the other templates and for embedding:NAME in any prompt.
 
 **To change:** the name, for each relation another. Where another relation has it, the next free name is taken.
-""".strip()
-PROMPT_NOTE = r"""
-Write \<R> where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
-
-**To change:** the prompt. If the relation overwhelms the rest, lower *strength* on ReVersion Apply Relation to 0.8.
-""".strip()
-PICTURE_NOTE = """
-An ordinary KSampler.
-
-**To change:** the seed for another picture. 512 x 512 suits Stable Diffusion 1.x best.
-""".strip()
-CHANGE_NOTE = r"""
-The sampler first runs backwards with the plain prompt, then forwards with \<R>. Nothing is random: the same picture
-comes out each time.
-
-**To change:** *denoise* of BasicScheduler. 0.95 changes the relation and keeps what it can; at 0.75 the things tend to
-stay where they are.
-""".strip()
-TOGETHER_NOTE = r"""
-Write both words where they stand between things. Both are read together and may disturb each other.
-
-**To change:** the order of the two words; then *strength* on one of the ReVersion Apply Relation, 0.7 for the one that
-takes over.
 """.strip()
 
 
@@ -211,130 +187,6 @@ def share_a_relation(workflow: Workflow) -> None:
     workflow.add("ReVersionSaveRelation", relation=relation, preview=picture, name=f"{NAME}-shared", usage=usage)
 
 
-def change_a_picture(workflow: Workflow) -> None:
-    checkpoint, clip = relation_groups(workflow)
-    workflow.group(
-        "3  Your picture",
-        "A picture of two things, as large as your checkpoint draws.\n\n**To change:** the picture, and the plain "
-        "prompt beside it: what it shows, background and colours too.",
-    )
-    picture = workflow.add("LoadImage", "Picture to change", image=EXAMPLE)
-    workflow.group("4  Prompts", "The same words twice: as it is now, and with \\<R>; and what is not wanted.")
-    plain = workflow.add("CLIPTextEncode", "What it shows", clip=checkpoint, text="hamburger and canvas, on the beach")
-    relation = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text="hamburger <R> canvas, on the beach")
-    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
-    workflow.row()
-    workflow.group("5  Back to the noise that would give this picture, and forward again with <R>", CHANGE_NOTE)
-    latent = workflow.add("VAEEncode", pixels=picture, vae=checkpoint)
-    sigmas = workflow.add("BasicScheduler", model=checkpoint, scheduler="normal", steps=20, denoise=0.95)
-    back = workflow.add("FlipSigmas", sigmas=sigmas)
-    sampler = workflow.add("KSamplerSelect", sampler_name="euler")
-    shared = {"model": checkpoint, "add_noise": False, "noise_seed": 0, "negative": negative, "sampler": sampler}
-    workflow.column()
-    latent = workflow.add(
-        "SamplerCustom", "Back to noise", **shared, positive=plain, cfg=1.0, sigmas=back, latent_image=latent
-    )
-    workflow.column()
-    latent = workflow.add(
-        "SamplerCustom", "Forward with <R>", **shared, positive=relation, cfg=7.5, sigmas=sigmas, latent_image=latent
-    )
-    save_picture(workflow, checkpoint, latent, "changed")
-
-
-def two_relations(workflow: Workflow) -> None:
-    checkpoint = model_group(workflow)
-    workflow.group(
-        "2  Relations",
-        "Choose two relations that you saved, each learned from pictures of its own. Each ReVersion Apply Relation "
-        r"teaches the CLIP one more word: the first \<R>, the second \<S>.",
-    )
-    clip = checkpoint
-    for placeholder, name in (("<R>", NAME), ("<S>", OTHER)):
-        relation = workflow.add("ReVersionLoadRelation", f"Relation {placeholder}", relation=f"{name}.safetensors")
-        clip = workflow.add("ReVersionApplyRelation", clip=clip, relation=relation, placeholder=placeholder)
-        workflow.column()
-    workflow.group("3  Prompt", TOGETHER_NOTE)
-    positive = workflow.add(
-        "CLIPTextEncode", "Prompt with <R> and <S>", clip=clip, text="hamburger <R> canvas <S> stone"
-    )
-    negative = workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
-    workflow.row()
-    picture_group(workflow, checkpoint, positive, negative)
-
-
-def model_group(workflow: Workflow) -> Node:
-    workflow.group("1  Model", MODEL_NOTE)
-    return workflow.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-
-
-def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
-    """Returns the checkpoint and the trainer; settings: of the trainer."""
-    checkpoint = model_group(workflow)
-    workflow.group(
-        "2  Exemplars",
-        f"Make a folder *{NAME}* in ComfyUI's input folder and put 4 to 10 pictures in it that share the relation and "
-        "little else. Beside each, a text file of the same name says what is on it: *cat {} stone*, with {} for the "
-        "relation. Or write the captions into the box *captions*, a line a picture, in the order of their names. Press "
-        "R to see a new folder.\n\n"
-        "**To change:** the folder. The report lists what was found.",
-    )
-    exemplars = workflow.add("ReVersionLoadExemplars", folder=NAME)
-    workflow.column()
-    workflow.add("PreviewImage", "Exemplars", images=exemplars)
-    workflow.column()
-    workflow.add("PreviewAny", "What was found", room=200, source=exemplars[2])
-    return checkpoint, train_group(workflow, checkpoint, exemplars, **settings)
-
-
-def train_group(workflow: Workflow, checkpoint: Node, exemplars: Node, number: int = 3, **settings: Any) -> Node:
-    workflow.group(f"{number}  Learn", LEARN_NOTE)
-    loaded = {"model": checkpoint, "clip": checkpoint, "vae": checkpoint}
-    return workflow.add("ReVersionTrain", **loaded, exemplars=exemplars, **settings)
-
-
-def relation_groups(workflow: Workflow) -> tuple[Node, Node]:
-    """Returns the checkpoint and the CLIP that knows <R>."""
-    checkpoint = model_group(workflow)
-    workflow.group(
-        "2  Relation",
-        "Choose a relation that you saved (learn one with the first template), or any embedding; press R to see a new "
-        r"one. ReVersion Apply Relation teaches the CLIP the word \<R>."
-        "\n\n"
-        r"**To change:** the relation. For two relations, chain a second Apply with \<S>.",
-    )
-    relation = workflow.add("ReVersionLoadRelation", relation=f"{NAME}.safetensors")
-    return checkpoint, workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=relation)
-
-
-def prompt_group(workflow: Workflow, checkpoint: Node, clip: Node, prompt: str, number: int = 3) -> tuple[Node, Node]:
-    workflow.group(f"{number}  Prompt", PROMPT_NOTE)
-    positive = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text=prompt)
-    return positive, workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
-
-
-def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, number: int = 4) -> Node:
-    """Returns the node that gives the picture."""
-    workflow.group(f"{number}  Picture", PICTURE_NOTE)
-    return draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
-
-
-def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    latent = workflow.add("EmptyLatentImage", width=512, height=512)
-    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
-    conditioning = {"positive": positive, "negative": negative}
-    latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
-    return save_picture(workflow, checkpoint, latent, filename_prefix)
-
-
-def save_picture(workflow: Workflow, checkpoint: Node, latent: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    workflow.column()
-    image = workflow.add("VAEDecode", samples=latent, vae=checkpoint)
-    workflow.add("SaveImage", images=image, filename_prefix=filename_prefix)
-    return image
-
-
 WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "1_learn_a_relation": learn_a_relation,
     "2_use_a_relation": use_a_relation,
@@ -343,6 +195,7 @@ WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "5_focal_sampling": focal_sampling,
     "6_exemplars_from_images": exemplars_from_images,
     "7_share_a_relation": share_a_relation,
-    "8_change_a_picture": change_a_picture,
-    "9_two_relations": two_relations,
+    "8_change_a_picture": beyond.change_a_picture,
+    "9_two_relations": beyond.two_relations,
+    "11_measure_a_relation": beyond.measure_a_relation,
 }

@@ -7,8 +7,8 @@ import pytest
 import torch
 from playwright.sync_api import sync_playwright
 
-from lab.harness import server
-from lab.tools import workflows
+from lab.harness import server, tiny_clip
+from lab.tools import beyond, workflows
 from reversion_core.store.relation import Relation, save
 
 RENDERINGS = {"classic": False, "vue": True}
@@ -19,7 +19,9 @@ READY = "!!(window.app?.extensionManager && window.LiteGraph?.registered_node_ty
 def host_server(tmp_path_factory):
     root = os.environ.get("FRONTEND_ROOT")
     options = ["--cpu", *(["--front-end-root", root] if root else [])]
-    with server.Server(tmp_path_factory.mktemp("host"), *options) as running:
+    folder = tmp_path_factory.mktemp("host")
+    tiny_clip.write(folder / "models" / "clip_vision" / beyond.CLIP_FOLDER)
+    with server.Server(folder, *options) as running:
         workflows.write_inputs(running.folder / "input")
         relation = Relation({"clip_l": torch.full((1, 768), 0.01)})
         for name in (workflows.NAME, workflows.OTHER):

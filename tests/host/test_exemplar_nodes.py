@@ -101,14 +101,6 @@ def test_a_grid_that_is_too_large_or_miswritten_is_refused_before_it_is_built(re
         ReVersionPrompts.execute(**{**inputs, **given}, preset="my own lists")
 
 
-def test_scores_never_take_the_place_of_another_table(reversion, tmp_path):
-    from reversion_pack.nodes.tools import ReVersionScore
-
-    for rows, name in (([("a", 1, 2)], "s.csv"), ([("b", 1, 2)], "s-2.csv"), ([("b", 1, 2)], "s-2.csv")):
-        assert ReVersionScore._write(tmp_path, "s", rows).name == name
-    assert "a,1,2" in (tmp_path / "s.csv").read_text()
-
-
 @pytest.fixture
 def score(reversion, core, tmp_path, monkeypatch):
     """ReVersion Score up to its CLIP, in whose place the pictures and their prompts are returned."""

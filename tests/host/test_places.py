@@ -56,6 +56,22 @@ def test_a_name_that_another_node_gives_is_looked_at_when_it_is_there(reversion,
     assert "there is no CLIP folder 'lost'" in ReVersionScore.validate_inputs(clip_folder=["lost"])
 
 
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_a_clip_is_offered_whichever_version_of_transformers_saved_it(reversion, tmp_path, monkeypatch, name):
+    from reversion_pack.nodes import places, tools
+
+    for folder, file in (("mine", name), ("other", "config.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).touch()
+    monkeypatch.setattr(places, "_clip_roots", lambda: [tmp_path])
+    offered = {port.id: port for port in tools.ReVersionScore.define_schema().inputs}["clip_folder"]
+    assert offered.options == ["mine"]
+    # Without any, the page would send nothing, and the host would refuse a graph with another judge.
+    monkeypatch.setattr(places, "_clip_roots", list)
+    offered = {port.id: port for port in tools.ReVersionScore.define_schema().inputs}["clip_folder"]
+    assert offered.options == ["none"]
+
+
 @pytest.fixture
 def inputs(reversion, tmp_path, monkeypatch):
     """An input folder of our own."""

@@ -6,11 +6,10 @@ import json
 import numpy as np
 import psutil
 import pytest
-import tiny_clip
 from PIL import Image
 from queueing import SHORT, ran_nodes
 
-from lab.harness import graphs, server
+from lab.harness import graphs, server, tiny_clip
 from lab.harness.server import PromptError
 from reversion_core.prompts import grid as prompts
 
@@ -128,11 +127,62 @@ def test_scores_of_a_grid_make_a_table(host_server, exemplars):
     (table,) = host_server.run(graph)["score"]["text"]
     with (host_server.folder / "output" / "reversion" / "grid.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["prompt"] for row in rows] == ["red circle <R> green heart", "blue star <R> green heart", "mean"]
+    wanted = ["red circle <R> green heart", "blue star <R> green heart"]
+    assert [row["prompt"] for row in rows] == [*wanted, "mean", "95% from", "95% to"]
+    assert all((row["phrase"], row["judge"], row["placeholder"]) == ("inside", "tiny", "<R>") for row in rows[:2])
     for name in ("entity_score", "relation_score"):
         values = [float(row[name]) for row in rows]
         assert values[2] == pytest.approx(sum(values[:2]) / 2, abs=1e-4) and values[2] != 0
+        assert values[3] <= min(values[:2]) + 1e-4 and values[4] >= max(values[:2]) - 1e-4
     assert rows[0]["entity_score"] in table
+
+
+def measuring(exemplars, pick, name, **given):
+    """A grid whose prompts are drawn and scored one a Run, two pictures each, into one table."""
+    graph = grid_graph(exemplars, subjects="red circle\nblue star", objects="green heart", pick=pick)
+    graph["grid-latent"]["inputs"]["batch_size"] = 2
+    inputs = {"images": ["grid-picture", 0], "prompts": ["prompts", 0], "phrase": "inside", "placeholder": "<R>"}
+    graph["score"] = graphs.node("ReVersionScore", **inputs, name=name, add_to_table=True, **given)
+    return graph
+
+
+def test_a_table_grows_run_by_run_and_a_run_that_is_repeated_adds_nothing(host_server, exemplars):
+    tiny_clip.write(host_server.folder / "models" / "clip_vision" / "tiny")
+    path, said = host_server.folder / "output" / "reversion" / "grows.csv", []
+    for pick in (0, 1, 0):
+        with host_server.following(measuring(exemplars, pick, "grows", clip_folder="tiny"), "prompts") as (job, bar):
+            assert next(bar) == (pick, 2)
+            said.append(host_server.wait(job)["outputs"]["score"]["text"][0])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prompt"].partition(" <R>")[0] for row in rows[:4]] == ["red circle"] * 2 + ["blue star"] * 2
+    assert [row["prompt"] for row in rows[4:]] == ["mean", "95% from", "95% to"]
+    assert len({row["picture"] for row in rows[:4]}) == 4
+    relation = [float(row["relation_score"]) for row in rows]
+    assert relation[4] == pytest.approx(np.mean(relation[:4]), abs=1e-4)
+    assert min(relation[:4]) - 1e-4 <= relation[5] <= relation[4] <= relation[6] <= max(relation[:4]) + 1e-4
+    assert "2 pictures of 1 prompt." in said[0] and "4 pictures of 2 prompts." in said[1]
+    in_words = f"Relation {relation[4]:.3f} ({relation[5]:.3f} to {relation[6]:.3f})"
+    assert said[1].startswith(in_words[:12]) and said[2].split("\n")[0] == said[1].split("\n")[0]
+    assert not list(path.parent.glob("grows-*"))
+
+
+def test_another_judge_s_table_is_measured_without_any_clip(host_server, exemplars):
+    judge = graphs.node("ReVersionJudge", images=["grid-picture", 0], prompts=["prompts", 0], relation="inside")
+    graph = measuring(exemplars, 0, "judge", clip_folder="none at all", judged=["judge", 0]) | {"judge": judge}
+    (said,) = host_server.run(graph)["score"]["text"]
+    assert "2 pictures of 1 prompt." in said
+    with (host_server.folder / "output" / "reversion" / "judge.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:2]
+    assert all(row["judge"] == "judged" and float(row["relation_score"]) in (0, 1) for row in rows)
+
+    # The same name with a CLIP, and too few lines.
+    graph["score"]["inputs"] |= {"clip_folder": "tiny", "judged": "entity_score,relation_score\n1,1"}
+    with pytest.raises(PromptError, match="'judged': the number of its lines is 1 and that of the pictures 2; give"):
+        host_server.run(graph)
+    del graph["score"]["inputs"]["judged"]
+    with pytest.raises(PromptError, match="'judge.csv' was measured with the judge 'judged' and not 'tiny'; choose"):
+        host_server.run(graph)
 
 
 def test_inspecting_a_relation_names_its_nearest_words(host_server, exemplars):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_clip
 import torch
 
+from lab.harness import tiny_clip
 from reversion_core.errors import ReVersionError
 from reversion_core.report import inspection, scoring
 

@@ -6,6 +6,8 @@ import random
 import numpy
 import torch
 
+from .judge import ReVersionJudge
+
 
 class ReVersionProbe:
     CATEGORY = "tests"
@@ -37,4 +39,4 @@ class ReVersionProbe:
         return {"ui": {"weights": [digest.hexdigest()], "randomness": [randomness.hexdigest()]}}
 
 
-NODE_CLASS_MAPPINGS = {"ReVersionProbe": ReVersionProbe}
+NODE_CLASS_MAPPINGS = {"ReVersionProbe": ReVersionProbe, "ReVersionJudge": ReVersionJudge}
