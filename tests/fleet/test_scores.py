@@ -8,7 +8,7 @@ from running import ROOT, address
 
 from fleet.__main__ import main
 from lab.harness import server, tiny_clip
-from lab.tools import groups
+from lab.tools import beyond, groups
 from reversion_core.store.relation import Relation, save
 
 SHOWN = "Relation 0.9 (0.1 to 1), entity 1, 90 pictures of 9 prompts.\nSaved as output/reversion/s.csv.\nOf this Run:\n"
