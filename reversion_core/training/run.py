@@ -121,8 +121,8 @@ class _Training:
         self.tell("out of memory; the model and its text encoder take turns on the device, which takes more time")
 
     def _latents(self):
-        """Mean and std of the exemplars' posterior."""
-        pictures = map(torch.from_numpy, self.inputs.exemplars.each_fitted(self.checked.size))
+        """Mean and std of the posterior of each view."""
+        pictures = map(torch.from_numpy, self.inputs.each_view(self.checked.size))
         return host.scaled_posterior(self.model, self.vae, pictures)
 
     def _learn_on(self, latents, on_progress):
