@@ -1,38 +1,37 @@
 """The workflows that the pack ships as templates, each a function that fills a `builder.Workflow`."""
 
 from collections.abc import Callable
-from typing import Any
 
-from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
+from lab.tools.builder import Workflow
+from lab.tools.groups import (
+    NAME,
+    draw,
+    learning_groups,
+    model_group,
+    picture_group,
+    prompt_group,
+    relation_groups,
+    save_picture,
+    train_group,
+)
 
-NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
 EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
 REPORT = {"columns": 2, "room": 400}  # twice as wide as high
 
-MODEL_NOTE = "Choose a Stable Diffusion 1.x checkpoint. Learn and use a relation with the same one."
-LEARN_NOTE = r"""
-Learns \<R>; the checkpoint stays as it is. The bar and the curves move from the first step.
+ONE_PICTURE_NOTE = r"""
+Learns \<R> from 8 views of the picture, cut and coloured a little differently, never mirrored; where a caption names a
+colour, the colours stay. The checkpoint stays as it is. The node says what it did.
 
-**Cancel whenever you like:** what was learned is kept, and the next Run goes on from there. Run again unchanged, and
-nothing is learned twice.
+**Cancel whenever you like:** the next Run goes on from there.
 
-**To change:** preset *fast* for a first look. Steps 0 means what the preset says, 400 for *balanced*: write 800 if
-\<R> is too weak, 200 if it copies your pictures. Either learns from the beginning.
+**To change:** steps, 200 in this preset: fewer if your prompts come to look like the picture, more if \<R> is too weak.
+With 4 pictures or more choose *balanced*.
 """.strip()
+APPLY_NOTE = r"ReVersion Apply Relation teaches the CLIP the word \<R>."
 SAVE_NOTE = r"""
 Saves \<R> in the embeddings folder, for the other templates and for embedding:NAME in any prompt.
 
 **To change:** the name, for each relation another. Where another relation has it, the next free name is taken.
-""".strip()
-PROMPT_NOTE = r"""
-Write \<R> where the relation stands, between any two things, and go on as you like: *on the beach, photo*.
-
-**To change:** the prompt. If the relation overwhelms the rest, lower *strength* on ReVersion Apply Relation to 0.8.
-""".strip()
-PICTURE_NOTE = """
-An ordinary KSampler.
-
-**To change:** the seed for another picture. 512 x 512 suits Stable Diffusion 1.x best.
 """.strip()
 
 
@@ -70,9 +69,7 @@ def use_a_relation(workflow: Workflow) -> None:
 
 def learn_and_use(workflow: Workflow) -> None:
     checkpoint, train = learning_groups(workflow)
-    workflow.group(
-        "4  Keep and apply it", SAVE_NOTE + "\n\n" + r"ReVersion Apply Relation teaches the CLIP the word \<R>."
-    )
+    workflow.group("4  Keep and apply it", SAVE_NOTE + "\n\n" + APPLY_NOTE)
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)
     clip = workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=train)
     positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=5)
@@ -102,6 +99,32 @@ def prompt_grid(workflow: Workflow) -> None:
         "**To change:** the seed, then pick 0 and run again for another picture of each.",
     )
     draw(workflow, checkpoint, positive, negative, filename_prefix=grid[1])
+
+
+def one_picture(workflow: Workflow) -> None:
+    checkpoint = model_group(workflow)
+    workflow.group(
+        "2  The picture",
+        "One picture that shows the relation plainly, with both things whole and away from the rim. ComfyUI's example "
+        "picture only keeps its place. A second picture goes into the free socket of ReVersion Exemplars.",
+    )
+    picture = workflow.add("LoadImage", "The picture", image=EXAMPLE)
+    workflow.group(
+        "3  Captions",
+        "All lines are for the one picture. Write two or three, each in other words: both things, {} between them for "
+        "the relation, and after it whatever else is seen, so that it is not taken for the relation.\n\n"
+        "**To change:** every line. Name a colour only where it has to stay as it is. With a second picture: a line "
+        "each.",
+    )
+    captions = "cat {} stone\na kitten {} a grey rock, photo\na cat {} a boulder, in a garden"
+    exemplars = workflow.add("ReVersionExemplars", "Captions of the picture", captions=captions, images=picture)
+    train = train_group(workflow, checkpoint, exemplars, 4, ONE_PICTURE_NOTE, preset="one picture")
+    workflow.row()
+    workflow.group("5  Keep and apply it", SAVE_NOTE + "\n\n" + APPLY_NOTE)
+    workflow.add("ReVersionSaveRelation", relation=train, name=f"{NAME}-from-one-picture")
+    clip = workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=train)
+    positive, negative = prompt_group(workflow, checkpoint, clip, "hamburger <R> canvas, on the beach", number=6)
+    picture_group(workflow, checkpoint, positive, negative, number=7)
 
 
 def focal_sampling(workflow: Workflow) -> None:
@@ -195,81 +218,6 @@ def share_a_relation(workflow: Workflow) -> None:
     workflow.add("ReVersionSaveRelation", relation=relation, preview=picture, name=f"{NAME}-shared", usage=usage)
 
 
-def model_group(workflow: Workflow) -> Node:
-    workflow.group("1  Model", MODEL_NOTE)
-    return workflow.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-
-
-def learning_groups(workflow: Workflow, **settings: Any) -> tuple[Node, Node]:
-    """Returns the checkpoint and the trainer; settings: of the trainer."""
-    checkpoint = model_group(workflow)
-    workflow.group(
-        "2  Exemplars",
-        f"Make a folder *{NAME}* in ComfyUI's input folder and put 4 to 10 pictures in it that share the relation and "
-        "little else. Beside each, a text file of the same name says what is on it: *cat {} stone*, with {} for the "
-        "relation. Or write the captions into the box *captions*, a line a picture, in the order of their names. Press "
-        "R to see a new folder.\n\n"
-        "**To change:** the folder. The report lists what was found.",
-    )
-    exemplars = workflow.add("ReVersionLoadExemplars", folder=NAME)
-    workflow.column()
-    workflow.add("PreviewImage", "Exemplars", images=exemplars)
-    workflow.column()
-    workflow.add("PreviewAny", "What was found", room=200, source=exemplars[2])
-    train = train_group(workflow, checkpoint, exemplars, **settings)  # in the first row, where it is seen
-    workflow.row()
-    return checkpoint, train
-
-
-def train_group(workflow: Workflow, checkpoint: Node, exemplars: Node, number: int = 3, **settings: Any) -> Node:
-    workflow.group(f"{number}  Learn", LEARN_NOTE)
-    loaded = {"model": checkpoint, "clip": checkpoint, "vae": checkpoint}
-    return workflow.add("ReVersionTrain", **loaded, exemplars=exemplars, **settings)
-
-
-def relation_groups(workflow: Workflow) -> tuple[Node, Node]:
-    """Returns the checkpoint and the CLIP that knows <R>."""
-    checkpoint = model_group(workflow)
-    workflow.group(
-        "2  Relation",
-        "Choose a relation that you saved (learn one with the first template), or any embedding; press R to see a new "
-        r"one. ReVersion Apply Relation teaches the CLIP the word \<R>."
-        "\n\n"
-        r"**To change:** the relation. For two relations, chain a second Apply with \<S>.",
-    )
-    relation = workflow.add("ReVersionLoadRelation", relation=f"{NAME}.safetensors")
-    return checkpoint, workflow.add("ReVersionApplyRelation", clip=checkpoint, relation=relation)
-
-
-def prompt_group(workflow: Workflow, checkpoint: Node, clip: Node, prompt: str, number: int = 3) -> tuple[Node, Node]:
-    workflow.group(f"{number}  Prompt", PROMPT_NOTE)
-    positive = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text=prompt)
-    return positive, workflow.add("CLIPTextEncode", "Negative prompt", clip=checkpoint, text="")
-
-
-def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, number: int = 4) -> Node:
-    """Returns the node that gives the picture."""
-    workflow.group(f"{number}  Picture", PICTURE_NOTE)
-    return draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
-
-
-def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    latent = workflow.add("EmptyLatentImage", width=512, height=512)
-    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
-    conditioning = {"positive": positive, "negative": negative}
-    latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
-    return save_picture(workflow, checkpoint, latent, filename_prefix)
-
-
-def save_picture(workflow: Workflow, checkpoint: Node, latent: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    workflow.column()
-    image = workflow.add("VAEDecode", samples=latent, vae=checkpoint)
-    workflow.add("SaveImage", images=image, filename_prefix=filename_prefix)
-    return image
-
-
 WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "1_learn_a_relation": learn_a_relation,
     "2_use_a_relation": use_a_relation,
@@ -278,4 +226,5 @@ WORKFLOWS: dict[str, Callable[[Workflow], None]] = {
     "5_focal_sampling": focal_sampling,
     "6_exemplars_from_images": exemplars_from_images,
     "7_share_a_relation": share_a_relation,
+    "10_one_picture": one_picture,
 }

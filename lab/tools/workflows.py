@@ -19,7 +19,8 @@ from PIL import Image
 from lab.harness import base_directory, comfyui, graphs, server
 from lab.miniature.exemplars import write_exemplars
 from lab.tools.builder import Workflow
-from lab.tools.templates import EXAMPLE, NAME, WORKFLOWS
+from lab.tools.groups import NAME
+from lab.tools.templates import EXAMPLE, WORKFLOWS
 
 FOLDER = comfyui.ROOT / "workflows"
 
@@ -57,7 +58,8 @@ def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph
     pictures = (f"exemplar-{i}.png" for i in itertools.count(1))
     for node in prompt.values():
         if node["class_type"] == "ReVersionExemplars":
-            node["inputs"]["captions"] = "\n".join(captions[:4])
+            pictures_in = sum(isinstance(value, list) for value in node["inputs"].values())
+            node["inputs"]["captions"] = "\n".join(captions[:pictures_in])
         for name, value in node["inputs"].items():
             if name in MINIATURE_INPUTS:
                 value = MINIATURE_INPUTS[name]
