@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,3 +90,9 @@ class TrainingData:
     negative_words: tuple[str, ...] = ()
     swapped: tuple[int, ...] = ()
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def only(self, pictures: Sequence[int]) -> "TrainingData":
+        """The same with these of its pictures."""
+        captions = tuple(self.captions[number] for number in pictures)
+        kept = list(pictures)
+        return dataclasses.replace(self, mean=self.mean[kept], std=self.std[kept], captions=captions)

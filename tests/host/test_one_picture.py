@@ -36,7 +36,13 @@ def test_the_preset_learns_from_every_view_with_all_captions(core, loaded, singl
     assert (settings["augmentation"], settings["prior"], settings["norm"]) == ("views", "span", "vocabulary")
 
 
-def test_a_run_with_views_is_another_and_goes_on_where_it_was_stopped(core, loaded, single, tmp_path, preset):
+def test_a_run_with_views_is_another_and_goes_on_where_it_was_stopped(
+    core, loaded, single, tmp_path, preset, monkeypatch
+):
+    from reversion_pack.reversion_core.exemplars import augment
+
+    few = dataclasses.replace(augment.AUGMENTATIONS["views"], count=2)  # for the time it takes
+    monkeypatch.setitem(augment.AUGMENTATIONS, "views", few)
     unbroken = learn(core, loaded, single, tmp_path / "unbroken", **preset)
     with pytest.raises(Stop):
         learn(core, loaded, single, tmp_path, stop_at(1), **preset)
