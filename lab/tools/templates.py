@@ -118,7 +118,8 @@ def one_picture(workflow: Workflow) -> None:
     )
     captions = "cat {} stone\na kitten {} a grey rock, photo\na cat {} a boulder, in a garden"
     exemplars = workflow.add("ReVersionExemplars", "Captions of the picture", captions=captions, images=picture)
-    train = train_group(workflow, checkpoint, exemplars, 4, ONE_PICTURE_NOTE, preset="one picture")
+    # Higher than elsewhere: it also says which views it learned from.
+    train = train_group(workflow, checkpoint, exemplars, 4, ONE_PICTURE_NOTE, preset="one picture", room=720)
     workflow.row()
     workflow.group("5  Keep and apply it", SAVE_NOTE + "\n\n" + APPLY_NOTE)
     workflow.add("ReVersionSaveRelation", relation=train, name=f"{NAME}-from-one-picture")
