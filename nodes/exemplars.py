@@ -88,7 +88,8 @@ class ReVersionLoadExemplars(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="Captions instead of those in the folder: a line a picture, in the order of their names; "
-                    "{} stands for the relation. A single line is for all pictures. Empty: the captions of the folder.",
+                    "{} stands for the relation. A single line is for all pictures, and all lines are for a single "
+                    "picture. Empty: the captions of the folder.",
                 ),
             ],
             outputs=[
@@ -139,14 +140,17 @@ class ReVersionExemplars(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="4 to 10 pictures that share a relation: a batch or a list, any sizes."
+                    "images",
+                    tooltip="4 to 10 pictures that share a relation: a batch or a list, any sizes. For one or two, "
+                    "ReVersion Train has the preset 'one picture'.",
                 ),
                 io.String.Input(
                     "captions",
                     multiline=True,
                     default="cat {} stone",
                     tooltip="One line a picture, in their order; {} stands for the relation. A single line is for all "
-                    "pictures. A list of texts gives each picture its own captions, one a line.",
+                    "pictures, and all lines are for a single picture. A list of texts gives each "
+                    "picture its own captions, one a line.",
                 ),
                 *_size_inputs(),
                 *(

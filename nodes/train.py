@@ -2,6 +2,7 @@ from comfy_api.latest import io
 
 from ..reversion_core import host
 from ..reversion_core.errors import ReVersionError, check_choice
+from ..reversion_core.exemplars.augment import AUGMENTATIONS
 from ..reversion_core.method.focal import Focal
 from ..reversion_core.method.steering import Steering
 from ..reversion_core.method.words import PLACEHOLDER, SLOT
@@ -20,7 +21,7 @@ from .sockets import NOTHING, ExemplarsSocket, FocalSocket, RelationSocket, Stee
 MEMORY = ("auto", "low")
 ADVANCED = (
     *("batch_size", "accumulation", "learning_rate", "schedule", "initial_word", "vectors", "norm", "precision"),
-    *("autosave", "resume", "optimizer"),
+    *("autosave", "resume", "optimizer", "augmentation"),
 )
 _NUMBERS = ("steps", "batch_size", "accumulation", "learning_rate", "vectors")  # of the settings
 
@@ -32,13 +33,19 @@ def _amount(preset):
 
 
 def _of_presets(name):
-    """What each preset has for a setting, in words: "balanced and fast 0.005, paper 0.002"."""
+    """What the presets have for a setting, in words: "4 in balanced and fast; 2 in paper"."""
     having = {}
     for preset, settings in PRESETS.items():
         having.setdefault(getattr(settings, name), []).append(preset)
     if len(having) == 1:
         return str(next(iter(having)))
-    return ", ".join(f"{' and '.join(presets)} {value}" for value, presets in having.items())
+    return "; ".join(f"{value} in {_listed(presets)}" for value, presets in having.items())
+
+
+def _listed(names):
+    """Names in words: "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _settings_inputs():
@@ -49,8 +56,9 @@ def _settings_inputs():
             options=list(PRESETS),
             default="balanced",
             tooltip=f"balanced ({_amount('balanced')}): good relations in reasonable time. fast ({_amount('fast')}): a "
-            f"first look. paper ({_amount('paper')}): the published setting. Whatever is 0 or 'preset' below comes "
-            "from here.",
+            f"first look. paper ({_amount('paper')}): the published setting. one picture ({_amount('one picture')}): "
+            f"for one or two pictures, in {AUGMENTATIONS['views'].count} views each. Whatever is 0 or 'preset' below "
+            "comes from here.",
         ),
         io.Int.Input("steps", default=0, min=0, max=100_000, tooltip="Updates of <R>. 0: as the preset says."),
         io.Int.Input(
@@ -198,6 +206,16 @@ class ReVersionTrain(io.ComfyNode):
                     optional=True,
                     tooltip="adamw: as published. tangent: <R> turns and keeps its length. Preset: "
                     f"{_of_presets('optimizer')}.",
+                ),
+                io.Combo.Input(
+                    "augmentation",
+                    options=[FROM_PRESET, *AUGMENTATIONS],
+                    default=FROM_PRESET,
+                    optional=True,
+                    tooltip="none: each picture as it is. views: each picture in "
+                    f"{AUGMENTATIONS['views'].count} views, cut and coloured a little differently; never mirrored or "
+                    "turned, and in its own colours where a caption names one. Preset: "
+                    f"{_of_presets('augmentation')}.",
                 ),
             ],
             outputs=[

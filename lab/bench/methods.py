@@ -22,19 +22,22 @@ class Condition:
     """What the exemplars are like.
 
     relations x seeds: the trainings of a method; coarse: captions name shapes only; shared_look: all exemplars have the
-    same two colours and the same background, which no caption names.
+    same two colours and the same background, which no caption names; exemplars: how many there are.
     """
 
     relations: tuple[str, ...]
     seeds: tuple[int, ...]
     coarse: bool = False
     shared_look: bool = False
+    exemplars: int = EXEMPLARS
 
 
+_CONFOUNDED = Condition(("inside", "above", "left of", "on", "behind"), (0, 1), coarse=True, shared_look=True)
 CONDITIONS = {
     "full": Condition(RELATIONS, (0,)),
     "coarse": Condition(RELATIONS, (0,), coarse=True),
-    "confounded": Condition(("inside", "above", "left of", "on", "behind"), (0, 1), coarse=True, shared_look=True),
+    "confounded": _CONFOUNDED,
+    "one picture": dataclasses.replace(_CONFOUNDED, exemplars=1),
     "wordless": Condition(tuple(world.ONE_SIDED), (0, 1, 2, 3)),
     "unnamed": Condition(world.WORDLESS, (0,)),
 }
@@ -72,6 +75,8 @@ METHODS = {
     "balanced": Method("balanced", conditions=tuple(CONDITIONS)),
     "pull": Method("balanced", {"prior": "pull"}, conditions=("full", *HARD)),
     "fast": Method("fast", seeds=(0,)),
+    "one picture": Method("one picture", conditions=("one picture",)),
+    "one picture, no views": Method("one picture", {"augmentation": "none"}, conditions=("one picture",)),
     "DTI": Method("balanced", {"optimizer": "tangent"}, Steering(prior="none"), Focal(alpha=0.0), HARD, seeds=(0,)),
     "steering 1": Method("balanced", {"prior": "pull"}, Steering(weight=1.0), conditions=HARD, seeds=(0,)),
     "balanced + swap": Method("balanced", steering=Steering(swap=0.01), conditions=HARD, seeds=(0,)),

@@ -30,8 +30,8 @@ def material(condition: str, relation: str, seed: int) -> tuple[Exemplars, list[
     """Exemplars of a cell, the scenes they show, and the look they share: the same for every method."""
     given = CONDITIONS[condition]
     look = random_look(np.random.default_rng((7, seed, *relation.encode()))) if given.shared_look else None
-    folder = FOLDER / "exemplars" / f"{condition}-{relation.replace(' ', '-')}-{seed}"
-    scenes = write_exemplars(folder, relation, methods.EXEMPLARS, seed, given.coarse, look)
+    folder = FOLDER / "exemplars" / f"{condition}-{relation}-{seed}".replace(" ", "-")
+    scenes = write_exemplars(folder, relation, given.exemplars, seed, given.coarse, look)
     return read_folder(folder, "benchmark"), scenes, look
 
 

@@ -16,6 +16,7 @@ CONDITIONS = {
     "full": "captions name colours and shapes, every exemplar looks different",
     "coarse": "captions name shapes only, every exemplar looks different",
     "confounded": "captions name shapes only, all exemplars share two colours and a background",
+    "one picture": "the same, and there is a single exemplar",
     "wordless": "words say a part of the relation only, not from which side",
     "unnamed": "relations that the model has drawn, and no word says even a part of them",
 }
@@ -30,9 +31,9 @@ def of_benchmark(report: dict[str, Any]) -> str:
         f"`{about['command']}`, {about['date']}, commit {about['commit']}, {about['hardware']}; "
         f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
         "",
-        f"{about['exemplars']} exemplars, {about['pairs']} held-out pairs a training, euler, normal, "
-        f"{about['drawing']['steps']} steps, cfg {about['drawing']['cfg']}. Shares of pictures with bootstrap 95% "
-        "intervals that redraw trainings (relation x seed) and then pictures.",
+        f"{about['exemplars']} exemplars but for one condition, {about['pairs']} held-out pairs a training, euler, "
+        f"normal, {about['drawing']['steps']} steps, cfg {about['drawing']['cfg']}. Shares of pictures with bootstrap "
+        "95% intervals that redraw trainings (relation x seed) and then pictures.",
     ]
     for condition, methods in report["summary"].items():
         lines += ["", f"## {condition.capitalize()}: {CONDITIONS[condition]}", "", _shares(methods)]

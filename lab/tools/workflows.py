@@ -73,7 +73,8 @@ def for_miniature(prompt: graphs.Graph, captions: Sequence[str]) -> graphs.Graph
         words = {f"hamburger {w} canvas, on the beach": captions[-1].replace("{}", w) for w in ("<R>", "and")}
     for node in prompt.values():
         if node["class_type"] == "ReVersionExemplars":
-            node["inputs"]["captions"] = "\n".join(captions[:4])
+            pictures_in = sum(isinstance(value, list) for value in node["inputs"].values())
+            node["inputs"]["captions"] = "\n".join(captions[:pictures_in])
         for name, value in node["inputs"].items():
             if name in MINIATURE_INPUTS:
                 value = MINIATURE_INPUTS[name]

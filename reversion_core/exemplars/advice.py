@@ -10,6 +10,7 @@ from ..prompts import syntax
 
 SMALLEST_NATIVE = 512  # no family trains at less, so a picture of this size holds none back
 FEWEST = 4  # pictures from which a relation can be told from the rest of what they show
+VERY_FEW = 2  # pictures for which a preset is made
 WORDS_READ = 75  # tokens of a prompt's first window, and a word is one at least
 _MEANING = {
     "weight": "weights do not count in captions and are learned as letters",
@@ -72,7 +73,8 @@ def _of_pictures(exemplars):
             yield f"{', '.join(names[1:7])}: the same picture as {names[0]}; choose different ones"
     if len(seen) < FEWEST:
         count = "1 picture" if len(seen) == 1 else f"{len(seen)} different pictures"
-        yield f"{count}: the relation is hard to tell from their look; 4 to 10 are best"
+        preset = "; for one or two choose the preset 'one picture' on ReVersion Train" if len(seen) <= VERY_FEW else ""
+        yield f"{count}: the relation is hard to tell from their look; 4 to 10 are best{preset}"
 
 
 def _of_captions(exemplars):

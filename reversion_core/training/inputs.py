@@ -2,11 +2,14 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..exemplars import Exemplars
+from ..exemplars.augment import AUGMENTATIONS, each_view
 from ..method.focal import Focal
 from ..method.steering import Steering
 from ..method.words import SLOT, swapped
@@ -37,6 +40,16 @@ class TrainingInputs:
         """The templates to encode: the distinct captions, their swapped forms where they are asked for, R alone."""
         return (*self.captions, *(map(swapped, self.captions) if self.steering.swap else ()), SLOT)
 
+    def each_view(self, size: int) -> Iterator[np.ndarray]:
+        """The pictures that are trained on, float32 [size, size, 3] in 0..1: all views of each exemplar in turn."""
+        return each_view(self.exemplars, size, self.settings.augmentation, self.settings.seed)
+
+    @property
+    def view_captions(self) -> tuple[tuple[str, ...], ...]:
+        """The caption templates of each picture of `each_view`."""
+        count = AUGMENTATIONS[self.settings.augmentation].count
+        return tuple(of_one for of_one in self.exemplars.captions for _ in range(count))
+
     def key_parts(self, size: int) -> dict[str, str]:
         """Name of an input -> text that changes with it, for all but the number of steps; size: of the pictures."""
         given = {
@@ -45,6 +58,8 @@ class TrainingInputs:
             for f in dataclasses.fields(values)
         }
         del given["steps"]
+        if given["augmentation"] == "none":
+            del given["augmentation"]  # runs from before there was any are found again
         given |= {"prior": self.prior, "training size": size, "captions": self.exemplars.captions}
         pictures = hashlib.sha256()
         for picture in self.exemplars.each_fitted(size):
@@ -56,8 +71,8 @@ class TrainingInputs:
 class TrainingData:
     """What stays the same during a training, as tensors.
 
-    mean, std: the first stage's posterior in the model's scale, float32 [n, ...]; captions: for each exemplar the
-    numbers of its templates; negatives: for each template the numbers of its entity words, every occurrence;
+    mean, std: the first stage's posterior in the model's scale, float32 [n, ...]; captions: for each of the n pictures
+    the numbers of its templates; negatives: for each template the numbers of its entity words, every occurrence;
     always_negative: numbers of the words that count for every sample; negative_words: the words themselves; swapped:
     for each template the number of its swapped form, where that is asked for; basis_rows, negative_rows: encoder key
     -> input token embeddings, float32 [words, d]; norms: encoder key -> norm of an ordinary word; rates: encoder key
@@ -75,3 +90,9 @@ class TrainingData:
     negative_words: tuple[str, ...] = ()
     swapped: tuple[int, ...] = ()
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def only(self, pictures: Sequence[int]) -> "TrainingData":
+        """The same with these of its pictures."""
+        captions = tuple(self.captions[number] for number in pictures)
+        kept = list(pictures)
+        return dataclasses.replace(self, mean=self.mean[kept], std=self.std[kept], captions=captions)

@@ -6,6 +6,7 @@ import torch
 
 from .. import families, host
 from ..errors import ReVersionError
+from ..exemplars.augment import view_notes
 from ..method.words import entity_words
 from .inputs import TrainingData, TrainingInputs
 
@@ -58,6 +59,7 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
     for caption in inputs.captions:
         if (read := host.encoded_part(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
+    notes += view_notes(inputs.exemplars, inputs.settings.augmentation)
     return CheckResult(family, size, tokens, tuple(notes))
 
 
@@ -73,7 +75,7 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
     return TrainingData(
         mean=mean.clone(),
         std=std.clone(),
-        captions=tuple(tuple(number[c] for c in of_one) for of_one in inputs.exemplars.captions),
+        captions=tuple(tuple(number[c] for c in of_one) for of_one in inputs.view_captions),
         negatives=tuple(tuple(word_number[w] for w in of_one) for of_one in words_of),
         basis_rows={key: host.word_rows(clip, key, steering.basis).cpu() for key in keys},
         negative_rows={key: host.word_rows(clip, key, words).cpu() for key in keys},

@@ -8,6 +8,7 @@ import torch
 
 from .. import host
 from ..errors import ReVersionError
+from ..exemplars.augment import AUGMENTATIONS
 from ..method.words import PLACEHOLDER
 from ..store import relation, runs
 from ..version import VERSION
@@ -18,6 +19,7 @@ from .prepare import check, training_data
 from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
+from .views import known_views
 
 # Part of the run key. Raise it when a code change alters results, so that finished runs of older code are not reused.
 RECIPE = "1"
@@ -121,8 +123,8 @@ class _Training:
         self.tell("out of memory; the model and its text encoder take turns on the device, which takes more time")
 
     def _latents(self):
-        """Mean and std of the exemplars' posterior."""
-        pictures = map(torch.from_numpy, self.inputs.exemplars.each_fitted(self.checked.size))
+        """Mean and std of the posterior of each view."""
+        pictures = map(torch.from_numpy, self.inputs.each_view(self.checked.size))
         return host.scaled_posterior(self.model, self.vae, pictures)
 
     def _learn_on(self, latents, on_progress):
@@ -177,6 +179,7 @@ class _Training:
             host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.start = learner.vectors
+        self._leave_out_unknown_views(learner)
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"learned from the beginning; not as in the training before: {changed}")
         if self.options.low_memory:
@@ -184,6 +187,15 @@ class _Training:
         elif plan is not None and plan.pictures < learner.samples_per_pass:
             self._begin_with_less(learner, plan)
         self.learner = learner
+
+    def _leave_out_unknown_views(self, learner):
+        """Train on what the model knows: a view that it does not would teach R what the model lacks."""
+        settings, data = self.inputs.settings, learner.data
+        count = AUGMENTATIONS[settings.augmentation].count
+        known = known_views(learner.model, data, count, learner.cdf, self.start, settings.seed)
+        if left_out := len(data.captions) - len(known):
+            learner.data = data.only(known)
+            self.tell(f"{left_out} of {len(data.captions)} views are left out: this model knows no such pictures")
 
     def _begin_with_less(self, learner, plan):
         """Begin with as many pictures at once as fit, by gradient checkpointing where not even one does."""

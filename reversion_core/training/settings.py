@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..errors import ReVersionError, check_choice
+from ..exemplars.augment import AUGMENTATIONS
 from ..method.prior import FROM_PRESET, NORMS, PRIORS
 from .optimizers import OPTIMIZERS
 
@@ -24,8 +25,8 @@ class TrainSettings:
     """How R is optimised.
 
     steps: updates of R; batch_size x accumulation: pictures an update; learning_rate: as the optimizer applies it, for
-    a token of CLIP; schedule, norm, prior, precision, optimizer: names of the tables; stratified: draw the timesteps of
-    an update evenly; denoise_weight: lambda_denoise of eq. 4 of `reversion_core.method`.
+    a token of CLIP; schedule, norm, prior, precision, optimizer, augmentation: names of the tables; stratified: draw
+    the timesteps of an update evenly; denoise_weight: lambda_denoise of eq. 4 of `reversion_core.method`.
     """
 
     steps: int = 400
@@ -43,6 +44,7 @@ class TrainSettings:
     denoise_weight: float = 1.0
     optimizer: str = "adamw"
     seed: int = 0
+    augmentation: str = "none"
 
     def rate(self, step):
         """Learning rate of update `step` (from 0): the schedule counts updates, not micro-batches."""
@@ -64,6 +66,7 @@ PRESETS = {
         stratified=False,
         precision="fp32",
     ),
+    "one picture": TrainSettings(steps=200, accumulation=1, augmentation="views"),
 }
 
 _RANGES = {
@@ -79,6 +82,7 @@ _CHOICES = {
     "prior": PRIORS,
     "precision": PRECISIONS,
     "optimizer": OPTIMIZERS,
+    "augmentation": AUGMENTATIONS,
 }
 
 

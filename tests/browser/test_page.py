@@ -269,7 +269,7 @@ def test_rarely_used_inputs_show_on_demand(page):
     opened(page, "1_learn_a_relation")
     few = page.evaluate(SHOWN_ON_TRAIN)
     page.evaluate(f"() => ({TRAIN}).toggleAdvanced()")
-    assert few == 6 and page.evaluate(SHOWN_ON_TRAIN) == 17
+    assert few == 6 and page.evaluate(SHOWN_ON_TRAIN) == 18
 
 
 def test_the_templates_show_up(page):

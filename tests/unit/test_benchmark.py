@@ -1,5 +1,6 @@
 """The design and the arithmetic of the benchmark's report."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -111,3 +112,12 @@ def test_confounded_exemplars_share_their_look_and_test_pairs_do_not_have_it(tmp
 def test_rank_correlation_is_spearman_s():
     assert intervals.rank_correlation([1, 2, 3, 4], [10, 20, 30, 100]) == pytest.approx(1)
     assert intervals.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+
+
+def test_one_picture_is_confounded_with_a_single_exemplar():
+    one, confounded = methods.CONDITIONS["one picture"], methods.CONDITIONS["confounded"]
+    assert dataclasses.replace(one, exemplars=methods.EXEMPLARS) == confounded and one.exemplars == 1
+    compared = {cell.method for cell in methods.cells() if cell.condition == "one picture"}
+    assert {"best word", "Textual Inversion", "balanced", "one picture", "one picture, no views"} <= compared
+    plain = methods.METHODS["one picture, no views"].train_settings(0)
+    assert dataclasses.replace(plain, augmentation="views") == methods.METHODS["one picture"].train_settings(0)

@@ -153,7 +153,14 @@ def test_too_few_or_equal_pictures_are_said():
     assert (
         "1.png, 2.png, 3.png: the same picture as 0.png" in said and "1 picture: the relation is hard to tell" in said
     )
-    assert any("3 different pictures" in line for line in exemplar_notes(exemplars((9, 9), (9, 9), (9, 9)), "", ""))
+    said = exemplar_notes(exemplars((9, 9), (9, 9), (9, 9)), "", "")
+    assert any("3 different pictures" in line for line in said) and "preset" not in "\n".join(said)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_for_one_or_two_pictures_a_preset_is_named(count):
+    said = exemplar_notes(exemplars(*count * [(64, 64)]), "node", "input")
+    assert any("the relation is hard to tell" in line and "the preset 'one picture'" in line for line in said)
 
 
 def test_one_picture_far_smaller_than_the_rest_is_refused_or_enlarged_by_choice():

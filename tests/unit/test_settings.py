@@ -1,6 +1,11 @@
+import numpy as np
 import pytest
 
 from reversion_core.errors import ReVersionError
+from reversion_core.exemplars import Exemplars
+from reversion_core.method.focal import Focal
+from reversion_core.method.steering import Steering
+from reversion_core.training.inputs import TrainingInputs
 from reversion_core.training.settings import PRESETS, TrainSettings, from_preset
 
 
@@ -26,3 +31,20 @@ def test_schedule_counts_updates_whatever_the_accumulation():
 def test_values_out_of_range_are_refused_by_name():
     with pytest.raises(ReVersionError, match="ReVersion Train, input 'vectors': 9 is out of range"):
         from_preset("fast", vectors=9)
+
+
+def test_one_picture_is_a_short_balanced_training_on_views():
+    preset, balanced = PRESETS["one picture"], PRESETS["balanced"]
+    assert (preset.prior, preset.norm, preset.augmentation) == ("span", "vocabulary", "views")
+    assert preset.steps * preset.batch_size * preset.accumulation < balanced.steps * balanced.batch_size
+    assert from_preset("one picture", augmentation="none").augmentation == "none"
+
+
+def test_views_are_part_of_a_run_s_key_and_runs_without_are_found_as_before():
+    exemplars = Exemplars(("0.png",), (np.zeros((8, 8, 3), np.uint8),), (("cat {} stone",),))
+
+    def parts(settings):
+        return TrainingInputs(exemplars, settings, Steering(), Focal()).key_parts(8)
+
+    assert parts(PRESETS["one picture"])["augmentation"] == "views"
+    assert "augmentation" not in parts(PRESETS["balanced"])

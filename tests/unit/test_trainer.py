@@ -12,7 +12,7 @@ from reversion_core.method import prior as priors
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
 from reversion_core.report.verdict import Verdict
-from reversion_core.training import losses, optimizers, verdict
+from reversion_core.training import losses, optimizers, verdict, views
 from reversion_core.training.inputs import TrainingData, TrainingInputs
 from reversion_core.training.loop import Learner, columns
 from reversion_core.training.settings import PRESETS
@@ -238,6 +238,31 @@ def test_a_new_loss_law_optimizer_prior_or_norm_is_one_row(monkeypatch):
     assert made.history[-1]["size"] < 0.1 * made.history[0]["size"]
     assert made.vectors["clip_l"][0, 0] > 0 and not made.vectors["clip_l"][0, 1:].any()
     assert float(learned(dataclasses.replace(settings, steps=1, norm="double")).norm()) == pytest.approx(0.8)
+
+
+class Knows(Plain):
+    """As `Plain`, with an error that is larger by the first number of a picture, and by its noise."""
+
+    def prediction_error(self, x0, noise, timesteps, features):
+        return super().prediction_error(x0, noise, timesteps, features) + x0[..., :1, :1] + noise
+
+
+def test_views_that_the_model_explains_much_worse_than_the_picture_are_left_out():
+    given = training_data()
+    mean = torch.zeros(6, 1, 2, 2)
+    mean[[1, 4]], mean[5] = 0.05, 9.0  # a little worse, far worse
+    mean[3] = math.nan  # whatever becomes of it, the picture itself stays
+    data = dataclasses.replace(given, mean=mean, std=torch.zeros_like(mean), captions=((0,),) * 3 + ((1,),) * 3)
+    made = learner(PRESETS["paper"])
+
+    def known(count):
+        return views.known_views(Knows(), data, count, made.cdf, made.vectors, 0)
+
+    assert known(1) == [0, 1, 2, 3, 4, 5] and known(3) == [0, 1, 2, 3]
+    mean[3] = 0.0
+    assert known(3) == [0, 1, 2, 3, 4] == known(3)
+    narrowed = data.only(known(3))
+    assert torch.equal(narrowed.mean, mean[:5]) and narrowed.captions == ((0,),) * 3 + ((1,),) * 2
 
 
 def test_the_verdict_compares_r_with_words_on_the_same_draws():
