@@ -15,8 +15,8 @@ stay where they are.
 TOGETHER_NOTE = r"""
 Write both words where they stand between things. Both are read together and may disturb each other.
 
-**To change:** the order of the two words; then *strength* on one of the ReVersion Apply Relation, 0.7 for the one that
-takes over.
+**To change:** if one takes over, change the order of the two words, or write each into a prompt of its own and join the
+two with ConditioningAverage at 0.5.
 """.strip()
 
 
