@@ -24,10 +24,12 @@ def change_a_picture(workflow: Workflow) -> None:
     checkpoint, clip = relation_groups(workflow)
     workflow.group(
         "3  Your picture",
-        "A picture of two things, as large as your checkpoint draws.\n\n**To change:** the picture, and the plain "
-        "prompt beside it: what it shows, background and colours too.",
+        "A picture of two things; its middle is taken, as large as your checkpoint draws.\n\n**To change:** the "
+        "picture, and the plain prompt beside it: what it shows, background and colours too.",
     )
     picture = workflow.add("LoadImage", "Picture to change", image=EXAMPLE)
+    size = {"upscale_method": "lanczos", "width": 512, "height": 512, "crop": "center"}
+    picture = workflow.add("ImageScale", image=picture, **size)
     workflow.group("4  Prompts", "The same words twice: as it is now, and with \\<R>; and what is not wanted.")
     plain = workflow.add("CLIPTextEncode", "What it shows", clip=checkpoint, text="hamburger and canvas, on the beach")
     relation = workflow.add("CLIPTextEncode", "Prompt with <R>", clip=clip, text="hamburger <R> canvas, on the beach")

@@ -52,7 +52,7 @@ def test_the_template_runs_over_its_prompts_as_it_is(real_host, fleet, tmp_path,
     models = real_host.folder / "models"
     tiny_clip.write(models / "clip_vision" / beyond.CLIP_FOLDER)
     save(Relation({"clip_l": torch.full((1, 768), 0.01)}), models / "embeddings" / f"{groups.NAME}.safetensors")
-    workflow = json.loads((ROOT / "workflows" / "11_measure_a_relation.json").read_text(encoding="utf-8"))
+    workflow = json.loads((ROOT / "workflows" / "measure_a_relation.json").read_text(encoding="utf-8"))
     quick = {"ckpt_name": server.CHECKPOINT, "width": 64, "height": 64, "steps": 1, "batch_size": 2}
     rows = [{"pick": pick, **quick} for pick in range(3)]
     status, said, lines = fleet(workflow, rows, "--host", address(real_host))

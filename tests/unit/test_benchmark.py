@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from lab.bench import intervals, methods, tables
+from lab.bench import intervals, markdown, methods, tables
 from lab.miniature import judge, world
 from lab.miniature.exemplars import random_look, unseen_pairs, write_exemplars
 
@@ -121,3 +121,8 @@ def test_one_picture_is_confounded_with_a_single_exemplar():
     assert {"best word", "Textual Inversion", "balanced", "one picture", "one picture, no views"} <= compared
     plain = methods.METHODS["one picture, no views"].train_settings(0)
     assert dataclasses.replace(plain, augmentation="views") == methods.METHODS["one picture"].train_settings(0)
+
+
+def test_a_placeholder_in_a_table_is_no_html_tag():
+    table = markdown.markdown_table(["a"], [["<R>, then <S>", "`<R>` 1"]])
+    assert table.splitlines()[-1] == "| `<R>`, then `<S>` | `<R>` 1 |"
