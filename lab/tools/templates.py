@@ -116,7 +116,7 @@ def one_picture(workflow: Workflow) -> None:
         "**To change:** every line. Name a colour only where it has to stay as it is. With a second picture: a line "
         "each.",
     )
-    captions = "cat {} stone\na kitten {} a grey rock, photo\na cat {} a boulder, in a garden"
+    captions = "cat {} stone\na kitten {} a rock, photo\na cat {} a boulder, in a garden"
     exemplars = workflow.add("ReVersionExemplars", "Captions of the picture", captions=captions, images=picture)
     # Higher than elsewhere: it also says which views it learned from.
     train = train_group(workflow, checkpoint, exemplars, 4, ONE_PICTURE_NOTE, preset="one picture", room=720)
