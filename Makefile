@@ -16,8 +16,9 @@ setup: $(ENV)/.ready
 demo: setup
 	$(PYTHON) -m lab.tools.demo $(if $(RELATION),--relation "$(RELATION)") $(if $(FAMILY),--family $(FAMILY))
 
+# Two files of tests at a time, each with one thread, which together keep two cores busy.
 test: setup browser
-	$(PYTHON) -m pytest -c tests/pytest.ini tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -c tests/pytest.ini -n 2 --dist loadfile tests
 
 # Chromium for the tests of the real web page, where there is none.
 browser:
