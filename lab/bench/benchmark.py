@@ -27,7 +27,7 @@ from lab.harness import comfyui
 from lab.miniature.forms import SHARED
 from reversion_core.store.files import write_whole
 
-PUBLISHED = comfyui.ROOT / "docs" / "benchmark.json"
+PUBLISHED = comfyui.ROOT / "docs" / "benchmark-tables.json"
 
 
 def about(arguments: argparse.Namespace) -> dict[str, Any]:
