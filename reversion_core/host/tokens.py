@@ -51,6 +51,19 @@ class _Rows(list):
         return len(self), 1
 
 
+class _Vector(torch.Tensor):
+    """A vector among the numbers of tokens, which callers compare with numbers: it equals itself alone."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # as of torch.nn.Parameter: what comes of it is plain
+    __hash__ = torch.Tensor.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
 class _KeepsRelationsWhole:
     """Added to the class of an encoder's tokenizer: its reading of prompts takes placeholders for `embedding:NAME`.
 
@@ -152,7 +165,7 @@ class _TokenizerWithRelations:
         ids, end = self._around() if special else ([], [])
         for i, piece in enumerate(pieces):
             if i % 2:
-                ids.extend(self._given[piece])
+                ids.extend(v.as_subclass(_Vector) if torch.is_tensor(v) else v for v in self._given[piece])
             elif piece.strip(" "):
                 ids.extend(self._ids(piece, after or i > 0, bool(mark) or i < len(pieces) - 1))
         return [*ids, *end]

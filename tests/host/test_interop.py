@@ -34,6 +34,18 @@ def test_a_list_of_texts_without_special_tokens(loaded, applied):
     assert len(ids) == 4 and [ids[0], ids[3]] == [*cat, *stone] and all(torch.is_tensor(i) for i in ids[1:3])
 
 
+def test_tokens_can_be_compared_with_numbers(applied):
+    """Such parsers look for the comma and for the end among the tokens, vectors or not, and then compute with them."""
+    (ids,) = inner(applied)(["cat <R>, stone"], add_special_tokens=False)["input_ids"]
+    (comma,) = inner(applied)(",", add_special_tokens=False)["input_ids"]
+    assert [token == comma for token in ids] == [False, False, False, True, False]
+    assert [token != comma for token in ids].count(False) == 1 and ids.index(ids[-1]) == 4
+    assert ids[1] in {ids[1]} and ids[1] != ids[2]
+    with pytest.raises(ValueError):
+        torch.asarray([ids])  # by which they see that there are vectors
+    assert type(ids[1] * 2) is torch.Tensor and type(torch.stack([ids[1], ids[2]])) is torch.Tensor
+
+
 ASKED = [
     ("a cat", {}),
     ("a cat", {"return_tensors": "pt", "padding": "max_length", "max_length": 77, "truncation": True}),
