@@ -7,12 +7,11 @@ import pytest
 from lab.harness.comfyui import ROOT
 from lab.tools import help_pages
 
-SELECT_NEW_TRAIN = """() => {
-    const node = LiteGraph.createNode('ReVersionTrain')
-    node.pos = [800, 300]
-    app.graph.add(node)
-    app.canvas.selectNode(node)
-}"""
+LOAD = """() => app.loadGraphData({
+    version: 0.4, last_node_id: 1, last_link_id: 0, links: [], groups: [],
+    nodes: [{ id: 1, type: 'ReVersionTrain', pos: [800, 300], size: [340, 390], flags: {}, order: 0, mode: 0 }],
+})"""
+SELECT_TRAIN = "() => app.canvas.selectNode(app.graph.nodes.find(node => node.type === 'ReVersionTrain'))"
 PICTURE = "() => document.querySelector('.node-help-content img')?.naturalWidth > 0"
 TITLES = """() => Object.fromEntries(Object.entries(LiteGraph.registered_node_types)
     .filter(([id]) => id.startsWith('ReVersion')).map(([id, type]) => [id, type.title]))"""
@@ -27,7 +26,8 @@ def page(host_server, open_page):
 
 
 def test_the_help_page_is_chinese_and_shows_its_picture(page):
-    page.evaluate(SELECT_NEW_TRAIN)
+    page.evaluate(LOAD)
+    page.evaluate(SELECT_TRAIN)
     page.get_by_test_id("info-button").first.click()
     title = help_pages.page_path("ReVersionTrain", "zh").read_text(encoding="utf-8").split("\n")[0].removeprefix("# ")
     page.locator(".node-help-content").get_by_text(title).wait_for()

@@ -279,7 +279,7 @@ def test_the_templates_show_up(page):
     for name in workflows.WORKFLOWS:  # the page loads the cards that are in sight
         card = dialog.get_by_text(name, exact=True).first
         card.wait_for()
-        card.scroll_into_view_if_needed()
+        card.evaluate("title => title.scrollIntoView({block: 'end'})")  # and with it the picture above
         page.wait_for_function(CARD_WIDTH, arg=name)
     page.screenshot(path=SCREENSHOTS / f"templates-{page.rendering}.png")
     dialog.get_by_text("2_use_a_relation", exact=True).first.click()

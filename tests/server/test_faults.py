@@ -247,18 +247,20 @@ def test_settings(attempt, exemplars, inputs):
 
 
 def test_choices_that_a_node_does_not_have(attempt, host_server, exemplars, embeddings):
+    """Newer hosts refuse them by themselves, and name the input too."""
     prompts = graphs.node(
         "ReVersionPrompts", template="a", subjects="a", objects="b", preset="in between", limit=0, order_seed=0
     )
-    attempt({"prompts": prompts, "shown": graphs.node("PreviewAny", source=["prompts", 0])}, "input 'preset'")
+    attempt({"prompts": prompts, "shown": graphs.node("PreviewAny", source=["prompts", 0])}, "preset")
     graph = shown(exemplars)
     graph["exemplars"]["inputs"]["fit"] = "squash"
-    attempt(graph, "input 'fit'")
+    attempt(graph, "fit")
     graph = load_relation("sound.safetensors")
+    del graph["about"]  # the host would run this part of the graph
     graph["save"] = graphs.node(
         "ReVersionSaveRelation", relation=["load", 0], name="other", overwrite=True, format="exe"
     )
-    attempt(graph, "input 'format'")
+    attempt(graph, "format")
 
 
 @pytest.mark.parametrize(
