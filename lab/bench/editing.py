@@ -14,13 +14,11 @@ import numpy as np
 import torch
 
 from lab.bench import methods
-from lab.bench.markdown import markdown_table
-from lab.bench.run import FOLDER, Runner, material
-from lab.harness import comfyui
+from lab.bench.markdown import markdown_table, percent, write_page
+from lab.bench.run import Runner, material
 from lab.miniature import judge, placing, world
 from lab.miniature.exemplars import unseen_pairs
 from reversion_core.report.intervals import interval
-from reversion_core.store.files import write_whole
 
 RELATIONS = ("above", "left of", "inside", "behind", "on")
 SCENES, STEPS, CFG = 40, 12, methods.SAMPLING["cfg"]
@@ -117,10 +115,8 @@ class Editor:
     @torch.inference_mode()
     def change(self, way: Way, word: str) -> np.ndarray:
         """The changed pictures, uint8 [n, 64, 64, 3]."""
-        import comfy.sample
-
         nothing = torch.zeros_like(self.latents)
-        noise = torch.cat([comfy.sample.prepare_noise(nothing[:1], 100 + i) for i in range(len(nothing))])
+        noise = self.studio.noise(range(100, 100 + len(nothing)))
         start, mask, levels = self.latents, None, self._levels(way.strength)
         if way.kind == "unsampling":
             rising = levels.flip(0).clone()
@@ -128,9 +124,7 @@ class Editor:
             start, noise = self._sample("and", nothing, start, rising, cfg=1.0), nothing
         if way.kind == "mask":
             mask = self.pictures.kept_boxes()
-        changed = self._sample(word, noise, start, levels, CFG, mask)
-        decoded = (self.studio.vae.decode(changed).clamp(0, 1) * 255).byte().cpu().numpy()
-        return np.stack([world.reduced(picture) for picture in decoded])
+        return self.studio.decode(self._sample(word, noise, start, levels, CFG, mask))
 
     def _levels(self, strength: float) -> torch.Tensor:
         """The sigmas that the host's KSampler goes through with this `denoise`."""
@@ -175,12 +169,9 @@ def markdown(found: dict[str, dict[str, list[float]]]) -> str:
 
 
 def _cells(found) -> Iterator[list[str]]:
+    whole, *parts = MEASURES
     for name, measured in found.items():
-        first = interval([measured["all three"]])
-        low, high = (f"{100 * first[end]:.0f}" for end in ("low", "high"))
-        yield [name, f"{100 * first['mean']:.0f} ({low} to {high})"] + [
-            f"{100 * np.mean(measured[key]):.0f}" for key in list(MEASURES)[1:]
-        ]
+        yield [name, percent(interval([measured[whole]])), *(f"{100 * np.mean(measured[part]):.0f}" for part in parts)]
 
 
 def main() -> None:
@@ -195,10 +186,7 @@ def main() -> None:
     for name, measured in rows(Editor(runner, Pictures.drawn(SCENES), learned)):
         found[name] = measured
         print(name, {key: round(float(np.mean(values)), 2) for key, values in measured.items()}, flush=True)  # noqa: T201
-    page = markdown(found).encode()
-    write_whole(FOLDER / "editing.md", page)
-    if publish:
-        write_whole(comfyui.ROOT / "docs" / "editing.md", page)
+    write_page("editing.md", markdown(found), publish)
 
 
 if __name__ == "__main__":

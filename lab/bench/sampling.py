@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.bench import methods
-from lab.bench.markdown import markdown_table
+from lab.bench.markdown import markdown_table, percent, write_page
 from lab.bench.run import FOLDER, Runner, material
-from lab.harness import comfyui
 from lab.harness.studio import Studio
 from lab.miniature import judge
 from lab.miniature.exemplars import unseen_pairs
@@ -86,11 +85,7 @@ def markdown(done: list[tuple], pairs: int) -> str:
 
 
 def _accuracies(cell: dict[str, Interval]) -> str:
-    relation = cell["relation"]
-    return (
-        f"{100 * relation['mean']:.0f} ({100 * relation['low']:.0f} to {100 * relation['high']:.0f}) / "
-        f"{100 * cell['entity']['mean']:.0f}"
-    )
+    return f"{percent(cell['relation'])} / {100 * cell['entity']['mean']:.0f}"
 
 
 def spreads(
@@ -121,14 +116,13 @@ def compare_samplers(publish: bool) -> None:
         "steps and cfg 4. A good picture has about 6; much more is an overshoot, or noise that is left over.",
         "",
     ]
-    rows, page = [], b""
+    rows, page = [], ""
     for sampler, cells in spreads(Studio(), schedules):
         rows.append([sampler, *(f"{cell:.3g}" for cell in cells.values())])
         logging.info(" | ".join(rows[-1]))
-        page = "\n".join([*lines, markdown_table(schedules, rows), ""]).encode()
-        write_whole(PATH.with_name("samplers.md"), page)
-    if publish:
-        write_whole(comfyui.ROOT / "docs" / "samplers.md", page)
+        page = "\n".join([*lines, markdown_table(schedules, rows), ""])
+        write_page("samplers.md", page)
+    write_page("samplers.md", page, publish)
 
 
 def main() -> None:
@@ -154,10 +148,7 @@ def main() -> None:
         write_whole(PATH, json.dumps(done).encode())
         left = len(everything) - len(done)
         logging.info("%s; about %.0f min left", " / ".join(key), (time.monotonic() - began) / (i + 1) * left / 60)
-    table = markdown(done, arguments.pairs).encode()
-    write_whole(PATH.with_suffix(".md"), table)
-    if arguments.publish:
-        write_whole(comfyui.ROOT / "docs" / "sampling.md", table)
+    write_page("sampling.md", markdown(done, arguments.pairs), arguments.publish)
 
 
 if __name__ == "__main__":

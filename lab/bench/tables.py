@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab.bench.markdown import markdown_table
+from lab.bench.markdown import markdown_table, percent
 from lab.bench.run import MEASURES
 
 TITLES = {
@@ -58,7 +58,7 @@ def _columns(methods: dict[str, dict]) -> list[str]:
 def _shares(methods: dict[str, dict]) -> str:
     columns = _columns(methods)
     rows = (
-        [method, *(_percent(row[name]) for name in columns), str(row["trainings"]), str(row["pictures"])]
+        [method, *(percent(row[name], "%") for name in columns), str(row["trainings"]), str(row["pictures"])]
         for method, row in methods.items()
     )
     return markdown_table([*(TITLES[name] for name in columns), "trainings", "pictures"], rows)
@@ -68,10 +68,6 @@ def _beside(methods: dict[str, dict]) -> str:
     columns = _columns(methods)
     rows = ([method, *(_points(row[name]) for name in columns)] for method, row in methods.items())
     return markdown_table((TITLES[name] for name in columns), rows)
-
-
-def _percent(row: dict[str, float]) -> str:
-    return f"{100 * row['mean']:.0f}% ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
 
 
 def _points(row: dict[str, float]) -> str:

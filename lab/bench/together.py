@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from lab.bench import methods
-from lab.bench.markdown import markdown_table
-from lab.bench.run import FOLDER, Runner, material
-from lab.harness import comfyui
+from lab.bench.markdown import markdown_table, percent, write_page
+from lab.bench.run import Runner, material
 from lab.harness.studio import Studio
 from lab.miniature import judge, world
 from lab.miniature.exemplars import unseen_pairs
 from reversion_core.report.intervals import interval
-from reversion_core.store.files import write_whole
 from reversion_core.store.relation import Relation
 
 FIRST, SECOND, BOTH = "above", "left of", "upper left"
@@ -78,18 +76,15 @@ def measured(studio: Studio, pairs: list[world.Pair], positive: list) -> dict[st
     """A 0/1 a picture for each of MEASURES."""
     import comfy.sample
 
-    side = studio.form.side // 8
-    latents = torch.zeros(len(pairs), studio.form.channels, side, side)
-    noise = torch.cat([comfy.sample.prepare_noise(latents[:1], 100 + i) for i in range(len(pairs))])
+    noise = studio.noise(range(100, 100 + len(pairs)))
     negative = studio.encode([""] * len(pairs))
     drawn = comfy.sample.sample(
         studio.model, noise, methods.SAMPLING["steps"], methods.SAMPLING["cfg"], "euler", "normal",
-        positive, negative, latents, disable_pbar=True, seed=0,
+        positive, negative, torch.zeros_like(noise), disable_pbar=True, seed=0,
     )  # fmt: skip
-    pictures = (studio.vae.decode(drawn).clamp(0, 1) * 255).byte().cpu().numpy()
     found = {name: [] for name in MEASURES}
-    for picture, pair in zip(pictures, pairs, strict=True):
-        seen = judge.look(world.reduced(picture))
+    for picture, pair in zip(studio.decode(drawn), pairs, strict=True):
+        seen = judge.look(picture)
         values = (seen.sides.get(pair) == BOTH, seen.holds(FIRST, *pair), seen.holds(SECOND, *pair))
         for name, value in zip(MEASURES, (*values, all(map(seen.has, pair))), strict=True):
             found[name].append(float(value))
@@ -109,9 +104,8 @@ def markdown(found: dict[str, dict[str, list[float]]]) -> str:
     ]
     rows = []
     for way, values in found.items():
-        both = interval([values["both"]])
         shares = [f"{100 * np.mean(values[name]):.0f}" for name in MEASURES[1:]]
-        rows.append([way, f"{100 * both['mean']:.0f} ({100 * both['low']:.0f} to {100 * both['high']:.0f})", *shares])
+        rows.append([way, percent(interval([values["both"]])), *shares])
     return "\n".join([*lines, markdown_table(MEASURES, rows), ""])
 
 
@@ -128,10 +122,7 @@ def main() -> None:
     for way, positive in ways(Prompts(runner.studio, pairs, *learned)).items():
         found[way] = measured(runner.studio, pairs, positive)
         print(way, {name: round(float(np.mean(values)), 2) for name, values in found[way].items()}, flush=True)  # noqa: T201
-    page = markdown(found).encode()
-    write_whole(FOLDER / "together.md", page)
-    if publish:
-        write_whole(comfyui.ROOT / "docs" / "together.md", page)
+    write_page("together.md", markdown(found), publish)
 
 
 if __name__ == "__main__":

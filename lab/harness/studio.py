@@ -51,9 +51,21 @@ class Studio:
     @torch.inference_mode()
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], clip=None, **sampling) -> np.ndarray:
         """One picture a prompt, uint8 [n, 64, 64, 3]; each from its own seed. sampling: see `sample`."""
-        latents = self.sample(prompts, seeds, clip, **sampling)
+        return self.decode(self.sample(prompts, seeds, clip, **sampling))
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """The pictures of latents [n, channels, h, w], uint8 [n, 64, 64, 3]."""
         pictures = (self.vae.decode(latents).clamp(0, 1) * 255).byte().cpu().numpy()
         return np.stack([world.reduced(picture) for picture in pictures])
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """The host's noise of each seed, float32 [n, channels, h, w]."""
+        import comfy.sample
+
+        side = self.form.side // 8
+        latent = torch.zeros(1, self.form.channels, side, side)
+        return torch.cat([comfy.sample.prepare_noise(latent, seed) for seed in seeds])
 
     @torch.inference_mode()
     def sample(
@@ -73,12 +85,9 @@ class Studio:
         alpha: of the focal scheduler, which is used where `scheduler` names none of the host's; guidance: (plain
         prompts, strength, alpha) of the focal guider, None for ordinary guidance.
         """
-        import comfy.sample
         import comfy.samplers
 
-        side = self.form.side // 8
-        latents = torch.zeros(len(prompts), self.form.channels, side, side)
-        noise = torch.cat([comfy.sample.prepare_noise(latents[:1], seed) for seed in seeds])
+        noise = self.noise(seeds)
         positive, negative = (self.encode(texts, clip) for texts in (prompts, [""]))
         if guidance is None:
             guider = comfy.samplers.CFGGuider(self.model)
@@ -95,7 +104,7 @@ class Studio:
         else:
             sigmas = comfy.samplers.calculate_sigmas(levels, scheduler, steps)
         sampler = comfy.samplers.sampler_object(sampler)
-        return guider.sample(noise, latents, sampler, sigmas, disable_pbar=True, seed=0)
+        return guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True, seed=0)
 
 
 def _narrow(unet: torch.nn.Module) -> None:

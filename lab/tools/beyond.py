@@ -1,7 +1,7 @@
 """Templates for what one does with relations beyond learning and using one: change a picture, join two, measure."""
 
 from lab.tools.builder import Workflow
-from lab.tools.groups import EXAMPLE, NAME, model_group, picture_group, relation_groups, save_picture
+from lab.tools.groups import EXAMPLE, NAME, draw, model_group, picture_group, relation_groups, save_picture
 
 OTHER = "my-other-relation"
 CLIP_FOLDER = "clip-vit-base-patch32"  # of the CLIP that measures
@@ -94,11 +94,7 @@ def measure_a_relation(workflow: Workflow) -> None:
         "**To change:** batch_size 10 for ten pictures of each, as in the paper. Keep the rest for all that you "
         "compare.",
     )
-    latent = workflow.add("EmptyLatentImage", width=512, height=512, batch_size=4)
-    settings = {"seed": 1, "steps": 50, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
-    conditioning = {"positive": positive, "negative": negative}
-    latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
-    image = save_picture(workflow, checkpoint, latent, grid[1])
+    image = draw(workflow, checkpoint, positive, negative, filename_prefix=grid[1], steps=50, batch_size=4)
     workflow.group(
         "5  Measure",
         "A CLIP on your disk compares each picture with words (the help page says where to get one). **Relation:** "

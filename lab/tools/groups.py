@@ -86,10 +86,18 @@ def picture_group(workflow: Workflow, checkpoint: Node, positive: Node, negative
     return draw(workflow, checkpoint, positive, negative, filename_prefix="relation")
 
 
-def draw(workflow: Workflow, checkpoint: Node, positive: Node, negative: Node, filename_prefix: str | Output) -> Node:
-    """Returns the node that gives the picture."""
-    latent = workflow.add("EmptyLatentImage", width=512, height=512)
-    settings = {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
+def draw(
+    workflow: Workflow,
+    checkpoint: Node,
+    positive: Node,
+    negative: Node,
+    filename_prefix: str | Output,
+    steps: int = 20,
+    batch_size: int = 1,
+) -> Node:
+    """Returns the node that gives the pictures."""
+    latent = workflow.add("EmptyLatentImage", width=512, height=512, batch_size=batch_size)
+    settings = {"seed": 1, "steps": steps, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal"}
     conditioning = {"positive": positive, "negative": negative}
     latent = workflow.add("KSampler", model=checkpoint, **conditioning, latent_image=latent, **settings)
     return save_picture(workflow, checkpoint, latent, filename_prefix)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..method.words import split_words
-from .collection import Exemplars, fit_square
+from .collection import Exemplars, training_picture
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def each_view(exemplars: Exemplars, side: int, name: str, seed: int) -> Iterator
     """
     row = AUGMENTATIONS[name]
     for number, (picture, captions) in enumerate(zip(exemplars.pictures, exemplars.captions, strict=True)):
-        yield _fitted(picture, side, exemplars.fit)
+        yield training_picture(picture, side, exemplars.fit)
         rng, more = np.random.default_rng((seed, number)), row.count - 1
         keeps_colours = bool(colour_words(captions))
         # Evenly spread over the views, in an order of its own each: chance must not make all of them alike.
         crops, hues, saturations, brightnesses = (rng.permutation(np.linspace(-1, 1, more)) for _ in range(4))
         for i in range(more):
             view = _cropped(picture, row.crop * (crops[i] + 1) / 2, rng.uniform(-1, 1, 2))
-            view = _fitted(view, side, exemplars.fit)
+            view = training_picture(view, side, exemplars.fit)
             if not keeps_colours:
                 saturation, brightness = 1 + row.saturation * saturations[i], 1 + row.brightness * brightnesses[i]
                 view = recoloured(view, row.hue * hues[i], saturation, brightness)
@@ -103,10 +103,6 @@ def recoloured(picture: np.ndarray, hue: float, saturation: float, brightness: f
     turned = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     matrix = brightness * np.linalg.inv(_YIQ) @ turned @ _YIQ
     return (picture @ matrix.T.astype(np.float32)).clip(0, 1)
-
-
-def _fitted(picture, side, fit):
-    return fit_square(picture, side, fit).astype(np.float32) / 255
 
 
 def _cropped(picture, share, place):

@@ -41,7 +41,12 @@ class Exemplars:
     def each_fitted(self, side: int) -> Iterator[np.ndarray]:
         """The pictures of `fitted`, one at a time: hundreds of them would take gigabytes."""
         for picture in self.pictures:
-            yield fit_square(picture, side, self.fit).astype(np.float32) / 255
+            yield training_picture(picture, side, self.fit)
+
+
+def training_picture(picture: np.ndarray, side: int, fit: str) -> np.ndarray:
+    """uint8 [h, w, 3] as the model is shown it, float32 [side, side, 3] in 0..1."""
+    return fit_square(picture, side, fit).astype(np.float32) / 255
 
 
 def fit_square(picture: np.ndarray, side: int, fit: str) -> np.ndarray:
