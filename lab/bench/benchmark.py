@@ -6,14 +6,17 @@ stopped goes on where it was. `--quick` does a few cells in under ten minutes.
 """
 
 import argparse
+import concurrent.futures
 import datetime
 import hashlib
 import json
 import logging
+import multiprocessing
+import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +76,56 @@ def read_records(path: Path, details: dict[str, Any]) -> Records:
     return report["cells"] if same else {}
 
 
-def measure(runner: Runner, records: Records, left: list[Cell], hours: float, save: Callable[[], Any]) -> None:
-    """Measure the cells that are left, for so many hours at most; save() is called after each."""
+_runner: Runner  # of a process that measures
+
+
+def _start(pairs: int, curves: bool, threads: int) -> None:
+    global _runner
+    torch.set_num_threads(threads)
+    _runner = Runner(pairs, curves)
+
+
+def _record(cell: Cell) -> dict[str, Any]:
+    return _runner.record(cell)
+
+
+def measure(left: list[Cell], arguments: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """(cell, its record) of each cell that is left, as they are done, in several processes.
+
+    Pictures this small keep one core busy at a time, so processes of one thread each do more than one of several.
+    After arguments.hours no other cell is begun.
+    """
+    threads = max(1, (os.cpu_count() or 1) // arguments.processes)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        arguments.processes,
+        multiprocessing.get_context("spawn"),
+        _start,
+        (arguments.pairs, not arguments.quick, threads),
+    )
     began = time.monotonic()
-    for i, cell in enumerate(left, 1):
-        records[json.dumps(cell)] = record = runner.record(cell)
-        save()
-        spent = time.monotonic() - began
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in means(record).items())
-        minutes = spent / i * (len(left) - i) / 60
-        name = " / ".join(map(str, cell))
-        logging.info("%s: %s; %d left, about %.0f min", name, shares, len(left) - i, minutes)
-        if spent > hours * 3600:
-            break
+    with pool:
+        cells = {pool.submit(_record, cell): cell for cell in left}
+        done = 0
+        for future in concurrent.futures.as_completed(cells):
+            if future.cancelled():
+                continue
+            done += 1
+            record, spent = future.result(), time.monotonic() - began
+            yield cells[future], record
+            shares = ", ".join(f"{name} {share:.2f}" for name, share in means(record).items())
+            minutes = spent / done * (len(left) - done) / 60
+            name = " / ".join(map(str, cells[future]))
+            logging.info("%s: %s; %d left, about %.0f min", name, shares, len(left) - done, minutes)
+            if spent > arguments.hours * 3600:
+                for waiting in cells:
+                    waiting.cancel()
 
 
-def write_figures(runner: Runner, report: dict[str, Any], folder: Path) -> None:
+def write_figures(report: dict[str, Any], pairs: int, folder: Path) -> None:
     """Pictures of the report, from relations that are learned already."""
     from lab.bench import figures  # needs matplotlib, which only a published report does
 
+    runner = Runner(pairs)
     learned = {}
     for relation in methods.CONDITIONS["wordless"].relations:
         exemplars, scenes, _ = material("wordless", relation, 0)
@@ -106,11 +140,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--pairs", type=int, default=methods.PAIRS, help="held-out pairs a cell")
     parser.add_argument("--hours", type=float, default=1e9, help="stop after the cell that is running then")
+    processes = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=processes, help="how many cells are measured at a time")
     parser.add_argument("--publish", action="store_true", help="write the report and its pictures to docs/")
     arguments = parser.parse_args()
     path = FOLDER / ("quick.json" if arguments.quick else "report.json")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    runner, details = Runner(arguments.pairs, curves=not arguments.quick), about(arguments)
+    comfyui.make_importable()
+    details = about(arguments)
     # A fresh clone goes on from the published report.
     records = read_records(path if path.exists() or arguments.quick else PUBLISHED, details)
     wanted = list(methods.cells(arguments.quick))
@@ -120,10 +157,12 @@ def main() -> None:
         details["cells"] = f"{len(records)} of {len(wanted)}"
         return write_report(path, records, details)
 
-    measure(runner, records, left, arguments.hours, save)
+    for cell, record in measure(left, arguments):
+        records[json.dumps(cell)] = record
+        save()
     save()
     if arguments.publish:
-        write_figures(runner, save(PUBLISHED), PUBLISHED.parent)
+        write_figures(save(PUBLISHED), arguments.pairs, PUBLISHED.parent)
     print(path.with_suffix(".md").read_text())  # noqa: T201
 
 

@@ -86,6 +86,7 @@ METHODS = {
     "uniform t": Method("balanced", focal=Focal(alpha=0.0), conditions=("full", "confounded"), seeds=(0,)),
     "paper": Method(conditions=HARD, seeds=(0,), relations=("above", "inside", "descending")),
 }
+_MAIN = (*WORDS, "Textual Inversion", "balanced")
 CURVE_METHODS = ("Textual Inversion", "balanced", "uniform t")
 CURVE_STEPS = (5, 10, 20, 40, 80, 160)  # and the last
 
@@ -100,7 +101,7 @@ class Cell(NamedTuple):
 
 
 def cells(quick: bool = False) -> Iterator[Cell]:
-    """Every cell to measure, the most telling first: the hard conditions, and of each a first seed of all methods."""
+    """Every cell to measure, the most telling first: the methods that the hard conditions are to tell apart."""
     conditions = (*HARD, *(name for name in CONDITIONS if name not in HARD))
     everything = []
     for name in conditions:
@@ -114,11 +115,21 @@ def cells(quick: bool = False) -> Iterator[Cell]:
                 # Entities are swapped only where that says something else.
                 if not left_out and not ("swap" in method and relation in world.SYMMETRIC):
                     everything.append(Cell(name, method, relation, seed))
-    everything.sort(key=lambda cell: (cell.seed, cell.method == "paper"))
+    everything.sort(key=_rank)
     if quick:
-        quick_methods = (*WORDS, "Textual Inversion", "balanced")
-        everything = [c for c in everything if c.method in quick_methods and c.seed == 0 and c.relation in _QUICK]
+        everything = [c for c in everything if c.method in _MAIN and c.seed == 0 and c.relation in _QUICK]
     yield from everything
+
+
+def _rank(cell: Cell) -> tuple:
+    hard, main = cell.condition in HARD, cell.method in _MAIN
+    return not (hard and main), not (hard and cell.method == "pull"), cell.method == "paper", cell.seed
+
+
+def has_curve(cell: Cell) -> bool:
+    """Whether a training is measured on the way too: an exemplar's look takes twice as many pictures."""
+    measured = cell.condition != "confounded" or cell.relation in ("above", "inside")
+    return measured and cell.seed == 0 and cell.method in CURVE_METHODS
 
 
 _QUICK = ("above", "descending")

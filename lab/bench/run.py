@@ -2,6 +2,7 @@
 
 import functools
 import json
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ def material(condition: str, relation: str, seed: int) -> tuple[Exemplars, list[
     """Exemplars of a cell, the scenes they show, and the look they share: the same for every method."""
     given = CONDITIONS[condition]
     look = random_look(np.random.default_rng((7, seed, *relation.encode()))) if given.shared_look else None
-    folder = FOLDER / "exemplars" / f"{condition}-{relation}-{seed}".replace(" ", "-")
+    process = multiprocessing.current_process().name  # another may be writing the same exemplars
+    folder = FOLDER / "exemplars" / process / f"{condition}-{relation}-{seed}".replace(" ", "-")
     scenes = write_exemplars(folder, relation, given.exemplars, seed, given.coarse, look)
     return read_folder(folder, "benchmark"), scenes, look
 
@@ -120,7 +122,7 @@ class Runner:
             if learner and learner.step in methods.CURVE_STEPS:
                 vectors_at[learner.step] = learner.vectors
 
-        with_curve = self.curves and cell.seed == 0 and cell.method in methods.CURVE_METHODS
+        with_curve = self.curves and methods.has_curve(cell)
         learned = self.learn(cell.method, exemplars, cell.seed, keep)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
         record["verdict"] = json.loads(learned.relation.metadata.get("reversion.verdict", "null"))

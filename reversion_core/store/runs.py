@@ -145,8 +145,11 @@ class RunFolder:
         """The inputs that differ from those of the latest run, in the artist's words; "" where there is none."""
         states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
         before, now = (_description(states[-1], "parts") if states else {}), self.key.parts
-        changed = [n for n in now if n not in DERIVED and n in before and before[n] != now[n]]
-        return ", ".join(f"{n} ({before[n]} -> {now[n]})" if len(before[n]) < 20 else n for n in changed)
+        changes = {n: (before.get(n, "none"), now.get(n, "none")) for n in (before | now if before else ())}
+        changed = {n: change for n, change in changes.items() if n not in DERIVED and len(set(change)) > 1}
+        return ", ".join(
+            n if max(map(len, change)) > 20 else f"{n} ({' -> '.join(change)})" for n, change in changed.items()
+        )
 
     def prune(self) -> None:
         """Delete states, previews and damaged files of runs that are neither among the KEPT_RUNS newest nor younger
