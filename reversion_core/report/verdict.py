@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..method.prior import PRIORS
-
 # Shares of the error; calibrated on the miniature, see docs/benchmark.md.
 LITTLE = 0.005  # an improvement below it is noise
-LOOK = 0.02  # R alone explains the pictures so much better than a plain word that it carries their look
+LOOK = 0.1  # so much better by what no preposition says: more than the relations of the miniature need
 
 
 @dataclass(frozen=True)
@@ -14,28 +12,26 @@ class Verdict:
     """How much better R explains the exemplars than words do: shares of the denoising error, positive is better.
 
     start, nearest, best: than the word it started from, the nearest preposition, the best word of the basis, in the
-    captions; alone: R without any entity, than the start word without any; nearest_word, best_word: which they are;
-    entity, entity_cosine: the word of the captions that R is most like, and its cosine; prior: that R was held to;
-    start_word: that it started from.
+    captions; outside: than the part of R inside the span of the basis, so what the rest of R is good for: a shared look
+    has to be there; nearest_word, best_word: which they are; entity, entity_cosine: the word of the captions that R is
+    most like, and its cosine; start_word: that it started from.
     """
 
     start: float
     nearest: float
     best: float
-    alone: float
+    outside: float
     nearest_word: str
     best_word: str
     entity: str
     entity_cosine: float
-    prior: str = "span"
     start_word: str = "and"
 
     @property
     def advice(self) -> str:
         """What to do, in a few words."""
-        if self.alone > LOOK and self.alone > self.best:
-            cure = "vary the pictures" if PRIORS[self.prior].hold else "choose prior span, or vary the pictures"
-            return f"{cure}: <R> carries their look"
+        if self.outside > LOOK:  # never where R is held to the span
+            return "choose prior span, or vary the pictures: <R> carries their look"
         if self.start < -LITTLE:
             return "a lower learning_rate and more steps: <R> fits worse than at its start"
         if self.start < LITTLE:
@@ -52,9 +48,9 @@ class Verdict:
     def details(self) -> str:
         """What else was measured, for ReVersion Inspect."""
         return (
-            f"<R> fits your pictures {_than(self.nearest)} '{self.nearest_word}', the nearest preposition. Without the "
-            f"things in the captions it fits them {_than(self.alone)} '{self.start_word}'; more than with them would "
-            f"mean that it carries their look. Of the words of the captions it is most like '{self.entity}' (cosine "
+            f"<R> fits your pictures {_than(self.nearest)} '{self.nearest_word}', the nearest preposition, and "
+            f"{_than(self.outside)} the part of it that prepositions can say; much better would mean that it carries "
+            f"their look. Of the words of the captions it is most like '{self.entity}' (cosine "
             f"{self.entity_cosine:.2f})."
         )
 

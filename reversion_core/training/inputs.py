@@ -12,7 +12,7 @@ from ..exemplars import Exemplars
 from ..exemplars.augment import AUGMENTATIONS, each_view
 from ..method.focal import Focal
 from ..method.steering import Steering
-from ..method.words import SLOT, swapped
+from ..method.words import swapped
 from .settings import FROM_PRESET, TrainSettings
 
 
@@ -37,8 +37,8 @@ class TrainingInputs:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates to encode: the distinct captions, their swapped forms where they are asked for, R alone."""
-        return (*self.captions, *(map(swapped, self.captions) if self.steering.swap else ()), SLOT)
+        """The templates to encode: the distinct captions, their swapped forms where they are asked for."""
+        return (*self.captions, *(map(swapped, self.captions) if self.steering.swap else ()))
 
     def each_view(self, size: int) -> Iterator[np.ndarray]:
         """The pictures that are trained on, float32 [size, size, 3] in 0..1: all views of each exemplar in turn."""

@@ -83,5 +83,5 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
         always_negative=tuple(word_number[w] for w in steering.extra_negatives),
         rates={key: host.learning_rate_unit(clip, key, inputs.settings.initial_word.strip()) for key in keys},
         negative_words=words,
-        swapped=tuple(range(len(captions), len(inputs.templates) - 1)),
+        swapped=tuple(range(len(captions), len(inputs.templates))),
     )

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from ..method.prior import orthonormal, project
 from ..report.verdict import Verdict
 from .losses import DenoisingErrors
 from .step import draw_update
@@ -25,16 +26,13 @@ class _Judge:
         self.pass_size = learner.samples_per_pass
 
     @torch.no_grad()
-    def errors(self, vectors, draws=DRAWS, alone=False) -> torch.Tensor:
-        """float32 [draws]; alone: the caption is R and nothing else."""
+    def errors(self, vectors, draws=DRAWS) -> torch.Tensor:
+        """float32 [draws]."""
         found = []
         for batch in self.batches:
             for piece in batch.split(self.pass_size):
-                templates = {len(self.inputs.templates) - 1} if alone else set(piece.captions)
-                encoded = self.model.encode(sorted(templates), vectors)
-                features = dict(zip(sorted(templates), encoded, strict=True))
-                if alone:
-                    features = dict.fromkeys(piece.captions, encoded[0])
+                templates = sorted(set(piece.captions))
+                features = dict(zip(templates, self.model.encode(templates, vectors), strict=True))
                 found.append(DenoisingErrors(self.model, self.data, piece, features).for_captions.cpu())
                 if sum(map(len, found)) >= draws:
                     return torch.cat(found)[:draws]
@@ -67,18 +65,17 @@ def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
     finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
     of_words = {word: bench.errors(as_relation[word]) for word in sorted(finalists)}
     best = min(of_words, key=lambda word: float(of_words[word].mean()))
-    alone, start_alone = bench.errors(vectors, alone=True), bench.errors(start, alone=True)
+    inside = {key: project(v, orthonormal(data.basis_rows[key])) for key, v in vectors.items()}
     likest = max(entities, key=lambda word: cosine(entities[word])) if entities else ""
     return Verdict(
         start=_gain(of_relation, of_start),
         nearest=_gain(of_relation, of_words[nearest]),
         best=_gain(of_relation, of_words[best]),
-        alone=_gain(alone, start_alone),
+        outside=_gain(of_relation, bench.errors(inside)),
         nearest_word=nearest,
         best_word=best,
         entity=likest,
         entity_cosine=cosine(entities[likest]) if likest else 0.0,
-        prior=learner.inputs.prior,
         start_word=settings.initial_word,
     )
 

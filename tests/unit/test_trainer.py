@@ -286,21 +286,25 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     error = float(1 + made.vectors["clip_l"].mean()) ** 2
     assert trained.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
     assert trained.best == pytest.approx(1 - error / 0.9**2, rel=1e-4)
+    # The rows of the basis are all one direction, and the mean of R is what lies in it.
+    assert trained.outside == pytest.approx(0, abs=1e-4)
     assert trained.start > trained.best and trained.entity == "red" and trained.nearest_word == "in"
     assert "better than 'in', the nearest preposition" in trained.details
+    mute = torch.eye(WIDTH)[:3] - torch.eye(WIDTH)[3:6]  # without a mean, so that the part of R among them says nothing
+    made.data = dataclasses.replace(made.data, basis_rows={"clip_l": mute})
+    assert verdict.judge(made, start).outside == pytest.approx(1 - error, rel=1e-4)
 
 
 def test_a_verdict_says_worse_where_it_is_worse():
     found = Verdict(-0.146, 0.02, 0.001, -0.3, "on", "upon", "red", 0.5)
     assert "worse than at its start" in found.advice
     assert "14.6% worse than 'and'" in str(found) and "no better than 'upon', the best plain word" in str(found)
-    assert "2.0% better than 'on'" in found.details and "30.0% worse than 'and'" in found.details
+    assert "2.0% better than 'on'" in found.details and "30.0% worse than the part of it" in found.details
 
 
-@pytest.mark.parametrize(("prior", "advised"), [("span", False), ("pull", True), ("none", True)])
-def test_the_prior_is_advised_where_it_is_not_in_force(prior, advised):
-    found = Verdict(0.1, 0.1, 0.01, 0.1, "on", "on", "red", 0.5, prior)
-    assert "vary the pictures" in found.advice and ("choose prior span" in found.advice) == advised
+def test_what_no_preposition_says_is_told_as_the_look():
+    assert Verdict(0.3, 0.3, 0.2, 0.02, "on", "on", "red", 0.5).advice == "fine"
+    assert "choose prior span" in Verdict(0.3, 0.3, 0.2, 0.2, "on", "on", "red", 0.5).advice
 
 
 def test_a_short_training_has_no_verdict():
