@@ -62,6 +62,7 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
         "summary": intervals.summary(records),
         "differences": intervals.differences(records),
         "curves": intervals.curves(records),
+        "verdicts": intervals.verdicts(records),
         "cells": records,
     }
     write_whole(path, json.dumps(report).encode())

@@ -10,6 +10,7 @@ from lab.bench.methods import CONDITIONS, METHODS, WORDS
 from lab.bench.run import MEASURES
 from reversion_core.report.intervals import Interval, interval
 
+FEWEST = 8  # trainings whose order says something
 Records = dict[str, dict[str, Any]]  # a `methods.Cell` as JSON -> what was measured: a 0/1 a picture by measure
 
 
@@ -67,6 +68,28 @@ def curves(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
                     name: np.mean([[point[name] for point in curve] for curve in found], 0).tolist()
                     for name in MEASURES
                     if name in found[0][0]
+                }
+    return result
+
+
+def verdicts(records: Records) -> dict[str, dict[str, Any]]:
+    """How well what a training says of itself ranks what was then measured: by condition and over "all".
+
+    "trainings", and number of the verdict -> measure -> `rank_correlation` of the two; without what is always the same.
+    """
+    parsed = [(json.loads(key)[0], record) for key, record in records.items() if record.get("verdict")]
+    result = {}
+    for condition in ("all", *CONDITIONS):
+        found = [record for name, record in parsed if condition in ("all", name)]
+        if len(found) >= FEWEST:
+            result[condition] = {"trainings": len(found)}
+            for number in ("start", "best", "outside"):
+                said = [record["verdict"][number] for record in found]
+                shares = {n: [np.mean(r[n]) for r in found] for n in MEASURES if all(n in r for r in found)}
+                result[condition][number] = {
+                    name: rank_correlation(said, values)
+                    for name, values in shares.items()
+                    if len(set(said)) > 1 < len(set(values))
                 }
     return result
 

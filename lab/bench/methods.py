@@ -123,7 +123,8 @@ def cells(quick: bool = False) -> Iterator[Cell]:
 
 def _rank(cell: Cell) -> tuple:
     hard, main = cell.condition in HARD, cell.method in _MAIN
-    return not (hard and main), not (hard and cell.method == "pull"), cell.method == "paper", cell.seed
+    second = (cell.condition == "full" and main) or (hard and cell.method in ("pull", "DTI") and cell.seed == 0)
+    return 0 if hard and main else 1 if second else 2, cell.method == "paper", cell.seed
 
 
 def has_curve(cell: Cell) -> bool:

@@ -48,7 +48,26 @@ def of_benchmark(report: dict[str, Any]) -> str:
             at = dict(zip(row["step"], row["relation"], strict=True))
             rows.append([method, *(f"{100 * at[s]:.0f}" if s in at else "" for s in steps)])
         lines.append(markdown_table(map(str, steps), rows))
+    if report["verdicts"]:
+        lines += ["", "## The verdict: rank correlation of what a training says with what was measured", "", _VERDICT]
+        lines += ["", _correlations(report["verdicts"])]
     return "\n".join(lines) + "\n"
+
+
+_VERDICT = """`start`, `best`: how much better `<R>` fits the exemplars than its start word and than the best plain word;
+`outside`: than the part of it that prepositions can say."""
+
+
+def _correlations(verdicts: dict[str, dict]) -> str:
+    numbers = [name for name in next(iter(verdicts.values())) if name != "trainings"]
+    columns = [(number, name) for number in numbers for name in ("relation", "leakage", "leakage_open")]
+    titles = [f"{number}, {TITLES[name]}" for number, name in columns]
+    rows = (
+        [condition, str(of_one["trainings"])]
+        + [f"{of_one[number][name]:+.2f}" if name in of_one[number] else "" for number, name in columns]
+        for condition, of_one in verdicts.items()
+    )
+    return markdown_table(["trainings", *titles], rows)
 
 
 def _columns(methods: dict[str, dict]) -> list[str]:

@@ -15,6 +15,20 @@ def record(relation, entity=1, leakage=0, **more):
     return {"relation": [relation] * 10, "entity": [entity] * 10, "leakage": [leakage] * 10, **more}
 
 
+ABOUT = {
+    "command": "c",
+    "date": "d",
+    "commit": "e",
+    "hardware": "h",
+    "host": "1",
+    "weights": "w",
+    "cells": "1 of 2",
+    "exemplars": 8,
+    "pairs": 10,
+    "drawing": {"steps": 10, "cfg": 2.5},
+}
+
+
 def key(*cell):
     return json.dumps(cell)
 
@@ -79,17 +93,7 @@ def test_curves_are_means_over_trainings():
 
 def test_the_report_has_a_row_a_method_and_says_what_a_condition_is():
     done = {key("confounded", "balanced", "on", 0): record(1, leakage_open=[0] * 10, background=[0] * 10)}
-    about = {
-        "command": "c",
-        "date": "d",
-        "commit": "e",
-        "hardware": "h",
-        "host": "1",
-        "weights": "w",
-        "cells": "1 of 2",
-    }
-    about |= {"exemplars": 8, "pairs": 10, "drawing": {"steps": 10, "cfg": 2.5}}
-    report = {"about": about, "summary": intervals.summary(done), "differences": {}, "curves": {}}
+    report = {"about": ABOUT, "summary": intervals.summary(done), "differences": {}, "curves": {}, "verdicts": {}}
     text = tables.of_benchmark(report)
     assert "| balanced | 100% (100 to 100) | 100% (100 to 100) | 0% (0 to 0) |" in text
     assert "all exemplars share two colours and a background" in text
@@ -112,6 +116,21 @@ def test_confounded_exemplars_share_their_look_and_test_pairs_do_not_have_it(tmp
 def test_rank_correlation_is_spearman_s():
     assert intervals.rank_correlation([1, 2, 3, 4], [10, 20, 30, 100]) == pytest.approx(1)
     assert intervals.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+
+
+def test_the_verdict_is_ranked_against_what_was_measured():
+    done = {}
+    for seed in range(intervals.FEWEST):
+        said = {"start": -seed, "best": (seed - 4) ** 2, "outside": 0.0}
+        relation = [1] * (seed + 1) + [0] * (9 - seed)
+        done[key("full", "balanced", "on", seed)] = record(1, verdict=said) | {"relation": relation}
+    done[key("coarse", "balanced", "on", 0)] = done[key("full", "balanced", "on", 0)]
+    found = intervals.verdicts(done)
+    assert found.keys() == {"all", "full"} and found["full"]["trainings"] == intervals.FEWEST
+    assert found["full"]["start"] == {"relation": pytest.approx(-1)} and found["full"]["outside"] == {}
+    assert abs(found["full"]["best"]["relation"]) < 0.7
+    report = {"about": ABOUT, "summary": {}, "differences": {}, "curves": {}, "verdicts": found}
+    assert "| full | 8 | -1.00 |" in tables.of_benchmark(report)
 
 
 def test_one_picture_is_confounded_with_a_single_exemplar():
