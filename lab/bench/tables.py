@@ -54,8 +54,8 @@ def of_benchmark(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_VERDICT = """`start`, `best`: how much better `<R>` fits the exemplars than its start word and than the best plain word;
-`outside`: than the part of it that prepositions can say."""
+_VERDICT = """`start`, `best`: how much better `<R>` fits the exemplars than its start word and than the best plain
+word; `outside`: than the part of it that prepositions can say."""
 
 
 def _correlations(verdicts: dict[str, dict]) -> str:
