@@ -16,7 +16,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def about(arguments: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "command": "make benchmark" + (" QUICK=1" if arguments.quick else ""),
+        "precision": methods.PRECISION,
         "date": datetime.date.today().isoformat(),
         "commit": git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else ""),
         "hardware": comfyui.device_name(),
@@ -60,6 +61,7 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
     report = {
         "about": details,
         "summary": intervals.summary(records),
+        "relations": intervals.by_relation(records),
         "differences": intervals.differences(records),
         "curves": intervals.curves(records),
         "verdicts": intervals.verdicts(records),
@@ -70,11 +72,15 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
     return report
 
 
-def read_records(path: Path, details: dict[str, Any]) -> Records:
-    """The records of an earlier report, none where it is of other weights or another number of pairs."""
-    report = json.loads(path.read_text()) if path.exists() else {"about": {}}
-    same = all(report["about"].get(name) == details[name] for name in ("weights", "pairs"))
-    return report["cells"] if same else {}
+def read_records(path: Path, wanted: Iterable[Cell], pairs: int, weights: str) -> Records:
+    """The records of wanted cells in an earlier report that were measured by today's design, on this miniature."""
+    stored = json.loads(path.read_text())["cells"] if path.exists() else {}
+
+    def equal(cell: Cell) -> bool:
+        made = stored.get(json.dumps(cell), {}).get("made", {})
+        return (made.get("design"), made.get("weights")) == (methods.design(cell, pairs), weights)
+
+    return {json.dumps(cell): stored[json.dumps(cell)] for cell in wanted if equal(cell)}
 
 
 _runner: Runner  # of a process that measures
@@ -90,36 +96,46 @@ def _record(cell: Cell) -> dict[str, Any]:
     return _runner.record(cell)
 
 
-def measure(left: list[Cell], arguments: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """(cell, its record) of each cell that is left, as they are done, in several processes.
-
-    Pictures this small keep one core busy at a time, so processes of one thread each do more than one of several.
-    After arguments.hours no other cell is begun.
-    """
+def pool_of(arguments: argparse.Namespace) -> concurrent.futures.Executor:
+    """Processes of one thread each where there are as many cores: pictures this small keep one core busy at a time."""
     threads = max(1, (os.cpu_count() or 1) // arguments.processes)
-    pool = concurrent.futures.ProcessPoolExecutor(
-        arguments.processes,
-        multiprocessing.get_context("spawn"),
-        _start,
-        (arguments.pairs, not arguments.quick, threads),
+    given = arguments.pairs, not arguments.quick, threads
+    return concurrent.futures.ProcessPoolExecutor(
+        arguments.processes, multiprocessing.get_context("spawn"), _start, given
     )
-    began = time.monotonic()
-    with pool:
-        cells = {pool.submit(_record, cell): cell for cell in left}
-        done = 0
-        for future in concurrent.futures.as_completed(cells):
-            if future.cancelled():
-                continue
-            done += 1
-            record, spent = future.result(), time.monotonic() - began
-            yield cells[future], record
-            shares = ", ".join(f"{name} {share:.2f}" for name, share in means(record).items())
-            minutes = spent / done * (len(left) - done) / 60
-            name = " / ".join(map(str, cells[future]))
-            logging.info("%s: %s; %d left, about %.0f min", name, shares, len(left) - done, minutes)
-            if spent > arguments.hours * 3600:
-                for waiting in cells:
-                    waiting.cancel()
+
+
+def measure(
+    left: Iterable[Cell],
+    pool: concurrent.futures.Executor,
+    record: Callable[[Cell], dict[str, Any]],
+    at_a_time: int,
+    hours: float,
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """(cell, its record) of each cell, as they are done; after so many hours no other is begun.
+
+    record(cell) is called in the pool. A cell that fails is told and left out, and in the end raises RuntimeError.
+    """
+    began, left, running, failed = time.monotonic(), list(left), {}, []
+    try:
+        while True:
+            while left and len(running) < at_a_time and time.monotonic() - began < hours * 3600:
+                cell = left.pop(0)
+                running[pool.submit(record, cell)] = cell
+            if not running:
+                break
+            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                cell = running.pop(future)
+                if error := future.exception():
+                    logging.error("%s failed", " / ".join(map(str, cell)), exc_info=error)
+                    failed.append(cell)
+                else:
+                    yield cell, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failed:
+        raise RuntimeError(f"{len(failed)} cells failed, the first is {failed[0]}")
 
 
 def write_figures(report: dict[str, Any], pairs: int, folder: Path) -> None:
@@ -145,22 +161,30 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=processes, help="how many cells are measured at a time")
     parser.add_argument("--publish", action="store_true", help="write the report and its pictures to docs/")
     arguments = parser.parse_args()
-    path = FOLDER / ("quick.json" if arguments.quick else "report.json")
+    if arguments.publish and (arguments.quick or arguments.pairs != methods.PAIRS):
+        parser.error("only the whole benchmark is published")
+    of_others = "" if arguments.pairs == methods.PAIRS else f"-{arguments.pairs}"
+    path = FOLDER / f"{'quick' if arguments.quick else 'report'}{of_others}.json"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     comfyui.make_importable()
     details = about(arguments)
     # A fresh clone goes on from the published report.
-    records = read_records(path if path.exists() or arguments.quick else PUBLISHED, details)
+    source = path if path.exists() or arguments.quick else PUBLISHED
     wanted = list(methods.cells(arguments.quick))
+    records = read_records(source, wanted, arguments.pairs, details["weights"])
     left = [cell for cell in wanted if json.dumps(cell) not in records]
+    made = {name: details[name] for name in ("commit", "hardware", "weights")}
 
     def save(path: Path = path) -> dict[str, Any]:
         details["cells"] = f"{len(records)} of {len(wanted)}"
         return write_report(path, records, details)
 
-    for cell, record in measure(left, arguments):
-        records[json.dumps(cell)] = record
+    measured = measure(left, pool_of(arguments), _record, arguments.processes, arguments.hours)
+    for number, (cell, record) in enumerate(measured, 1):
+        records[json.dumps(cell)] = record | {"made": {"design": methods.design(cell, arguments.pairs), **made}}
         save()
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in means(record).items())
+        logging.info("%s: %s; %d left", " / ".join(map(str, cell)), shares, len(left) - number)
     save()
     if arguments.publish:
         write_figures(save(PUBLISHED), arguments.pairs, PUBLISHED.parent)

@@ -11,12 +11,13 @@ from lab.bench.run import MEASURES
 from reversion_core.report.intervals import Interval, interval
 
 FEWEST = 8  # trainings whose order says something
+_ROUNDING = 1e-3  # of a share of the error; with the prior span it is 0
 Records = dict[str, dict[str, Any]]  # a `methods.Cell` as JSON -> what was measured: a 0/1 a picture by measure
 
 
 def of_cells(records: Records, condition: str, method: str) -> dict[tuple[str, int], dict[str, Any]]:
     """(relation, seed) -> record of a method in a condition."""
-    parsed = ((json.loads(key), record) for key, record in records.items())
+    parsed = sorted(((json.loads(key), record) for key, record in records.items()), key=lambda found: found[0])
     return {(relation, seed): r for (c, m, relation, seed), r in parsed if (c, m) == (condition, method)}
 
 
@@ -36,6 +37,22 @@ def summary(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
     return result
 
 
+def by_relation(records: Records) -> dict[str, dict[str, dict[str, float]]]:
+    """Condition -> method -> relation -> its accuracy, the mean over the trainings."""
+    result = {}
+    for condition, given in CONDITIONS.items():
+        for method in (*WORDS, *METHODS):
+            found = of_cells(records, condition, method)
+            accuracies = {
+                relation: float(np.mean([r["relation"] for (of, _), r in found.items() if of == relation]))
+                for relation in given.relations
+                if any(of == relation for of, _ in found)
+            }
+            if accuracies:
+                result.setdefault(condition, {})[method] = accuracies
+    return result
+
+
 def differences(records: Records, base: str = "Textual Inversion") -> dict[str, dict[str, dict[str, Interval]]]:
     """Condition -> method -> measure -> interval of the difference to the base method.
 
@@ -46,7 +63,7 @@ def differences(records: Records, base: str = "Textual Inversion") -> dict[str, 
         of_base = of_cells(records, condition, base)
         for method in METHODS:
             found = of_cells(records, condition, method)
-            both = [(found[key], of_base[key]) for key in found.keys() & of_base.keys()]
+            both = [(record, of_base[key]) for key, record in found.items() if key in of_base]
             if both and method != base:
                 result.setdefault(condition, {})[method] = {
                     name: interval([np.subtract(a[name], b[name]) for a, b in both])
@@ -57,14 +74,14 @@ def differences(records: Records, base: str = "Textual Inversion") -> dict[str, 
 
 
 def curves(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Condition -> method -> "step" and each measure -> its mean over the trainings by step."""
+    """Condition -> method -> "step", "trainings", and each measure -> its mean over the trainings by step."""
     result = {}
     for condition in CONDITIONS:
         for method in METHODS:
             found = [r["curve"] for r in of_cells(records, condition, method).values() if "curve" in r]
             if found:
                 steps = [point["step"] for point in found[0]]
-                result.setdefault(condition, {})[method] = {"step": steps} | {
+                result.setdefault(condition, {})[method] = {"step": steps, "trainings": len(found)} | {
                     name: np.mean([[point[name] for point in curve] for curve in found], 0).tolist()
                     for name in MEASURES
                     if name in found[0][0]
@@ -72,25 +89,24 @@ def curves(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
     return result
 
 
-def verdicts(records: Records) -> dict[str, dict[str, Any]]:
-    """How well what a training says of itself ranks what was then measured: by condition and over "all".
+def verdicts(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
+    """How well what a training says it has outside the span of the basis ranks what was then measured.
 
-    "trainings", and number of the verdict -> measure -> `rank_correlation` of the two; without what is always the same.
+    Condition -> method or "all" -> "trainings" and measure -> `rank_correlation`. Those of one method tell whether the
+    number says more than which method it was; without what is always the same.
     """
-    parsed = [(json.loads(key)[0], record) for key, record in records.items() if record.get("verdict")]
     result = {}
-    for condition in ("all", *CONDITIONS):
-        found = [record for name, record in parsed if condition in ("all", name)]
-        if len(found) >= FEWEST:
-            result[condition] = {"trainings": len(found)}
-            for number in ("start", "best", "outside"):
-                said = [record["verdict"][number] for record in found]
-                shares = {n: [np.mean(r[n]) for r in found] for n in MEASURES if all(n in r for r in found)}
-                result[condition][number] = {
-                    name: rank_correlation(said, values)
-                    for name, values in shares.items()
-                    if len(set(said)) > 1 < len(set(values))
-                }
+    for condition in CONDITIONS:
+        of_methods = {m: list(of_cells(records, condition, m).values()) for m in METHODS}
+        of_methods["all"] = [record for found in of_methods.values() for record in found]
+        for method, found in of_methods.items():
+            said = [record["verdict"]["outside"] for record in found if record.get("verdict")]
+            if len(said) < max(FEWEST, len(found)) or max(said) - min(said) < _ROUNDING:
+                continue
+            shares = {n: [np.mean(r[n]) for r in found] for n in MEASURES if all(n in r for r in found)}
+            result.setdefault(condition, {})[method] = {"trainings": len(found)} | {
+                name: rank_correlation(said, values) for name, values in shares.items() if len(set(values)) > 1
+            }
     return result
 
 

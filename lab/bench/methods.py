@@ -1,6 +1,7 @@
 """What `make benchmark` measures: conditions, methods, the plain words beside them, and every cell of the design."""
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ RELATIONS = ("inside", "above", "left of", "on", "behind", "beside")
 PAIRS, EXEMPLARS = 25, 8
 # Of the host's KSampler. With euler, twice as many steps and a higher scale are no better on the miniature.
 SAMPLING = {"steps": 10, "cfg": 2.5}
-PRECISION = "bf16"  # all methods compute in it: as good as fp32 here, see "balanced in fp32", in half of the time
+PRECISION = "bf16"  # all methods compute in it, in half of the time of fp32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,15 @@ METHODS = {
     "Textual Inversion": Method(
         settings=_SAME, steering=Steering(prior="none"), focal=Focal(alpha=0.0), conditions=tuple(CONDITIONS)
     ),
+    "Textual Inversion at its rate": Method(
+        settings=_SAME | {"learning_rate": PRESETS["paper"].learning_rate},
+        steering=Steering(prior="none"),
+        focal=Focal(alpha=0.0),
+        conditions=HARD,
+        seeds=(0,),
+    ),
     "balanced": Method("balanced", conditions=tuple(CONDITIONS)),
+    "no prior": Method("balanced", {"prior": "none"}, conditions=HARD),
     "pull": Method("balanced", {"prior": "pull"}, conditions=("full", *HARD)),
     "fast": Method("fast", seeds=(0,)),
     "one picture": Method("one picture", conditions=("one picture",)),
@@ -123,8 +132,23 @@ def cells(quick: bool = False) -> Iterator[Cell]:
 
 def _rank(cell: Cell) -> tuple:
     hard, main = cell.condition in HARD, cell.method in _MAIN
-    second = (cell.condition == "full" and main) or (hard and cell.method in ("pull", "DTI") and cell.seed == 0)
-    return 0 if hard and main else 1 if second else 2, cell.method == "paper", cell.seed
+    parts = hard and cell.method in ("no prior", "pull", "DTI") and cell.seed == 0
+    tier = 0 if hard and main else 1 if parts or (main and cell.condition == "full") else 2
+    return tier, cell.method == "paper", cell.seed
+
+
+def design(cell: Cell, pairs: int) -> str:
+    """12 hex digits that change with what a cell measures and how, but for the code and the miniature."""
+    given, condition = METHODS.get(cell.method), CONDITIONS[cell.condition]
+    parts = [pairs, SAMPLING, condition.coarse, condition.shared_look, condition.exemplars, first_noise(cell.seed)]
+    if given:
+        parts += [given.train_settings(cell.seed), given.steering, given.focal]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def first_noise(seed: int) -> int:
+    """The seed of the noise of the first picture that is drawn with a training: of each other pictures."""
+    return 100 + 1000 * seed
 
 
 def has_curve(cell: Cell) -> bool:

@@ -24,7 +24,8 @@ FOLDER = comfyui.ROOT / "build" / "benchmark"
 Vectors = dict[str, torch.Tensor]  # encoder key -> float32 [k, d]
 MEASURES = ("relation", "entity", "leakage", "leakage_open", "background")
 # For the best word of a relation without one, never those that are measured: of all words, and of the best few.
-_SCREENING_PAIRS, _CHOOSING_PAIRS, _FINALISTS = 4, 12, 6
+_SCREENING_PAIRS, _CHOOSING_PAIRS, _FINALISTS = 8, 40, 6
+_CHOOSING = 1000  # the seed of these pairs
 
 
 def material(condition: str, relation: str, seed: int) -> tuple[Exemplars, list[world.Scene], Look | None]:
@@ -50,14 +51,16 @@ class Runner:
         seed: int,
         on_step: Callable[[Any], None] = lambda learner: None,
         folder: Path = FOLDER,
+        resume: bool = True,
     ):
         """What a method learns from exemplars, a `TrainingResult`; an equal earlier run's where the folder has one.
 
-        on_step(learner) is called before the first update, then with None, and after each.
+        on_step(learner) is called before the first update, then with None, and after each; resume: not so where every
+        update has to be seen.
         """
         run, given = self.studio.run, METHODS[method]
         inputs = TrainingInputs(exemplars, given.train_settings(seed), given.steering, given.focal)
-        options = run.RunOptions(folder / "runs", label=method, save_every=100)
+        options = run.RunOptions(folder / "runs", label=method, save_every=100, resume=resume)
         models = self.studio.model, self.studio.clip, self.studio.vae
         with torch.inference_mode():
             return run.learn_relation(*models, inputs, options, lambda learner, _: on_step(learner), "benchmark")
@@ -80,7 +83,7 @@ class Runner:
         """The relation's own word; of a relation without one, the word that draws it most often."""
         if relation in world.RELATIONS:
             return relation
-        pairs = unseen_pairs(_CHOOSING_PAIRS, (), seed=1)
+        pairs = unseen_pairs(_CHOOSING_PAIRS, (), seed=_CHOOSING)
 
         def accuracy(word: str, count: int) -> float:
             pictures = self.draw(word, pairs[:count], None, 5000)
@@ -98,15 +101,16 @@ class Runner:
         leakage: something of the exemplars is seen that was not asked for, where the prompt names something else;
         leakage_open: a shared colour is seen where the prompt names shapes only; background: a shared one is seen.
         """
-        pairs = unseen_pairs(self.pairs, scenes, without=look.colours if look else ())
-        pictures = self.draw(word, pairs, vectors)
+        pairs = unseen_pairs(self.pairs, scenes, cell.seed, look.colours if look else ())
+        noise = methods.first_noise(cell.seed)
+        pictures = self.draw(word, pairs, vectors, noise)
         found = judge.measures(pictures, pairs, cell.relation, {entity for scene in scenes for entity in scene.pair})
         if look is not None:
             seen = [judge.look(picture) for picture in pictures]
             found["leakage"] = np.array([any(e.colour in look.colours for e in s.entities) for s in seen])
             found["background"] = np.array([s.background == look.background for s in seen])
             shapes = [(subject.shape, object_.shape) for subject, object_ in pairs]
-            seen = [judge.look(picture) for picture in self.draw(word, shapes, vectors)]
+            seen = [judge.look(picture) for picture in self.draw(word, shapes, vectors, noise)]
             found["leakage_open"] = np.array([any(e.colour in look.colours for e in s.entities) for s in seen])
         return {name: values.astype(int).tolist() for name, values in found.items()}
 
@@ -123,7 +127,7 @@ class Runner:
                 vectors_at[learner.step] = learner.vectors
 
         with_curve = self.curves and methods.has_curve(cell)
-        learned = self.learn(cell.method, exemplars, cell.seed, keep)
+        learned = self.learn(cell.method, exemplars, cell.seed, keep, resume=not with_curve)
         record = {"train_seconds": round(time.monotonic() - began, 1)}
         record["verdict"] = json.loads(learned.relation.metadata.get("reversion.verdict", "null"))
         record |= self.score(cell, "<R>", learned.relation.vectors, scenes, look)

@@ -28,15 +28,17 @@ def of_benchmark(report: dict[str, Any]) -> str:
     lines = [
         "# Benchmark: tables",
         "",
-        f"`{about['command']}`, {about['date']}, commit {about['commit']}, {about['hardware']}; "
-        f"ComfyUI {about['host']}, miniature {about['weights']}; {about['cells']} cells.",
+        f"`{about['command']}`, {about['date']}; commits {_all(report, 'commit')}; {_all(report, 'hardware')}; ComfyUI "
+        f"{about['host']}, miniature {about['weights']}; {about['cells']} cells.",
         "",
         f"{about['exemplars']} exemplars but for one condition, {about['pairs']} held-out pairs a training, euler, "
         f"normal, {about['drawing']['steps']} steps, cfg {about['drawing']['cfg']}. Shares of pictures with bootstrap "
-        "95% intervals that redraw trainings (relation x seed) and then pictures.",
+        "95% intervals that redraw trainings (relation x seed) and then pictures; they say nothing of other relations. "
+        f"All methods compute in {about['precision']}, so that they take half of the time.",
     ]
     for condition, methods in report["summary"].items():
         lines += ["", f"## {condition.capitalize()}: {CONDITIONS[condition]}", "", _shares(methods)]
+        lines += ["", *_by_relation(report["relations"][condition])]
     for condition, methods in report["differences"].items():
         lines += ["", f"## {condition.capitalize()}, beside Textual Inversion", "", "Points more or less, training by"]
         lines += ["training: the same exemplars, seeds, pairs and noise.", "", _beside(methods)]
@@ -46,32 +48,42 @@ def of_benchmark(report: dict[str, Any]) -> str:
         rows = []
         for method, row in methods.items():
             at = dict(zip(row["step"], row["relation"], strict=True))
-            rows.append([method, *(f"{100 * at[s]:.0f}" if s in at else "" for s in steps)])
-        lines.append(markdown_table(map(str, steps), rows))
+            rows.append([method, *(f"{100 * at[s]:.0f}" if s in at else "" for s in steps), str(row["trainings"])])
+        lines.append(markdown_table([*map(str, steps), "trainings"], rows))
     if report["verdicts"]:
-        lines += ["", "## The verdict: rank correlation of what a training says with what was measured", "", _VERDICT]
-        lines += ["", _correlations(report["verdicts"])]
+        lines += ["", "## The verdict", "", _VERDICT, "", _correlations(report["verdicts"])]
     return "\n".join(lines) + "\n"
 
 
-_VERDICT = """`start`, `best`: how much better `<R>` fits the exemplars than its start word and than the best plain
-word; `outside`: than the part of it that prepositions can say."""
+def _all(report: dict[str, Any], name: str) -> str:
+    """What the cells of a report were made with."""
+    return ", ".join(sorted({record["made"][name] for record in report["cells"].values()}))
+
+
+_VERDICT = """Rank correlation, over trainings, of how much of the fit of `<R>` is *outside* of what prepositions can
+say with what was measured."""
 
 
 def _correlations(verdicts: dict[str, dict]) -> str:
-    numbers = [name for name in next(iter(verdicts.values())) if name != "trainings"]
-    columns = [(number, name) for number in numbers for name in ("relation", "leakage", "leakage_open")]
-    titles = [f"{number}, {TITLES[name]}" for number, name in columns]
     rows = (
-        [condition, str(of_one["trainings"])]
-        + [f"{of_one[number][name]:+.2f}" if name in of_one[number] else "" for number, name in columns]
-        for condition, of_one in verdicts.items()
+        [f"{condition}, {method}", str(row["trainings"])]
+        + [f"{row[name]:+.2f}" if name in row else "" for name in MEASURES]
+        for condition, methods in verdicts.items()
+        for method, row in methods.items()
     )
-    return markdown_table(["trainings", *titles], rows)
+    return markdown_table(["trainings", *(TITLES[name] for name in MEASURES)], rows)
 
 
 def _columns(methods: dict[str, dict]) -> list[str]:
     return [name for name in MEASURES if name in next(iter(methods.values()))]
+
+
+def _by_relation(methods: dict[str, dict[str, float]]) -> list[str]:
+    relations = list(next(iter(methods.values())))
+    rows = (
+        [method, *(f"{100 * row[r]:.0f}" if r in row else "" for r in relations)] for method, row in methods.items()
+    )
+    return ["Relation accuracy by relation, %:", "", markdown_table(relations, rows)]
 
 
 def _shares(methods: dict[str, dict]) -> str:

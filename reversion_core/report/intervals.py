@@ -10,15 +10,17 @@ Interval = dict[str, float]  # "mean", "low", "high"
 def interval(samples: Iterable[Sequence[float]], draws: int = 4000, seed: int = 0) -> Interval:
     """Mean of all samples and its bootstrap 95% interval; samples: a number a picture, by training or by prompt.
 
-    The groups are redrawn, and then the pictures of each: trainings of one method differ more than its pictures, and so
-    do prompts. A group weighs as much as it has pictures.
+    The groups are redrawn, and then the pictures of each that was, anew each time it was: trainings of one method
+    differ more than its pictures, and so do prompts. A group weighs as much as it has pictures.
     """
     rng = np.random.default_rng(seed)
     samples = [np.asarray(s, dtype=float) for s in samples]
     sizes = np.array([len(s) for s in samples])
-    # The sum of n redrawn pictures of each group, then of redrawn groups.
-    redrawn = np.stack([s[rng.integers(0, len(s), (draws, len(s)))].mean(1) * len(s) for s in samples], 1)
     chosen = rng.integers(0, len(samples), (draws, len(samples)))
-    means = np.take_along_axis(redrawn, chosen, 1).sum(1) / sizes[chosen].sum(1)
+    sums = np.empty(chosen.shape)  # of the pictures redrawn for each place
+    for number, of_group in enumerate(samples):
+        here = chosen == number
+        sums[here] = of_group[rng.integers(0, len(of_group), (here.sum(), len(of_group)))].sum(1)
+    means = sums.sum(1) / sizes[chosen].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return {"mean": float(np.concatenate(samples).mean()), "low": float(low), "high": float(high)}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 # Shares of the error; calibrated on the miniature, see docs/benchmark.md.
 LITTLE = 0.005  # an improvement below it is noise
-LOOK = 0.1  # so much better by what no preposition says: more than the relations of the miniature need
+LOOK = 0.1  # so much better by what no preposition says; it tells priors apart, not trainings of one prior
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Verdict:
     @property
     def advice(self) -> str:
         """What to do, in a few words."""
-        if self.outside > LOOK:  # never where R is held to the span
+        if self.outside > LOOK:  # where R is held to the span it is 0, and nothing is known of the look
             return "choose prior span, or vary the pictures: <R> carries their look"
         if self.start < -LITTLE:
             return "a lower learning_rate and more steps: <R> fits worse than at its start"

@@ -41,7 +41,7 @@ class Learner:
     """
 
     def __init__(self, model, data: TrainingData, inputs: TrainingInputs, initial: dict[str, torch.Tensor]):
-        """initial: encoder key -> float32 [k, d]."""
+        """initial: encoder key -> float32 [k, d]; R starts where the prior and the norm put it."""
         self.model, self.data, self.inputs = model, data, inputs
         settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)

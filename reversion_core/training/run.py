@@ -65,7 +65,7 @@ class _Training:
         self.preview_steps = _preview_steps(inputs.settings.steps, options.preview_every)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.previews, self.messages, self.recompute = None, [], [], options.low_memory
-        self.start, self.verdict, self.in_turns = None, None, False
+        self.initial, self.verdict, self.in_turns = None, None, False
 
     def tell(self, text):
         """Say something to the artist, and in the log."""
@@ -160,7 +160,7 @@ class _Training:
     def _judge(self):
         """Say whether it worked; where the memory does not suffice, nothing is said."""
         try:
-            self.verdict = judge(self.learner, self.start)
+            self.verdict = judge(self.learner, self.initial)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
@@ -178,7 +178,7 @@ class _Training:
         if not self.in_turns:  # a probe would have them change places dozens of times
             host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
-        self.start = learner.vectors
+        self.initial = initial
         self._leave_out_unknown_views(learner)
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"learned from the beginning; not as in the training before: {changed}")
@@ -192,7 +192,7 @@ class _Training:
         """Train on what the model knows: a view that it does not would teach R what the model lacks."""
         settings, data = self.inputs.settings, learner.data
         count = AUGMENTATIONS[settings.augmentation].count
-        known = known_views(learner.model, data, count, learner.cdf, self.start, settings.seed)
+        known = known_views(learner.model, data, count, learner.cdf, learner.vectors, settings.seed)
         if left_out := len(data.captions) - len(known):
             learner.data = data.only(known)
             self.tell(f"{left_out} of {len(data.captions)} views are left out: this model knows no such pictures")

@@ -42,7 +42,7 @@ class _Judge:
 def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
     """The Verdict on a learner's R, inside `host.borrowed_model`; None for a training too short to be worth it.
 
-    start: R's first vectors, encoder key -> float32 [k, d].
+    start: the initial word as R, encoder key -> float32 [k, d], which the prior may move before the first update.
     """
     settings, data = learner.inputs.settings, learner.data
     if settings.steps * settings.batch_size * settings.accumulation < SMALLEST_TRAINING:
@@ -61,10 +61,10 @@ def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
 
     of_relation, of_start = bench.errors(vectors), bench.errors(start)
     nearest = max(words, key=lambda word: cosine(words[word]))
-    screened = {word: float(bench.errors(rows, SCREENING_DRAWS).mean()) for word, rows in as_relation.items()}
+    screened = {word: float(bench.errors(rows, SCREENING_DRAWS).log().mean()) for word, rows in as_relation.items()}
     finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
     of_words = {word: bench.errors(as_relation[word]) for word in sorted(finalists)}
-    best = min(of_words, key=lambda word: float(of_words[word].mean()))
+    best = min(of_words, key=lambda word: float(of_words[word].log().mean()))
     inside = {key: project(v, orthonormal(data.basis_rows[key])) for key, v in vectors.items()}
     likest = max(entities, key=lambda word: cosine(entities[word])) if entities else ""
     return Verdict(

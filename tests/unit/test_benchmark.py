@@ -1,12 +1,13 @@
 """The design and the arithmetic of the benchmark's report."""
 
+import concurrent.futures
 import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from lab.bench import intervals, markdown, methods, tables
+from lab.bench import benchmark, intervals, markdown, methods, run, tables
 from lab.miniature import judge, world
 from lab.miniature.exemplars import random_look, unseen_pairs, write_exemplars
 
@@ -18,8 +19,7 @@ def record(relation, entity=1, leakage=0, **more):
 ABOUT = {
     "command": "c",
     "date": "d",
-    "commit": "e",
-    "hardware": "h",
+    "precision": "bf16",
     "host": "1",
     "weights": "w",
     "cells": "1 of 2",
@@ -33,15 +33,19 @@ def key(*cell):
     return json.dumps(cell)
 
 
-def test_an_interval_redraws_trainings_and_then_pictures():
+@pytest.mark.parametrize("spread", [0.0, 0.4])
+@pytest.mark.parametrize("pictures", [25, 400])
+def test_an_interval_redraws_trainings_and_then_pictures(spread, pictures):
     rng = np.random.default_rng(0)
-    same = [rng.random(400) < 0.5 for _ in range(10)]
-    different = [rng.random(400) < share for share in [0.1] * 5 + [0.9] * 5]
-    of_same, of_different = intervals.interval(same), intervals.interval(different)
-    assert of_same["mean"] == pytest.approx(0.5, abs=0.02) == of_different["mean"]
-    # One of trainings alone: 1.96 x 0.4 / sqrt(10); one of pictures alone would be ten times narrower.
-    assert of_different["high"] - of_different["low"] == pytest.approx(2 * 1.96 * 0.4 / 10**0.5, rel=0.1)
-    assert of_same["high"] - of_same["low"] < 0.06
+    trainings = [rng.random(pictures) < share for share in [0.5 - spread] * 5 + [0.5 + spread] * 5]
+    found = intervals.interval(trainings)
+    between = np.var([np.mean(t) for t in trainings]) / 10
+    within = np.mean([np.var(t) for t in trainings]) / (10 * pictures)
+    assert found["mean"] == pytest.approx(np.mean(trainings))
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * (between + within) ** 0.5, rel=0.08)
+
+
+def test_an_interval_of_equal_pictures_is_a_point():
     assert intervals.interval([[1, 1], [1, 1]]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
@@ -93,10 +97,14 @@ def test_curves_are_means_over_trainings():
 
 def test_the_report_has_a_row_a_method_and_says_what_a_condition_is():
     done = {key("confounded", "balanced", "on", 0): record(1, leakage_open=[0] * 10, background=[0] * 10)}
-    report = {"about": ABOUT, "summary": intervals.summary(done), "differences": {}, "curves": {}, "verdicts": {}}
+    for of_cell in done.values():
+        of_cell["made"] = {"commit": "abc", "hardware": "h"}
+    report = {"about": ABOUT, "cells": done, "summary": intervals.summary(done), "differences": {}, "curves": {}}
+    report |= {"verdicts": {}, "relations": intervals.by_relation(done)}
     text = tables.of_benchmark(report)
     assert "| balanced | 100% (100 to 100) | 100% (100 to 100) | 0% (0 to 0) |" in text
-    assert "all exemplars share two colours and a background" in text
+    assert "all exemplars share two colours and a background" in text and "commits abc" in text
+    assert text.index("Relation accuracy by relation") < text.index("| balanced | 100 |")
 
 
 def test_confounded_exemplars_share_their_look_and_test_pairs_do_not_have_it(tmp_path):
@@ -118,19 +126,94 @@ def test_rank_correlation_is_spearman_s():
     assert intervals.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
 
 
-def test_the_verdict_is_ranked_against_what_was_measured():
+def test_the_verdict_is_ranked_within_a_method_and_over_all():
     done = {}
     for seed in range(intervals.FEWEST):
-        said = {"start": -seed, "best": (seed - 4) ** 2, "outside": 0.0}
         relation = [1] * (seed + 1) + [0] * (9 - seed)
-        done[key("full", "balanced", "on", seed)] = record(1, verdict=said) | {"relation": relation}
+        for method, outside in (("balanced", 1e-7 * seed), ("Textual Inversion", 0.1 + 0.01 * seed)):
+            done[key("full", method, "on", seed)] = record(1, verdict={"outside": outside}) | {"relation": relation}
     done[key("coarse", "balanced", "on", 0)] = done[key("full", "balanced", "on", 0)]
     found = intervals.verdicts(done)
-    assert found.keys() == {"all", "full"} and found["full"]["trainings"] == intervals.FEWEST
-    assert found["full"]["start"] == {"relation": pytest.approx(-1)} and found["full"]["outside"] == {}
-    assert abs(found["full"]["best"]["relation"]) < 0.7
-    report = {"about": ABOUT, "summary": {}, "differences": {}, "curves": {}, "verdicts": found}
-    assert "| full | 8 | -1.00 |" in tables.of_benchmark(report)
+    assert found.keys() == {"full"} and found["full"].keys() == {"Textual Inversion", "all"}
+    assert found["full"]["Textual Inversion"] == {"trainings": intervals.FEWEST, "relation": pytest.approx(1)}
+    assert found["full"]["all"]["relation"] < 0.6
+    report = {"about": ABOUT, "cells": {}, "summary": {}, "differences": {}, "curves": {}, "verdicts": found}
+    assert "| full, Textual Inversion | 8 | +1.00 |" in tables.of_benchmark(report)
+
+
+CELLS = [methods.Cell("full", "balanced", "on", seed) for seed in range(6)]
+
+
+def measured(record, hours=1.0, at_a_time=2):
+    pool = concurrent.futures.ThreadPoolExecutor(at_a_time)
+    return benchmark.measure(CELLS, pool, record, at_a_time, hours)
+
+
+def test_cells_are_measured_a_few_at_a_time_in_their_order():
+    begun = []
+    for done, (cell, record) in enumerate(measured(lambda cell: begun.append(cell) or {"seed": cell.seed})):
+        assert record == {"seed": cell.seed} and len(begun) <= done + 2
+    assert sorted(begun) == CELLS
+
+
+def test_after_its_hours_no_cell_is_begun():
+    assert list(measured(lambda cell: {}, hours=0.0)) == []
+
+
+def test_a_cell_that_fails_costs_no_other_and_is_told_at_the_end(caplog):
+    def record(cell):
+        if cell.seed == 1:
+            raise ValueError("no such relation")
+        return {}
+
+    done = []
+    with pytest.raises(RuntimeError, match="1 cells failed, the first is .*seed=1"):
+        done.extend(cell for cell, _ in measured(record))
+    assert sorted(done) == [cell for cell in CELLS if cell.seed != 1]
+    assert "full / balanced / on / 1 failed" in caplog.text and "no such relation" in caplog.text
+
+
+def test_only_records_of_today_s_design_and_miniature_are_gone_on_from(tmp_path, monkeypatch):
+    made = {json.dumps(cell): {"made": {"design": methods.design(cell, 25), "weights": "w"}} for cell in CELLS[:2]}
+    made[json.dumps(CELLS[2])] = {"made": {"design": methods.design(CELLS[2], 25), "weights": "others"}}
+    made[json.dumps(CELLS[3])] = {}
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"cells": made}))
+
+    def found(pairs=25):
+        return list(benchmark.read_records(path, CELLS[1:], pairs, "w"))
+
+    assert found() == [json.dumps(CELLS[1])] and found(pairs=5) == []
+    faster = dataclasses.replace(methods.METHODS["balanced"], settings={"learning_rate": 1.0})
+    monkeypatch.setitem(methods.METHODS, "balanced", faster)
+    assert found() == []
+    assert benchmark.read_records(tmp_path / "none.json", CELLS, 25, "w") == {}
+
+
+def test_every_training_is_measured_on_pairs_and_noise_of_its_own():
+    pairs = [unseen_pairs(25, (), seed) for seed in range(2)]
+    assert len(set(pairs[0]) & set(pairs[1])) < 10
+    assert methods.first_noise(1) - methods.first_noise(0) > methods.PAIRS
+
+
+def test_a_training_with_a_curve_sees_every_update_of_it(monkeypatch):
+    """One that was stopped, or is on disk, would have no vectors of its first updates."""
+    runner, asked = run.Runner.__new__(run.Runner), {}
+    runner.curves = True
+
+    class Learned(Exception):
+        pass
+
+    def learn(method, exemplars, seed, keep, resume):
+        asked[method, seed] = resume
+        raise Learned
+
+    runner.learn = learn
+    monkeypatch.setattr(run, "material", lambda *cell: (None, [], None))
+    for cell in (("full", "balanced", "on", 0), ("full", "balanced", "on", 1), ("full", "fast", "on", 0)):
+        with pytest.raises(Learned):
+            runner.record(methods.Cell(*cell))
+    assert asked == {("balanced", 0): False, ("balanced", 1): True, ("fast", 0): True}
 
 
 def test_one_picture_is_confounded_with_a_single_exemplar():

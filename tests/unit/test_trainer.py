@@ -265,6 +265,45 @@ def test_views_that_the_model_explains_much_worse_than_the_picture_are_left_out(
     assert torch.equal(narrowed.mean, mean[:5]) and narrowed.captions == ((0,),) * 3 + ((1,),) * 2
 
 
+def updates(count, **settings):
+    """The exemplars, captions and timesteps of some updates on three exemplars, whose first has two captions."""
+    data = dataclasses.replace(training_data(), captions=((0, 2), (1,), (0,)))
+    settings = dataclasses.replace(PRESETS["paper"], batch_size=2, accumulation=3, **settings)
+    inputs = TrainingInputs(Pictures(), settings, NO_STEERING, Focal())
+    generator, remaining, cdf = torch.Generator().manual_seed(0), [], focal_law.cumulative(1000, Focal(alpha=0.0))
+    for _ in range(count):
+        batches = draw_update(data, inputs, cdf, remaining, generator)
+        assert [len(batch.captions) for batch in batches] == [2, 2, 2]
+        yield (
+            torch.cat([batch.exemplars for batch in batches]).tolist(),
+            [caption for batch in batches for caption in batch.captions],
+            torch.cat([batch.timesteps for batch in batches]),
+        )
+
+
+def test_every_exemplar_comes_once_before_any_comes_again():
+    orders = [exemplars for exemplars, *_ in updates(20)]
+    for order in orders:
+        assert sorted(order[:3]) == sorted(order[3:]) == [0, 1, 2]
+    assert len({tuple(order) for order in orders}) > 5
+
+
+def test_an_exemplar_has_its_own_captions_in_turn_by_chance():
+    drawn = [pair for exemplars, captions, _ in updates(20) for pair in zip(exemplars, captions, strict=True)]
+    assert set(drawn) == {(0, 0), (0, 2), (1, 1), (2, 0)}
+    assert 8 < drawn.count((0, 0)) < 32
+
+
+def test_stratified_timesteps_are_spread_over_a_whole_update():
+    lows, rounding = torch.arange(6) * 1000 / 6, 1
+
+    def spread(t):
+        return bool(((t.sort().values - lows).clamp(-rounding, 1000 / 6 + rounding) == t.sort().values - lows).all())
+
+    assert all(spread(t) for *_, t in updates(20, stratified=True))
+    assert not any(spread(t) for *_, t in updates(20))
+
+
 def test_the_verdict_compares_r_with_words_on_the_same_draws():
     settings = dataclasses.replace(PRESETS["paper"], steps=100, batch_size=4, accumulation=1, learning_rate=0.02)
     made = learner(settings, steering=Steering(weight=0.0, basis=("up", "on", "in"), positives=1))
@@ -293,6 +332,19 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     mute = torch.eye(WIDTH)[:3] - torch.eye(WIDTH)[3:6]  # without a mean, so that the part of R among them says nothing
     made.data = dataclasses.replace(made.data, basis_rows={"clip_l": mute})
     assert verdict.judge(made, start).outside == pytest.approx(1 - error, rel=1e-4)
+
+
+def test_what_the_prior_span_learned_has_nothing_outside_of_it():
+    settings = dataclasses.replace(PRESETS["balanced"], steps=100, batch_size=4, accumulation=1, learning_rate=0.02)
+    made = learner(settings, steering=Steering(weight=0.0, basis=tuple("abcdef"), positives=1))
+    made.data = dataclasses.replace(made.data, negative_words=("red", "blue"))
+    word = {"clip_l": torch.full((1, WIDTH), 0.4 / WIDTH**0.5)}
+    finish(made)
+    found = verdict.judge(made, word)
+    assert found.outside == pytest.approx(0, abs=1e-5)
+    # Beside the initial word itself, not beside where the prior puts it.
+    error = float(1 + made.vectors["clip_l"].mean()) ** 2
+    assert found.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
 
 
 def test_a_verdict_says_worse_where_it_is_worse():
