@@ -14,7 +14,7 @@ from .fingerprint import Fingerprinter
 from .hints import with_hints
 from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
-from .loading import load_for_training, unload_twins
+from .loading import fit_together, load_for_training, unload_others, unload_twins
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_as
 from .model import HostModel, borrowed_model
 from .plan import logged_memory_plan
@@ -38,6 +38,7 @@ __all__ = [
     "draw_preview",
     "empty_cache",
     "encoded_part",
+    "fit_together",
     "encoder_keys",
     "family_of",
     "focal_sampling",
@@ -53,6 +54,7 @@ __all__ = [
     "posterior",
     "provenance",
     "scaled_posterior",
+    "unload_others",
     "unload_twins",
     "usual_alpha",
     "token_ids",

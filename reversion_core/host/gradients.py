@@ -5,6 +5,7 @@ import contextlib
 import comfy.clip_model
 import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
+import comfy.ops
 import torch
 import torch.nn.functional as F
 
@@ -18,17 +19,51 @@ _NORMALISATIONS = ("LayerNorm", "RMSNorm")  # ends of the names of torch's and t
 
 @contextlib.contextmanager
 def training_mode():
-    """Gradients on, the host's non-differentiable kernels off (where it has the switch), and back again."""
-    management = comfy.model_management
-    before = getattr(management, "in_training", None)
-    if before is not None:
-        management.in_training = True
+    """Gradients on, the host's non-differentiable kernels off, and back again.
+
+    Of newer hosts there is a switch for most. Products in fp8, which have none, round what goes into a layer in place:
+    what computes them says that it cannot, and the layer casts its weight instead.
+    """
+    with (
+        _replaced(comfy.model_management, "in_training", True),
+        _replaced(comfy.ops, "fp8_linear", lambda *_: None),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(module, name, value):
+    """Another value of a module's variable, where it has one."""
+    if not hasattr(module, name):
+        yield
+        return
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
+        yield
     finally:
-        if before is not None:
-            management.in_training = before
+        setattr(module, name, before)
+
+
+@contextlib.contextmanager
+def full_precision_products(network: torch.nn.Module):
+    """Let quantised layers multiply with their dequantised weights, on hosts where nothing else has a backward pass.
+
+    Where a file has a scale for what goes into a layer, older hosts round that first, which no gradient passes.
+    """
+    if hasattr(comfy.ops, "QuantLinearFunc"):
+        yield
+        return
+    parts = [part for part in network.modules() if getattr(part, "_full_precision_mm", True) is False]
+    try:
+        for part in parts:
+            part._full_precision_mm = True
+        yield
+    finally:
+        for part in parts:
+            part._full_precision_mm = False
 
 
 class Differentiable(torch.overrides.TorchFunctionMode):

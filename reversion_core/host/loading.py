@@ -50,6 +50,10 @@ def unload_twins(models, originals):
     for patcher, original in zip(models, originals, strict=True):
         if patcher is not original:
             _unload(patcher)
+            # The host keeps it in ordinary memory for the next time, as long as the original is kept.
+            memory = comfy.model_management.get_free_memory(torch.device("cpu"))
+            if hasattr(original, "non_dynamic_delegate_model") and memory < patcher.model_size():
+                original.non_dynamic_delegate_model = None
 
 
 def _unload(patcher):
@@ -59,6 +63,27 @@ def _unload(patcher):
         management.free_memory(1e30, patcher.load_device, keep_loaded=others)
     else:  # its loading failed half way, before the host wrote it down
         patcher.detach()
+
+
+def unload_others(*patchers) -> bool:
+    """Have the host move all other models off the patchers' devices; whether there were any."""
+    management, found = comfy.model_management, False
+    for device in {patcher.load_device for patcher in patchers}:
+        ours = [loaded for loaded in management.current_loaded_models if any(loaded.model is p for p in patchers)]
+        others = [e.model for e in management.current_loaded_models if e not in ours and e.device == device]
+        if any(other is not None and other.offload_device != device for other in others):
+            management.free_memory(1e30, device, keep_loaded=ours)
+            found = True
+    return found
+
+
+def fit_together(device: torch.device, sizes: int) -> bool:
+    """Whether so many bytes fit in a device's memory, whatever is there now.
+
+    Some drivers lend a graphics card the computer's memory, and say nothing but become slow: nothing runs out then.
+    """
+    management = comfy.model_management
+    return sizes + management.extra_reserved_memory() <= management.get_total_memory(device)
 
 
 def make_room(device: torch.device, wanted: int, *patchers) -> int:
@@ -75,6 +100,14 @@ def _unmoved(patcher, node, input_name):
     """The patcher itself, or the host's twin of one whose weights it moves about."""
     if not (hasattr(patcher, "is_dynamic") and patcher.is_dynamic()):
         return patcher
+    if patcher.injections:
+        raise ReVersionError(
+            node,
+            input_name,
+            f"a node before it hangs {', '.join(map(str, patcher.injections))} on its layers, which ComfyUI's dynamic "
+            "VRAM keeps from a training",
+            "use Load LoRA in place of the bypass form, or start ComfyUI with --disable-dynamic-vram",
+        )
     try:
         twin = patcher.get_non_dynamic_delegate()
     except RuntimeError as error:

@@ -5,7 +5,16 @@ import contextlib
 import comfy.model_management
 
 _CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
-_SAID = ("out of memory", "not enough memory", "can't allocate memory")
+# The last ones: of libraries with memory of their own, on a full CUDA device, and of a single tensor on Apple's.
+_SAID = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",
+    "cudnn_status_alloc_failed",
+    "invalid buffer size",
+)
 
 empty_cache = comfy.model_management.soft_empty_cache
 

@@ -12,7 +12,14 @@ from .. import families
 from . import loading, other_nodes
 from .borrowing import alias, borrowed
 from .encoders import embedding_scale, encoders, encodes_in_batches
-from .gradients import Differentiable, is_unet, keeping_copies, ready_for_backward, training_mode
+from .gradients import (
+    Differentiable,
+    full_precision_products,
+    is_unet,
+    keeping_copies,
+    ready_for_backward,
+    training_mode,
+)
 from .recompute import blocks_of, recomputing
 
 
@@ -252,6 +259,7 @@ def _borrowed_network(model, dtype, recompute):
         borrowed([(network, partial(alias, dtype=dtype)), (model.model.model_sampling, alias)]),
         borrowed([(brought, partial(alias, dtype=dtype)) for brought in other_nodes.modules_of_patches(model)]),
         _computing_in(model.model, dtype),
+        full_precision_products(network),
         ready_for_backward(*([] if is_unet(network) else [network])),
         recomputing(blocks_of(network) if recompute or _keeps_casts(model.model, dtype) else []),
     )

@@ -2,7 +2,9 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
+import comfy.model_management
 import torch
 
 from .borrowing import borrowed
@@ -35,19 +37,30 @@ class MemoryPlan:
 
 
 class _MetaAttention(torch.autograd.Function):
-    """Keeps what the fused attention kernels keep."""
+    """Keeps what the fused attention kernels keep, and without them the probability of every pair of positions."""
 
     @staticmethod
-    def forward(ctx, q, k, v, heads_apart):
+    def forward(ctx, q, k, v, heads_apart, probabilities):
+        """probabilities: their shape where they are kept, else None."""
         output = torch.empty_like(q)
         if heads_apart:
             output = output.transpose(1, 2).flatten(2)
-        ctx.save_for_backward(q, k, v, output)
+        kept = [] if probabilities is None else [torch.empty(probabilities, dtype=torch.float32, device="meta")]
+        ctx.save_for_backward(q, k, v, output, *kept)
         return output
 
 
-def _attention(_, q, k, v, *args, skip_reshape=False, skip_output_reshape=False, **kwargs):
-    return _MetaAttention.apply(q, k, v, skip_reshape and not skip_output_reshape)
+def _attention(fused, _, q, k, v, heads, *args, skip_reshape=False, skip_output_reshape=False, **kwargs):
+    probabilities = None if fused else (len(q), heads, q.shape[-2], k.shape[-2])
+    return _MetaAttention.apply(q, k, v, skip_reshape and not skip_output_reshape, probabilities)
+
+
+def has_fused_attention(device: torch.device) -> bool:
+    """Whether torch's attention has kernels for a device that keep no probabilities for the backward pass."""
+    management = comfy.model_management
+    if device.type == "cuda" and management.is_amd():
+        return management.pytorch_attention_flash_attention()
+    return device.type != "mps"
 
 
 def memory_plan(
@@ -61,14 +74,19 @@ def memory_plan(
     `borrowed_model`.
     """
     patcher = model.patcher
-    saved, checkpointed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype)
+    fused = has_fused_attention(patcher.load_device)
+    saved, checkpointed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype, fused)
     if are_recomputed(blocks_of(patcher.model.diffusion_model)):
         saved = checkpointed
-    return MemoryPlan(saved, checkpointed, make_room(patcher.load_device, pictures * saved, *model.patchers))
+    free = make_room(patcher.load_device, pictures * saved, *model.patchers)
+    if model.takes_turns:  # when the network comes, what is there now goes
+        free += sum(other.loaded_size() for other in model.patchers if other is not patcher)
+        free -= patcher.model_size() - patcher.loaded_size()
+    return MemoryPlan(saved, checkpointed, max(free, 0))
 
 
 def kept_of_picture(
-    base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None = None
+    base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None = None, fused_attention: bool = True
 ) -> tuple[int, int]:
     """Bytes that autograd keeps of one picture in a network of the host, without and with gradient checkpointing.
 
@@ -76,18 +94,19 @@ def kept_of_picture(
     `memory_plan`.
     """
     conditions = {name: _sized(value) for name, value in conditions.items()}
-    kept, largest = _measured(base, shape, conditions, dtype, recompute=False)
-    between, _ = _measured(base, shape, conditions, dtype, recompute=True)
+    given = base, shape, conditions, dtype, partial(_attention, fused_attention)
+    kept, largest = _measured(*given, recompute=False)
+    between, _ = _measured(*given, recompute=True)
     return kept, between + largest
 
 
-def _measured(base, shape, conditions, dtype, recompute):
+def _measured(base, shape, conditions, dtype, attention, recompute):
     """(bytes saved in the whole network, bytes saved in its largest block) for one picture."""
     network, measured = base.diffusion_model, _SavedBytes(dtype, dtype or base.manual_cast_dtype or base.get_dtype())
     blocks = blocks_of(network)
     hooks = [block.register_forward_pre_hook(measured.before_block) for block in blocks]
     hooks += [block.register_forward_hook(measured.after_block) for block in blocks]
-    options = {"optimized_attention_override": _attention, "cond_or_uncond": [0]}
+    options = {"optimized_attention_override": attention, "cond_or_uncond": [0]}
     x, sigma = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     try:
         with (

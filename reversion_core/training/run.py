@@ -106,21 +106,24 @@ class _Training:
 
     def _load(self):
         """Load the models together or, where they do not fit, find that they are to take turns."""
+        size = self.model.model_size() + self.clip.patcher.model_size()
+        if self._may_take_turns() and not host.fit_together(self.model.load_device, size):
+            self._take_turns("the model and its text encoder are larger than the device's memory")
         try:
             self.model, self.clip = host.load_for_training(self.model, self.clip, self.node, self.in_turns)
         except Exception as error:
             if not (self._may_take_turns() and host.is_out_of_memory(error)):
                 raise
             host.empty_cache()
-            self._take_turns()
+            self._take_turns("out of memory")
             self._load()
 
     def _may_take_turns(self):
         return not self.in_turns and self.model.load_device == self.clip.patcher.load_device
 
-    def _take_turns(self):
+    def _take_turns(self, why):
         self.in_turns = True
-        self.tell("out of memory; the model and its text encoder take turns on the device, which takes more time")
+        self.tell(f"{why}; the model and its text encoder take turns on the device, which takes more time")
 
     def _latents(self):
         """Mean and std of the posterior of each view."""
@@ -130,19 +133,23 @@ class _Training:
     def _learn_on(self, latents, on_progress):
         """Update up to the next preview or the last step; False where the memory did not suffice."""
         dtype, recompute = PRECISIONS[self.inputs.settings.precision], self.recompute
+        way = self._way()
         try:
             turns = self.node if self.in_turns else ""
             with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute, turns) as model:
                 if self.learner is None:
                     self._start(model, latents)
-                if self.recompute == recompute:
+                if self._way() == way:
                     self._update(model, on_progress)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             return False
-        # Where it turned out that only gradient checkpointing fits: anew, with it.
-        return self.recompute == recompute or self._learn_on(latents, on_progress)
+        # Where it turned out that only another way fits: anew, in it.
+        return self._way() == way or self._learn_on(latents, on_progress)
+
+    def _way(self):
+        return self.recompute, self.in_turns
 
     def _update(self, model, on_progress):
         """The updates up to the next preview or the last step, and after that the verdict."""
@@ -172,6 +179,8 @@ class _Training:
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
         plan = host.logged_memory_plan(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
+        if plan is not None and self._fits_in_another_way(plan):
+            return
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         host.check_conditions(model, latents[0].shape[1:], self.node)
@@ -184,8 +193,8 @@ class _Training:
             self.tell(f"learned from the beginning; not as in the training before: {changed}")
         if self.options.low_memory:
             learner.samples_per_pass = 1
-        elif plan is not None and plan.pictures < learner.samples_per_pass:
-            self._begin_with_less(learner, plan)
+        elif plan is not None:
+            self._begin_with_what_fits(learner, plan)
         self.learner = learner
 
     def _leave_out_unknown_views(self, learner):
@@ -197,13 +206,24 @@ class _Training:
             learner.data = data.only(known)
             self.tell(f"{left_out} of {len(data.captions)} views are left out: this model knows no such pictures")
 
-    def _begin_with_less(self, learner, plan):
-        """Begin with as many pictures at once as fit, by gradient checkpointing where not even one does."""
-        self.recompute = plan.pictures == 0
+    def _fits_in_another_way(self, plan):
+        """Choose gradient checkpointing where not one picture fits without, then turns; whether something changed."""
+        if not self.recompute and plan.pictures == 0:
+            self.recompute = True
+        elif plan.pictures_checkpointed == 0 and self._may_take_turns():
+            self._take_turns(f"{plan.free / 1e9:.1f} GB are free beside the model and its text encoder")
+        else:
+            return False
+        return True
+
+    def _begin_with_what_fits(self, learner, plan):
+        """Begin with as many pictures at once as fit."""
         fitting = plan.pictures_checkpointed if self.recompute else plan.pictures
-        learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
-        how = " and gradient checkpointing" if self.recompute else ""
-        self.tell(f"{plan.free / 1e9:.1f} GB are free; trains with {learner.samples_per_pass} pictures at once{how}")
+        if fitting < learner.samples_per_pass or self.recompute:
+            learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
+            with_what = f"{learner.samples_per_pass} pictures at once"
+            with_what += " and gradient checkpointing" if self.recompute else ""
+            self.tell(f"{plan.free / 1e9:.1f} GB are free; trains with {with_what}")
 
     def _resume(self, learner):
         """Go on from the furthest state whose updates are those of this run; False where there is none."""
@@ -238,20 +258,22 @@ class _Training:
         return False
 
     def _use_less_memory(self):
-        """Reduce memory use by one stage: fewer samples per pass, then gradient checkpointing.
+        """Reduce memory use by one stage: other models, fewer samples per pass, gradient checkpointing, turns.
 
-        Raises a ReVersionError where both are in use already.
+        Raises a ReVersionError where all are in use already.
         """
         host.empty_cache()
         learner = self.learner
-        if learner is not None and learner.samples_per_pass > 1:
+        if host.unload_others(self.model, self.clip.patcher):
+            self.tell("out of memory; continuing after other models left the device")
+        elif learner is not None and learner.samples_per_pass > 1:
             learner.samples_per_pass = (learner.samples_per_pass + 1) // 2
             self.tell(f"out of memory; continuing with {learner.samples_per_pass} pictures at once")
         elif not self.recompute:
             self.recompute = True
             self.tell("out of memory; continuing more slowly, with gradient checkpointing")
         elif self._may_take_turns():
-            self._take_turns()
+            self._take_turns("out of memory")
         else:
             raise self._too_little_memory()
 

@@ -92,6 +92,29 @@ def test_what_stood_in_for_moving_models_leaves_the_device(core, moving):
     assert model.loaded_size() == clip.patcher.loaded_size() == 0
 
 
+@pytest.mark.parametrize(("share", "kept"), [(2.0, True), (0.5, False)])
+def test_a_twin_is_given_up_where_the_memory_is_short(core, moving, monkeypatch, share, kept):
+    """The host keeps it for the next time, beside the moving form."""
+    import comfy.model_management
+
+    given = moving.model, moving.clip.patcher
+    model, clip = core.host.load_for_training(moving.model, moving.clip, "test")
+    given[0].non_dynamic_delegate_model = given[1].non_dynamic_delegate_model = twin = object()
+    free = {"free": 1e30}
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_, **__: free["free"])
+    free["free"] = share * model.model_size()
+    core.host.unload_twins((model, given[1]), given)
+    assert (given[0].non_dynamic_delegate_model is twin) == kept
+    assert given[1].non_dynamic_delegate_model is twin
+
+
+def test_what_hangs_on_the_layers_of_a_moving_model_is_refused(core, moving):
+    """The twin has layers of its own, without what the host's bypass LoRA hung on these."""
+    moving.model.injections["bypass_lora"] = [object()]
+    with pytest.raises(core.errors.ReVersionError, match="test.*model.*bypass_lora.*Load LoRA"):
+        core.host.load_for_training(moving.model, moving.clip, "test")
+
+
 def test_a_training_over_moving_models_leaves_no_twin(core, moving, loaded, drawn, tmp_path, monkeypatch):
     unloaded = []
     monkeypatch.setattr(core.run.host, "unload_twins", lambda *given: unloaded.append(given))

@@ -89,6 +89,37 @@ def scaled(number_format, full_precision):
     return make
 
 
+def with_an_input_scale(make):
+    """The same with a scale for what goes in, as files have it that are for products in fp8."""
+
+    def made():
+        layer = make()
+        layer.input_scale = torch.nn.Parameter(torch.tensor(0.02), requires_grad=False)
+        return layer
+
+    return made
+
+
+def scaled_in_old_files():
+    """A layer of the hosts up to ComfyUI 0.3.75 for fp8 files with a marker."""
+    import comfy.ops
+
+    if not hasattr(comfy.ops, "scaled_fp8_ops"):
+        pytest.skip("this ComfyUI reads such files as the others")
+    operations = comfy.ops.scaled_fp8_ops(True, True, torch.float8_e4m3fn)
+    layer = operations.Linear(IN, OUT, bias=True, device="cpu")
+    weight = torch.randn(OUT, IN) / 8
+    layer.load_state_dict(
+        {
+            "weight": (weight * 10).to(torch.float8_e4m3fn),
+            "bias": torch.randn(OUT).to(torch.float8_e4m3fn),
+            "scale_weight": torch.tensor(0.1),
+            "scale_input": torch.tensor(0.02),
+        }
+    )
+    return layer
+
+
 LAYERS = {
     "bf16": plain("disable_weight_init", torch.bfloat16),
     "fp16 cast": plain("manual_cast", torch.float16),
@@ -96,23 +127,27 @@ LAYERS = {
     "fp8 matrix product": plain("fp8_ops", torch.float8_e4m3fn),
     "scaled fp8": scaled("float8_e4m3fn", True),
     "scaled fp8, quantised product": scaled("float8_e4m3fn", False),
+    "scaled fp8, quantised product, input scale": with_an_input_scale(scaled("float8_e4m3fn", False)),
+    "fp8 of old files": scaled_in_old_files,
     "int8": scaled("int8_tensorwise", True),
     "GGUF": GGUFLinear,
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_gradient_through_a_quantised_layer_is_that_of_its_weight(core, name):
+def test_the_gradient_through_a_quantised_layer_is_that_of_its_weight(core, name, caplog):
+    import comfy.ops
     from reversion_pack.reversion_core.host.borrowing import alias, borrowed
-    from reversion_pack.reversion_core.host.gradients import training_mode
+    from reversion_pack.reversion_core.host.gradients import full_precision_products, training_mode
 
+    product = comfy.ops.fp8_linear
     with torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(0)
         layer = LAYERS[name]()
     held = layer.weight
     assert hasattr(held, "_qdata") == name.startswith(("scaled", "int8"))
     generator = torch.Generator().manual_seed(1)
-    with training_mode(), borrowed([(layer, alias)]):
+    with caplog.at_level("INFO"), training_mode(), borrowed([(layer, alias)]), full_precision_products(layer):
         x = torch.randn(1, 5, IN, generator=generator).to(torch.bfloat16).requires_grad_()
         output = layer(x)
         weights = torch.randn(output.shape, generator=generator)
@@ -123,4 +158,4 @@ def test_the_gradient_through_a_quantised_layer_is_that_of_its_weight(core, name
                 columns = columns - layer.bias.float()
     expected = weights @ columns.T
     assert torch.nn.functional.cosine_similarity(found.float().flatten(), expected.flatten(), dim=0) > 0.999
-    assert layer.weight is held
+    assert layer.weight is held and comfy.ops.fp8_linear is product and "Exception" not in caplog.text
