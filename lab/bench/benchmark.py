@@ -86,20 +86,21 @@ def read_records(path: Path, wanted: Iterable[Cell], pairs: int, weights: str) -
 _runner: Runner  # of a process that measures
 
 
-def _start(pairs: int, curves: bool, threads: int) -> None:
+def _start(threads: int, *of_runner: Any) -> None:
     global _runner
     torch.set_num_threads(threads)
-    _runner = Runner(pairs, curves)
+    _runner = Runner(*of_runner)
 
 
 def _record(cell: Cell) -> dict[str, Any]:
     return _runner.record(cell)
 
 
-def pool_of(arguments: argparse.Namespace) -> concurrent.futures.Executor:
+def pool_of(arguments: argparse.Namespace, records: Records) -> concurrent.futures.Executor:
     """Processes of one thread each where there are as many cores: pictures this small keep one core busy at a time."""
     threads = max(1, (os.cpu_count() or 1) // arguments.processes)
-    given = arguments.pairs, not arguments.quick, threads
+    found = {json.loads(key)[2]: record["word"] for key, record in records.items() if '"best word"' in key}
+    given = threads, arguments.pairs, not arguments.quick, found
     return concurrent.futures.ProcessPoolExecutor(
         arguments.processes, multiprocessing.get_context("spawn"), _start, given
     )
@@ -179,7 +180,7 @@ def main() -> None:
         details["cells"] = f"{len(records)} of {len(wanted)}"
         return write_report(path, records, details)
 
-    measured = measure(left, pool_of(arguments), _record, arguments.processes, arguments.hours)
+    measured = measure(left, pool_of(arguments, records), _record, arguments.processes, arguments.hours)
     for number, (cell, record) in enumerate(measured, 1):
         records[json.dumps(cell)] = record | {"made": {"design": methods.design(cell, arguments.pairs), **made}}
         save()

@@ -163,8 +163,9 @@ where it says fp8; the preset `paper` and `precision: fp32` keep a copy of the n
 picture" is what is kept of the network until the gradient is known; what is kept of the text encoders (under 0.3 GB
 for CLIP) comes on top. PixArt is left out: its attention cannot be counted without a card.
 
-The table is of cards with fused attention. Apple's chips and some of AMD's cards have none, so that a picture keeps three to
-four times as much (SD 1.x at 512: 3.1 GB instead of 0.7; with checkpointing 0.8 instead of 0.2); a training counts that.
+The table is of cards with fused attention. Apple's chips and some of AMD's cards have none, so that a picture keeps
+three to four times as much (SD 1.x at 512: 3.1 GB instead of 0.7; with checkpointing 0.8 instead of 0.2), which a
+training counts.
 
 {table}
 """

@@ -69,6 +69,19 @@ class Method:
 # At the size of the preset that is the default: methods are compared at the same number of pictures.
 _SAME = {name: getattr(PRESETS["balanced"], name) for name in ("steps", "batch_size", "accumulation", "learning_rate")}
 WORDS = ("best word", "and")
+
+
+class WordSearch(NamedTuple):
+    """How the best word of a relation without one is found, on pairs that are never measured: of all words on a few,
+    of the best few on more."""
+
+    screening_pairs: int = 8
+    choosing_pairs: int = 40
+    finalists: int = 6
+    seed: int = 1000
+
+
+WORD_SEARCH = WordSearch()
 METHODS = {
     "Textual Inversion": Method(
         settings=_SAME, steering=Steering(prior="none"), focal=Focal(alpha=0.0), conditions=tuple(CONDITIONS)
@@ -141,6 +154,8 @@ def design(cell: Cell, pairs: int) -> str:
     """12 hex digits that change with what a cell measures and how, but for the code and the miniature."""
     given, condition = METHODS.get(cell.method), CONDITIONS[cell.condition]
     parts = [pairs, SAMPLING, condition.coarse, condition.shared_look, condition.exemplars, first_noise(cell.seed)]
+    if cell.method == "best word":
+        parts.append(WORD_SEARCH)
     if given:
         parts += [given.train_settings(cell.seed), given.steering, given.focal]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

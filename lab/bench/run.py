@@ -1,6 +1,5 @@
 """One cell of the benchmark: learn a relation from exemplars, draw unseen pairs with it, and let the judge count."""
 
-import functools
 import json
 import multiprocessing
 import time
@@ -23,9 +22,6 @@ from reversion_core.training.inputs import TrainingInputs
 FOLDER = comfyui.ROOT / "build" / "benchmark"
 Vectors = dict[str, torch.Tensor]  # encoder key -> float32 [k, d]
 MEASURES = ("relation", "entity", "leakage", "leakage_open", "background")
-# For the best word of a relation without one, never those that are measured: of all words, and of the best few.
-_SCREENING_PAIRS, _CHOOSING_PAIRS, _FINALISTS = 8, 40, 6
-_CHOOSING = 1000  # the seed of these pairs
 
 
 def material(condition: str, relation: str, seed: int) -> tuple[Exemplars, list[world.Scene], Look | None]:
@@ -39,10 +35,14 @@ def material(condition: str, relation: str, seed: int) -> tuple[Exemplars, list[
 
 
 class Runner:
-    """Measures cells on the miniature, loaded once. pairs: held-out pairs a cell; curves: also measure on the way."""
+    """Measures cells on the miniature, loaded once.
 
-    def __init__(self, pairs: int = methods.PAIRS, curves: bool = True):
+    pairs: held-out pairs a cell; curves: also measure on the way; best_words: relation -> what `best_word` said before.
+    """
+
+    def __init__(self, pairs: int = methods.PAIRS, curves: bool = True, best_words: dict[str, str] | None = None):
         self.studio, self.pairs, self.curves = Studio(), pairs, curves
+        self.best_words = dict(best_words or {})
 
     def learn(
         self,
@@ -78,20 +78,23 @@ class Runner:
         seeds = range(first_seed, first_seed + len(pairs))
         return self.studio.draw(prompts, seeds, clip, **{**methods.SAMPLING, **sampling})
 
-    @functools.cache  # noqa: B019 - there is one runner
     def best_word(self, relation: str) -> str:
         """The relation's own word; of a relation without one, the word that draws it most often."""
-        if relation in world.RELATIONS:
-            return relation
-        pairs = unseen_pairs(_CHOOSING_PAIRS, (), seed=_CHOOSING)
+        if relation not in self.best_words:
+            self.best_words[relation] = relation if relation in world.RELATIONS else self._found_word(relation)
+        return self.best_words[relation]
+
+    def _found_word(self, relation: str) -> str:
+        search = methods.WORD_SEARCH
+        pairs = unseen_pairs(search.choosing_pairs, (), search.seed)
 
         def accuracy(word: str, count: int) -> float:
             pictures = self.draw(word, pairs[:count], None, 5000)
             return float(judge.measures(pictures, pairs[:count], relation)["relation"].mean())
 
         words = [word for of_one in world.RELATION_WORDS.values() for word in of_one]
-        finalists = sorted(words, key=lambda word: accuracy(word, _SCREENING_PAIRS), reverse=True)[:_FINALISTS]
-        return max(finalists, key=lambda word: accuracy(word, _CHOOSING_PAIRS))
+        screened = sorted(words, key=lambda word: accuracy(word, search.screening_pairs), reverse=True)
+        return max(screened[: search.finalists], key=lambda word: accuracy(word, search.choosing_pairs))
 
     def score(
         self, cell: Cell, word: str, vectors: Vectors | None, scenes: Sequence[world.Scene], look: Look | None

@@ -2,7 +2,7 @@
 
 What is compared runs in turns in one process, memory in a process of its own for each; ratios are of medians. Stable
 Diffusion 1.5's architecture is measured at 512 x 512 too, where there is a GPU or 14 GB of free memory (on a CPU in
-fp32 alone, which takes about half an hour on two cores; --no-full-size leaves it out). Writes build/speed/report.json
+fp32 alone, which takes more than an hour on two cores; --no-full-size leaves it out). Writes build/speed/report.json
 and prints its table; `--publish` writes it to docs/speed.md too.
 """
 
