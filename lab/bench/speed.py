@@ -191,6 +191,8 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help="write the table to docs/speed.md")
     arguments = parser.parse_args()
     report = measure(arguments.rounds, arguments.updates, arguments.full_size)
+    options = [option for option in sys.argv[1:] if option != "--publish"]
+    report["command"] = " ".join(["python -m lab.bench.speed", *options]) if options else "make speed"
     write_whole(FOLDER / "report.json", json.dumps(report, indent=1).encode())
     table = speed_tables.of_speed(report)
     write_whole(FOLDER / "speed.md", table.encode())

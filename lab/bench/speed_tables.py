@@ -51,7 +51,7 @@ def of_speed(report: dict[str, Any]) -> str:
     lines = [
         "# Speed",
         "",
-        f"`make speed` on {report['device']}, {report['threads']} threads, torch {report['torch']}; "
+        f"`{report['command']}` on {report['device']}, {report['threads']} threads, torch {report['torch']}; "
         f"{report['batch']}, medians of {report['rounds'] - 1} rounds in turns.",
         "",
         "## The miniature, 64 x 64 pictures",
