@@ -99,7 +99,8 @@ def _record(cell: Cell) -> dict[str, Any]:
 def pool_of(arguments: argparse.Namespace, records: Records) -> concurrent.futures.Executor:
     """Processes of one thread each where there are as many cores: pictures this small keep one core busy at a time."""
     threads = max(1, (os.cpu_count() or 1) // arguments.processes)
-    found = {json.loads(key)[2]: record["word"] for key, record in records.items() if '"best word"' in key}
+    cells = {Cell(*json.loads(key)): record for key, record in records.items()}
+    found = {cell.relation: record["word"] for cell, record in cells.items() if cell.method == "best word"}
     given = threads, arguments.pairs, not arguments.quick, found
     return concurrent.futures.ProcessPoolExecutor(
         arguments.processes, multiprocessing.get_context("spawn"), _start, given

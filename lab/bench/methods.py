@@ -82,16 +82,11 @@ class WordSearch(NamedTuple):
 
 
 WORD_SEARCH = WordSearch()
+_PLAIN = Steering(prior="none"), Focal(alpha=0.0)  # denoising alone, at uniform timesteps
 METHODS = {
-    "Textual Inversion": Method(
-        settings=_SAME, steering=Steering(prior="none"), focal=Focal(alpha=0.0), conditions=tuple(CONDITIONS)
-    ),
+    "Textual Inversion": Method("paper", _SAME, *_PLAIN, tuple(CONDITIONS)),
     "Textual Inversion at its rate": Method(
-        settings=_SAME | {"learning_rate": PRESETS["paper"].learning_rate},
-        steering=Steering(prior="none"),
-        focal=Focal(alpha=0.0),
-        conditions=HARD,
-        seeds=(0,),
+        "paper", _SAME | {"learning_rate": PRESETS["paper"].learning_rate}, *_PLAIN, HARD, seeds=(0,)
     ),
     "balanced": Method("balanced", conditions=tuple(CONDITIONS)),
     "no prior": Method("balanced", {"prior": "none"}, conditions=HARD),
@@ -99,7 +94,7 @@ METHODS = {
     "fast": Method("fast", seeds=(0,)),
     "one picture": Method("one picture", conditions=("one picture",)),
     "one picture, no views": Method("one picture", {"augmentation": "none"}, conditions=("one picture",)),
-    "DTI": Method("balanced", {"optimizer": "tangent"}, Steering(prior="none"), Focal(alpha=0.0), HARD, seeds=(0,)),
+    "DTI": Method("balanced", {"optimizer": "tangent"}, *_PLAIN, HARD, seeds=(0,)),
     "steering 1": Method("balanced", {"prior": "pull"}, Steering(weight=1.0), conditions=HARD, seeds=(0,)),
     "balanced + swap": Method("balanced", steering=Steering(swap=0.01), conditions=HARD, seeds=(0,)),
     "balanced in fp32": Method(
@@ -108,7 +103,7 @@ METHODS = {
     "uniform t": Method("balanced", focal=Focal(alpha=0.0), conditions=("full", "confounded"), seeds=(0,)),
     "paper": Method(conditions=HARD, seeds=(0,), relations=("above", "inside", "descending")),
 }
-_MAIN = (*WORDS, "Textual Inversion", "balanced")
+_MAIN, _QUICK = (*WORDS, "Textual Inversion", "balanced"), ("above", "descending")
 CURVE_METHODS = ("Textual Inversion", "balanced", "uniform t")
 CURVE_STEPS = (5, 10, 20, 40, 80, 160)  # and the last
 
@@ -170,6 +165,3 @@ def has_curve(cell: Cell) -> bool:
     """Whether a training is measured on the way too: an exemplar's look takes twice as many pictures."""
     measured = cell.condition != "confounded" or cell.relation in ("above", "inside")
     return measured and cell.seed == 0 and cell.method in CURVE_METHODS
-
-
-_QUICK = ("above", "descending")

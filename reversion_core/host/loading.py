@@ -69,12 +69,18 @@ def unload_others(*patchers) -> bool:
     """Have the host move all other models off the patchers' devices; whether there were any."""
     management, found = comfy.model_management, False
     for device in {patcher.load_device for patcher in patchers}:
-        ours = [loaded for loaded in management.current_loaded_models if any(loaded.model is p for p in patchers)]
+        ours = _entries(patchers)
         others = [e.model for e in management.current_loaded_models if e not in ours and e.device == device]
         if any(other is not None and other.offload_device != device for other in others):
             management.free_memory(1e30, device, keep_loaded=ours)
             found = True
     return found
+
+
+def _entries(patchers):
+    """What the host wrote down of these patchers among the models that it loaded."""
+    entries = comfy.model_management.current_loaded_models
+    return [entry for entry in entries if any(entry.model is patcher for patcher in patchers)]
 
 
 def fit_together(device: torch.device, sizes: int) -> bool:
@@ -91,8 +97,7 @@ def make_room(device: torch.device, wanted: int, *patchers) -> int:
     management = comfy.model_management
     wanted += management.extra_reserved_memory()
     if management.get_free_memory(device) < wanted:
-        keep = [loaded for loaded in management.current_loaded_models if any(loaded.model is p for p in patchers)]
-        management.free_memory(wanted, device, keep_loaded=keep)
+        management.free_memory(wanted, device, keep_loaded=_entries(patchers))
     return max(int(management.get_free_memory(device) - management.extra_reserved_memory()), 0)
 
 

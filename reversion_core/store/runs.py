@@ -144,12 +144,14 @@ class RunFolder:
     def changes(self) -> str:
         """The inputs that differ from those of the latest run, in the artist's words; "" where there is none."""
         states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
-        before, now = (_description(states[-1], "parts") if states else {}), self.key.parts
-        changes = {n: (before.get(n, "none"), now.get(n, "none")) for n in (before | now if before else ())}
-        changed = {n: change for n, change in changes.items() if n not in DERIVED and len(set(change)) > 1}
-        return ", ".join(
-            n if max(map(len, change)) > 20 else f"{n} ({' -> '.join(change)})" for n, change in changed.items()
-        )
+        if not (states and (before := _description(states[-1], "parts"))):
+            return ""
+        now, told = self.key.parts, []
+        for name in before | now:
+            then, today = before.get(name, "none"), now.get(name, "none")
+            if then != today and name not in DERIVED:
+                told.append(f"{name} ({then} -> {today})" if max(len(then), len(today)) <= 20 else name)
+        return ", ".join(told)
 
     def prune(self) -> None:
         """Delete states, previews and damaged files of runs that are neither among the KEPT_RUNS newest nor younger

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from ..exemplars import Exemplars
 from ..exemplars.augment import AUGMENTATIONS, each_view
 from ..method.focal import Focal
+from ..method.prior import orthonormal
 from ..method.steering import Steering
 from ..method.words import swapped
 from .settings import FROM_PRESET, TrainSettings
@@ -90,6 +92,11 @@ class TrainingData:
     negative_words: tuple[str, ...] = ()
     swapped: tuple[int, ...] = ()
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @cached_property
+    def span(self) -> dict[str, torch.Tensor]:
+        """Encoder key -> an orthonormal basis of the span of the basis words, float32 [r, d]."""
+        return {key: orthonormal(rows) for key, rows in self.basis_rows.items()}
 
     def only(self, pictures: Sequence[int]) -> "TrainingData":
         """The same with these of its pictures."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ..method.focal import cumulative
-from ..method.prior import NORMS, PRIORS, orthonormal
+from ..method.prior import NORMS, PRIORS
 from .inputs import TrainingData, TrainingInputs
 from .losses import LOSSES, weights
 from .optimizers import OPTIMIZERS
@@ -46,7 +46,6 @@ class Learner:
         settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
-        self._span = {key: orthonormal(rows) for key, rows in data.basis_rows.items()}
         self._hold_to_prior()
         groups = [{"params": [v]} for v in self.relation.values()]
         self.optimizer = OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
@@ -125,7 +124,7 @@ class Learner:
             for key, vectors in self.relation.items():
                 held = vectors
                 if to_prior:
-                    held = to_prior(held, self._span[key])
+                    held = to_prior(held, self.data.span[key])
                 if to_norm:
                     held = to_norm(held, self.data.norms[key])
                 vectors.copy_(held)

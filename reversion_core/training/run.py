@@ -132,10 +132,10 @@ class _Training:
 
     def _learn_on(self, latents, on_progress):
         """Update up to the next preview or the last step; False where the memory did not suffice."""
-        dtype, recompute = PRECISIONS[self.inputs.settings.precision], self.recompute
-        way = self._way()
+        dtype, way = PRECISIONS[self.inputs.settings.precision], self._way()
+        recompute, in_turns = way
         try:
-            turns = self.node if self.in_turns else ""
+            turns = self.node if in_turns else ""
             with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute, turns) as model:
                 if self.learner is None:
                     self._start(model, latents)
@@ -221,9 +221,8 @@ class _Training:
         fitting = plan.pictures_checkpointed if self.recompute else plan.pictures
         if fitting < learner.samples_per_pass or self.recompute:
             learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
-            with_what = f"{learner.samples_per_pass} pictures at once"
-            with_what += " and gradient checkpointing" if self.recompute else ""
-            self.tell(f"{plan.free / 1e9:.1f} GB are free; trains with {with_what}")
+            free, how = plan.free / 1e9, " and gradient checkpointing" if self.recompute else ""
+            self.tell(f"{free:.1f} GB are free; trains with {learner.samples_per_pass} pictures at once{how}")
 
     def _resume(self, learner):
         """Go on from the furthest state whose updates are those of this run; False where there is none."""

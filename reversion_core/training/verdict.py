@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..method.prior import orthonormal, project
+from ..method.prior import project
 from ..report.verdict import Verdict
 from .losses import DenoisingErrors
 from .step import draw_update
@@ -18,11 +18,11 @@ class _Judge:
     """The errors of the same draws with any vectors in R's place."""
 
     def __init__(self, learner):
-        self.model, self.data, self.inputs = learner.model, learner.data, learner.inputs
-        generator = torch.Generator().manual_seed((self.inputs.settings.seed + _HELD_OUT) % 2**63)
+        self.model, self.data, inputs = learner.model, learner.data, learner.inputs
+        generator = torch.Generator().manual_seed((inputs.settings.seed + _HELD_OUT) % 2**63)
         self.batches, remaining = [], []
         while sum(len(batch.captions) for batch in self.batches) < DRAWS:
-            self.batches += draw_update(self.data, self.inputs, learner.cdf, remaining, generator)
+            self.batches += draw_update(self.data, inputs, learner.cdf, remaining, generator)
         self.pass_size = learner.samples_per_pass
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
     finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
     of_words = {word: bench.errors(as_relation[word]) for word in sorted(finalists)}
     best = min(of_words, key=lambda word: float(of_words[word].log().mean()))
-    inside = {key: project(v, orthonormal(data.basis_rows[key])) for key, v in vectors.items()}
+    inside = {key: project(v, data.span[key]) for key, v in vectors.items()}
     likest = max(entities, key=lambda word: cosine(entities[word])) if entities else ""
     return Verdict(
         start=_gain(of_relation, of_start),

@@ -241,13 +241,17 @@ def test_room_is_made_before_a_run_begins_with_less(core, loaded, drawn, tmp_pat
     assert {id(loaded.model), id(loaded.clip.patcher)} <= kept
 
 
-def test_a_run_goes_on_with_what_fits_now(core, loaded, drawn, tmp_path, watched, monkeypatch):
+def planned(monkeypatch, *plan_of):
     from reversion_pack.reversion_core.host import plan
 
+    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(*plan_of))
+
+
+def test_a_run_goes_on_with_what_fits_now(core, loaded, drawn, tmp_path, watched, monkeypatch):
     with pytest.raises(Stop):
         learn(core, loaded, drawn, tmp_path, stop_at(1), **BATCH)
-    given, held = plan.MemoryPlan(1000, 1, 1500), []
-    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: given)
+    held = []
+    planned(monkeypatch, 1000, 1, 1500)
     learn(core, loaded, drawn, tmp_path, lambda learner, _: held.append(learner and learner.samples_per_pass), **BATCH)
     assert held[1] == 1
 
@@ -321,22 +325,13 @@ def test_nothing_piles_up_over_the_updates(core, loaded, drawn, tmp_path):
 def test_a_run_begins_with_as_many_pictures_as_fit(
     core, loaded, drawn, tmp_path, limited, watched, monkeypatch, fitting, with_checkpointing, said
 ):
-    from reversion_pack.reversion_core.host import plan
-
     size = 1000
     free = fitting * size + size // 2
-    given = plan.MemoryPlan(size, free // with_checkpointing if not fitting else 1, free)
-    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: given)
+    planned(monkeypatch, size, free // with_checkpointing if not fitting else 1, free)
     most = fitting or with_checkpointing
     limited(lambda pictures, recomputed: pictures > most or (not fitting and not recomputed and pictures > 1))
     learned = learn(core, loaded, drawn, tmp_path, **BATCH)
     assert said in learned.messages[0] and not any("out of memory" in text for text in learned.messages)
-
-
-def planned(monkeypatch, *plan_of):
-    from reversion_pack.reversion_core.host import plan
-
-    monkeypatch.setattr(plan, "memory_plan", lambda *arguments: plan.MemoryPlan(*plan_of))
 
 
 def test_what_ran_out_of_memory_before_the_plan_is_not_tried_again(
