@@ -75,16 +75,21 @@ class TrainingProgress:
             self.bar.update_absolute(0, self.steps)
             return
         now = time.monotonic()
-        if self.first is None:
-            self.first, self.began = learner.step - 1, now
+        if self.first is None:  # the time of the first update is not known: much of it went before
+            self.first, self.began = learner.step, now
         self.history, self.sample = learner.history, previews[-1] if previews else None
         self.done, picture = learner.step, None
         if now - self.shown > SECONDS_BETWEEN_CHARTS or learner.step == self.steps:
             self.shown = now
-            left = (now - self.began) / max(learner.step - self.first, 1) * (self.steps - learner.step)
-            minutes, seconds = divmod(round(left), 60)
-            picture = self._card(f"Step {learner.step} of {self.steps}, {minutes}:{seconds:02} left")
+            picture = self._card(f"Step {learner.step} of {self.steps}{self._time_left(now)}")
         self.bar.update_absolute(learner.step, self.steps, picture)
+
+    def _time_left(self, now):
+        if self.done == self.first:
+            return ""
+        left = (now - self.began) / (self.done - self.first) * (self.steps - self.done)
+        minutes, seconds = divmod(round(left), 60)
+        return f", {minutes}:{seconds:02} left"
 
     def tell(self, text):
         """Say what happened, on the card and as the node's text."""

@@ -102,6 +102,9 @@ class ReVersionSaveRelation(io.ComfyNode):
                 relation_files.save(sharing.described(relation, path.stem, picture, usage), path)
                 if picture is not None:
                     told.append(f"Its picture is {sharing.write_preview(path, picture).name}.")
+                if overwrite:
+                    replaced = relation_files.remove_other_formats(path)
+                    told += [f"{other.name} is replaced by it." for other in replaced]
             except OSError as error:
                 problem = f"'{path}' cannot be written ({error.strerror})"
                 cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"

@@ -40,9 +40,9 @@ class Family:
     smallest_size: int = 0  # side in pixels below which the host cannot compute it
     all_encoders: bool = True  # whether each of its encoders must be there
     constant_conditioning: dict[str, float] = field(default_factory=dict)  # what every training step is given
-    focal_alpha: float = 0.0  # of the focal law, so that the mean noise is about the paper's
-    focal_alphas: dict[str, float] = field(default_factory=dict)  # where a class of `configs` has another
     preview_cfg: float = 5.0  # guidance of previews
+    prompt_prefix: str = ""  # what the host's own prompt nodes for it write before a prompt
+    pooled_only: tuple[str, ...] = ()  # encoders of which one vector counts: that of the first 77 tokens
     embedding_syntax_works: bool = True  # whether `embedding:NAME` works in the host's own prompts
     default_for_its_encoders: bool = False  # what a file is taken for that holds vectors for just these encoders
     tested: bool = False  # a relation was learned with it and judged; else it is experimental
@@ -50,6 +50,9 @@ class Family:
 
 
 _DISTILLED = "distilled checkpoints, made for a few steps, learn less well than the ones that they were made from"
+_UNGUIDED = f"{_DISTILLED}; previews are drawn without guidance, as they are, and look washed out with the others"
+
+_PROMPT_START = "<Prompt Start>"  # of Lumina 2's prompts
 
 FAMILIES = (
     Family(
@@ -60,7 +63,6 @@ FAMILIES = (
         "stable-diffusion-v1/textual-inversion",
         native_size=512,
         size_multiple=8,
-        focal_alpha=0.5,
         default_for_its_encoders=True,
         tested=True,
     ),
@@ -73,7 +75,6 @@ FAMILIES = (
         native_size=512,
         native_size_v=768,
         size_multiple=8,
-        focal_alpha=0.5,
         default_for_its_encoders=True,
     ),
     Family(
@@ -83,7 +84,6 @@ FAMILIES = (
         ("clip_g", "clip_l"),
         "stable-diffusion-xl-v1-base/textual-inversion",
         size_multiple=8,
-        focal_alpha=0.5,
         default_for_its_encoders=True,
     ),
     Family(
@@ -102,8 +102,9 @@ FAMILIES = (
         "flux-1-dev/textual-inversion",
         # Flux dev was distilled with guidance; 1 is what its fine-tuners train at (black-forest-labs/flux, issue 79).
         constant_conditioning={"guidance": 1.0},
-        focal_alphas={"FluxSchnell": 0.9},  # which has no shift towards high noise
         preview_cfg=1.0,
+        pooled_only=("clip_l",),
+        default_for_its_encoders=True,
         note=_DISTILLED,
     ),
     Family("Chroma", ("Chroma",), ("PixArtTEModel", "PixArtT5XXL"), ("t5xxl",), "chroma/textual-inversion"),
@@ -115,7 +116,7 @@ FAMILIES = (
         "z-image/textual-inversion",
         preview_cfg=1.0,
         embedding_syntax_works=False,
-        note=_DISTILLED,
+        note=_UNGUIDED,
     ),
     Family(
         "Anima", ("Anima",), ("AnimaTEModel",), ("qwen3_06b",), "anima/textual-inversion", embedding_syntax_works=False
@@ -129,7 +130,7 @@ FAMILIES = (
         all_encoders=False,
         preview_cfg=1.0,
         embedding_syntax_works=False,
-        note=_DISTILLED,
+        note=_UNGUIDED,
     ),
     Family(
         "Qwen-Image",
@@ -146,7 +147,6 @@ FAMILIES = (
         ("AuraT5Model",),
         ("pile_t5xl",),
         "auraflow-v1/textual-inversion",
-        focal_alpha=0.5,
         embedding_syntax_works=False,
     ),
     Family(
@@ -156,7 +156,6 @@ FAMILIES = (
         ("t5xxl",),
         "pixart-sigma/textual-inversion",
         smallest_size=272,  # the host divides by the latents' side, rounded to a multiple of 64
-        focal_alpha=0.5,
     ),
     Family(
         "Lumina 2",
@@ -164,6 +163,9 @@ FAMILIES = (
         ("LuminaTEModel",),
         ("gemma2_2b",),
         "lumina-2/textual-inversion",
+        prompt_prefix="You are an assistant designed to generate superior images with the superior degree of "
+        f"image-text alignment based on textual prompts or user prompts. {_PROMPT_START} ",
+        note="captions are learned behind the system prompt 'superior' of CLIP Text Encode for Lumina2: use it too",
         embedding_syntax_works=False,
     ),
 )
@@ -237,6 +239,12 @@ def of_encoders(keys: Iterable[str]) -> tuple[Family, ...]:
 def of_clip(class_name: str, keys: Iterable[str]) -> tuple[Family, ...]:
     """The families whose text encoders have this class of the host and these keys."""
     return tuple(family for family in of_encoders(keys) if class_name.rstrip("_") in family.clips)
+
+
+def whole_prompt(family: Family | None, text: str) -> str:
+    """A caption or prompt as a family's model expects it: behind the words that its prompts begin with."""
+    prefix = family.prompt_prefix if family else ""
+    return text if _PROMPT_START in text else prefix + text
 
 
 def reason_against(config: str) -> str:

@@ -2,7 +2,8 @@
 
 The weights are random, so what is shown is that it runs, how long each stage takes, and the memory of the server; it is
 no test of what is learned. Writes build/full_size/report.json after each architecture; `--publish` writes the table to
-docs/speed.md too. On a CPU the UNet computes in float32: SDXL's weights alone take 10.3 GB.
+docs/speed.md too. On a CPU the UNet computes in float32; SDXL's weights, which take 10.3 GB so, are kept in bfloat16
+and cast at each use.
 """
 
 import argparse
@@ -27,6 +28,8 @@ REPORT = random_checkpoints.FOLDER / "report.json"
 UPDATES, SAMPLING_STEPS = 2, 2
 TRAINING = {"preset": "balanced", "steps": UPDATES, "batch_size": 2, "accumulation": 1}
 HOURS = 6  # the longest that one stage may take
+# One picture at a time, and gradient checkpointing, where two would not fit into a common machine.
+MEMORY = {"SDXL": "low"}
 
 
 def prompts(checkpoint: str, side: int, memory: str) -> dict[str, graphs.Graph]:
@@ -42,12 +45,21 @@ def prompts(checkpoint: str, side: int, memory: str) -> dict[str, graphs.Graph]:
     }
 
 
-def measure(name: str, memory: str) -> dict[str, Any]:
+def dtype_of(name: str) -> torch.dtype:
+    """What a UNet's weights are kept in: the host's choice, but for SDXL on a CPU."""
+    if torch.cuda.is_available():
+        return torch.float16
+    return torch.bfloat16 if name == "SDXL" else torch.float32
+
+
+def measure(name: str) -> dict[str, Any]:
     """Every stage of one architecture in a server of its own. Raises RuntimeError where a stage gives no numbers."""
     side, checkpoint = ARCHITECTURES[name].side, random_checkpoints.write_checkpoint(name)
+    memory, dtype = MEMORY.get(name, "auto"), dtype_of(name)
     base, stages = base_directory.of("full-size"), {}
     shutil.rmtree(base, ignore_errors=True)  # what was learned before would be taken from disk
     options = ["--preview-method", "none", *([] if torch.cuda.is_available() else ["--cpu"])]
+    options += ["--bf16-unet"] if dtype == torch.bfloat16 else []
     with server.Server(base, *options, checkpoints=[checkpoint]) as running:
         write_exemplars(running.folder / "input" / "exemplars", "above", 4)
         process = psutil.Process(running.process.pid)
@@ -60,7 +72,8 @@ def measure(name: str, memory: str) -> dict[str, Any]:
         learned = relation_files.load(running.folder / "models" / "embeddings" / "full-size.safetensors")
         version = running.get("system_stats")["system"]["comfyui_version"]
     _check(picture, side, learned)
-    return {"side": side, "memory": memory, "host": version, "family": learned.family, "stages": stages}
+    about = {"side": side, "memory": memory, "dtype": str(dtype).removeprefix("torch."), "host": version}
+    return about | {"family": learned.family, "stages": stages}
 
 
 def _check(picture: np.ndarray, side: int, learned: relation_files.Relation) -> None:
@@ -73,12 +86,13 @@ def _check(picture: np.ndarray, side: int, learned: relation_files.Relation) -> 
 
 
 def too_large(name: str) -> str | None:
-    """One sentence where the UNet's float32 weights alone exceed the memory that a CPU run has left, else None."""
+    """One sentence where the UNet's weights alone exceed the memory that a CPU run has left, else None."""
     of_unet = (s for key, s in random_checkpoints.shapes(name).items() if key.startswith("model.diffusion_model."))
-    needed, left = 4 * sum(shape.numel() for shape in of_unet), psutil.virtual_memory().available
+    dtype, left = dtype_of(name), psutil.virtual_memory().available
+    needed = dtype.itemsize * sum(shape.numel() for shape in of_unet)
     if torch.cuda.is_available() or needed < left:
         return None
-    return f"{name}: its UNet takes {needed / 1e9:.1f} GB in float32 and {left / 1e9:.1f} GB are free; close programs"
+    return f"{name}: its UNet takes {needed / 1e9:.1f} GB and {left / 1e9:.1f} GB are free; close programs"
 
 
 def main() -> None:
@@ -94,8 +108,7 @@ def main() -> None:
     report = json.loads(REPORT.read_text()) if REPORT.exists() else {"architectures": {}}
     report |= {"device": comfyui.device_name(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     for name in arguments.architectures:
-        # One picture at a time, and gradient checkpointing, where two would not fit into a common machine.
-        report["architectures"][name] = measure(name, "low" if name == "SDXL" else "auto")
+        report["architectures"][name] = measure(name)
         write_whole(REPORT, json.dumps(report, indent=1).encode())
     section = speed_tables.of_full_size(report)
     if arguments.publish:

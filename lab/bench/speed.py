@@ -2,8 +2,8 @@
 
 What is compared runs in turns in one process, memory in a process of its own for each; ratios are of medians. Stable
 Diffusion 1.5's architecture is measured at 512 x 512 too, where there is a GPU or 14 GB of free memory (on a CPU in
-fp32 alone, which takes more than an hour on two cores; --no-full-size leaves it out). Writes build/speed/report.json
-and prints its table; `--publish` writes it to docs/speed.md too.
+fp32 alone and two pictures an update; --no-full-size leaves it out). Writes build/speed/report.json and prints its
+table; `--publish` writes it to docs/speed.md too.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 from lab.bench import memory, overhead, random_checkpoints, speed_tables
 from lab.bench.loops import BareNetworks, Published, stopwatch
-from lab.bench.training_setup import FULL_SIZE, RECOMPUTED, TrainingSetup
+from lab.bench.training_setup import BATCH_SIZE, FULL_SIZE, RECOMPUTED, TrainingSetup, accumulation_of
 from lab.harness import comfyui
 from reversion_core.store.files import write_whole
 from reversion_core.training.settings import PRECISIONS
@@ -131,6 +131,7 @@ def compare(rounds: int, kinds: Sequence[str], large: bool = False, memory_updat
     needless = sum(found.published_parts.values())
     return {
         "rounds": rounds,
+        "batch": f"{BATCH_SIZE} x {accumulation_of(large)}",
         "by_precision": {
             kind: {
                 "ratio_published": medians["published"] / medians[kind],
@@ -169,7 +170,6 @@ def measure(rounds: int, updates: int, large: bool) -> dict[str, Any]:
         "device": comfyui.device_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "batch": "2 x 4",
         "precision": fastest,
         "ratio_published": found["by_precision"][fastest]["ratio_published"],
         "peak_memory_ratio": found["by_precision"][fastest]["peak_memory_ratio"],

@@ -18,6 +18,13 @@ from reversion_core.training.settings import PRECISIONS, PRESETS
 
 FULL_SIZE = "SD 1.5"  # the architecture that is measured beside the miniature
 RECOMPUTED = ", checkpointing"  # behind a precision: blocks are computed again in the backward pass
+BATCH_SIZE = 2
+ACCUMULATION = 4
+
+
+def accumulation_of(full_size: bool) -> int:
+    """Batches in an update: the published 4; one at full size on a CPU, where a picture takes most of a minute."""
+    return 1 if full_size and not torch.cuda.is_available() else ACCUMULATION
 
 
 def exemplars(side: int, count: int = 8) -> Exemplars:
@@ -31,7 +38,7 @@ def exemplars(side: int, count: int = 8) -> Exemplars:
 class TrainingSetup:
     """The miniature, or at `full_size` Stable Diffusion 1.5 with random weights, and what a learner of it needs."""
 
-    def __init__(self, full_size: bool = False, batch_size: int = 2, accumulation: int = 4):
+    def __init__(self, full_size: bool = False, batch_size: int = BATCH_SIZE, accumulation: int | None = None):
         comfyui.make_importable()
         import comfy.model_management
         import comfy.sd
@@ -48,12 +55,13 @@ class TrainingSetup:
             path, side = server.miniature(), world.SIDE
         with torch.inference_mode():
             self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
+        accumulation = accumulation or accumulation_of(full_size)
         settings = dataclasses.replace(PRESETS["paper"], batch_size=batch_size, accumulation=accumulation)
         self.inputs = TrainingInputs(exemplars(side), settings, Steering(), Focal())
         self.tokens = prepare.check(self.model, self.clip, self.vae, self.inputs, "speed").tokens
         self.pixels = torch.from_numpy(self.inputs.exemplars.fitted(side))
         with torch.inference_mode():
-            self.mean, self.std = core_host.scaled_posterior(self.model, self.vae, self.pixels)
+            self.mean, self.std, _ = core_host.scaled_posterior(self.model, self.vae, self.pixels)
         self.model, self.clip = core_host.load_for_training(self.model, self.clip, "speed")
 
     def borrowing(self, kind: str = "fp32") -> contextlib.AbstractContextManager:

@@ -14,14 +14,21 @@ from .fingerprint import Fingerprinter
 from .hints import with_hints
 from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
-from .loading import fit_together, load_for_training, unload_others, unload_twins
+from .loading import (
+    can_take_turns,
+    encodes_slowly,
+    fit_together,
+    load_for_training,
+    unload_others,
+    unload_twins,
+)
 from .memory import empty_cache, is_interruption, is_out_of_memory, out_of_memory_as
 from .model import HostModel, borrowed_model
 from .plan import logged_memory_plan
 from .preview import draw_preview
 from .sampling import FocalGuider, focal_sampling, focal_sigmas
 from .selfcheck import check_conditions, check_gradients
-from .tokens import at_strength, caption_tokens, encoded_part, placeholders, with_relation
+from .tokens import at_strength, caption_tokens, encoded_part, is_in_first_window, placeholders, with_relation
 
 __all__ = [
     "Fingerprinter",
@@ -29,6 +36,7 @@ __all__ = [
     "HostModel",
     "at_strength",
     "borrowed_model",
+    "can_take_turns",
     "caption_tokens",
     "check_clip",
     "check_conditions",
@@ -39,10 +47,12 @@ __all__ = [
     "empty_cache",
     "encoded_part",
     "encoder_keys",
+    "encodes_slowly",
     "family_of",
     "fit_together",
     "focal_sampling",
     "focal_sigmas",
+    "is_in_first_window",
     "is_interruption",
     "is_out_of_memory",
     "model_identity",

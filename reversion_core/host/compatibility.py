@@ -4,8 +4,14 @@ import comfy.model_sampling
 
 from .. import families
 from ..errors import ReVersionError
+from ..method.focal import Focal, distribution
 from .encoders import encoder_of, encoders
 from .other_nodes import check_other_nodes
+
+PUBLISHED_ALPHA = 0.5
+_OF_EDITING = ("index_timestep_zero", "use_additional_t_cond")  # of Qwen-Image-Edit 2511 and Qwen-Image-Layered
+# Of SD 1.x with it, as the share of noise in a picture: sigma / (1 + sigma) of its noise levels, and a flow's sigma.
+PUBLISHED_MEAN_NOISE = 0.676
 
 
 def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
@@ -24,15 +30,24 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
     if family.name == "Flux.1" and sizes.get("in_channels", 0) > sizes.get("out_channels", 0):
         problem = "a model that a picture steers, such as Canny or Depth, cannot learn a relation"
         raise ReVersionError(node, input_name, problem, cure)
+    if any(sizes.get(key) for key in _OF_EDITING):
+        raise ReVersionError(node, input_name, "a model that edits pictures cannot learn a relation", cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
     return family.name, family.native_size_v or family.native_size if predicts_v else family.native_size
 
 
 def usual_alpha(model) -> float:
-    """The focal law's alpha for a model of a known family, with which the mean noise is about the paper's."""
-    config = type(model.model.model_config).__name__
-    family = families.of_config(config)
-    return family.focal_alphas.get(config, family.focal_alpha)
+    """The focal law's alpha with which the mean noise is the paper's, in 0 .. 1 and to two digits.
+
+    That is the published 0.5 but for flow models, whose sampling may be shifted towards high noise: the mean of their
+    noise levels is linear in alpha.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.CONST):
+        return PUBLISHED_ALPHA
+    sigmas = sampling.sigmas.double().cpu()
+    uniform, focal = (float((distribution(len(sigmas), Focal(alpha)) * sigmas).sum()) for alpha in (0.0, 1.0))
+    return round(min(max((PUBLISHED_MEAN_NOISE - uniform) / (focal - uniform), 0.0), 1.0), 2)
 
 
 def families_of_clip(clip, node: str, input_name: str = "clip") -> tuple[families.Family, ...]:

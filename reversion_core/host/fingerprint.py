@@ -12,7 +12,8 @@ from hashlib import sha256
 import torch
 
 DEPTH, COUNT = 40, 1_000_000  # of values within values: more is not the state of one thing
-SAMPLED = 64
+LONGEST = 2**18  # more rows than any table of words has
+_GOLDEN = (5**0.5 - 1) / 2
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 _OF_EVERY_CLASS = {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__"}
 
@@ -35,7 +36,7 @@ class CannotFingerprint(ValueError):
 
 
 def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
-    """dtype, shape and bytes of a tensor, wherever it lies; sampled: of at most SAMPLED evenly spaced values.
+    """dtype, shape and bytes of a tensor, wherever it lies; sampled: of a number of each row and each column.
 
     Of a quantised tensor (the host's, or GGUF's) the stored numbers are read. Raises CannotFingerprint where there
     are none.
@@ -49,14 +50,33 @@ def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
         )
     about = f"{tensor.dtype} {tuple(tensor.shape)} {getattr(tensor, 'tensor_type', '')}"
     try:
-        flat = tensor.detach().as_subclass(torch.Tensor).reshape(-1)
-        if sampled:
-            flat = flat[:: max(-(-len(flat) // SAMPLED), 1)]
-        data = flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        plain = tensor.detach().as_subclass(torch.Tensor)
+        read = (_of_rows_and_columns(plain) if sampled else plain).cpu().reshape(-1).contiguous()
+        data = read.view(torch.uint8).numpy().tobytes()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         problem = f"a tensor of {class_name(kind)} on {tensor.device.type} without readable numbers"
         raise CannotFingerprint(problem) from error
     return f"{about} {sha256(data).hexdigest()[:32]}"
+
+
+def _of_rows_and_columns(tensor: torch.Tensor) -> torch.Tensor:
+    """A number of each row and of each column of a tensor seen as a matrix, at places that are spread over it.
+
+    So a row or a column that changes as a whole is seen, such as a word's in a table, and any number of a vector. Of
+    more than LONGEST rows or columns, as packed weights have, evenly spaced ones.
+    """
+    if not tensor.numel():
+        return tensor
+    matrix = tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
+    every_row, every_column = (torch.arange(0, n, -(-n // LONGEST), device="cpu") for n in matrix.shape)
+    rows = torch.cat([every_row, _spread(len(every_column), matrix.shape[0])])
+    columns = torch.cat([_spread(len(every_row), matrix.shape[1]), every_column])
+    return matrix[rows.to(matrix.device), columns.to(matrix.device)]
+
+
+def _spread(count: int, size: int) -> torch.Tensor:
+    """So many places in 0 .. size - 1, int64: multiples of the golden ratio, which keep apart whatever the size."""
+    return (torch.arange(1, count + 1, dtype=torch.float64, device="cpu") * _GOLDEN % 1 * size).long()
 
 
 class Fingerprinter:

@@ -3,7 +3,9 @@
 import contextlib
 
 import comfy.clip_model
+import comfy.ldm.modules.attention
 import comfy.ldm.modules.diffusionmodules.openaimodel
+import comfy.ldm.pixart.blocks
 import comfy.model_management
 import comfy.ops
 import torch
@@ -22,11 +24,14 @@ def training_mode():
     """Gradients on, the host's non-differentiable kernels off, and back again.
 
     Of newer hosts there is a switch for most. Products in fp8, which have none, round what goes into a layer in place:
-    what computes them says that it cannot, and the layer casts its weight instead.
+    what computes them says that it cannot, and the layer casts its weight instead. PixArt alone does not ask for the
+    attention that it is to use.
     """
+    attention = comfy.ldm.modules.attention.attention_pytorch
     with (
         _replaced(comfy.model_management, "in_training", True),
         _replaced(comfy.ops, "fp8_linear", lambda *_: None),
+        _replaced(comfy.ldm.pixart.blocks, "optimized_attention", attention),
         torch.inference_mode(False),
         torch.enable_grad(),
     ):

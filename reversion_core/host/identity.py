@@ -37,9 +37,9 @@ class Identity:
 def model_identity(model, clip, vae) -> Identity:
     """The Identity of the host's MODEL, CLIP and VAE.
 
-    Made of inputs only: weights without what is patched into them at the moment (by evenly spaced values), the patches,
-    the sampling, everything that other nodes attached, dtypes; never of devices or of what is loaded. Nothing is loaded
-    or computed. A module-level variable that a patch reads, and a file that it opens, are not seen.
+    Made of inputs only: weights without what is patched into them at the moment (a number of each row and column), the
+    patches, the sampling, everything that other nodes attached, dtypes; never of devices or of what is loaded. Nothing
+    is loaded or computed. A module-level variable that a patch reads, and a file that it opens, are not seen.
     """
     unet, first_stage = model.model, getattr(vae, "first_stage_model", None)
     values = {

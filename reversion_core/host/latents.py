@@ -1,38 +1,55 @@
 """Exemplars in the host's latent space."""
 
+from typing import NamedTuple
+
 import torch
 
 
-def posterior(vae, pixels):
-    """Mean and standard deviation of the first stage's posterior for n pictures, each [h, w, 3] in 0..1.
+class Posterior(NamedTuple):
+    """mean, std: float32 [n, c, h / 8, w / 8] for n pictures; other families have other factors, and those of video
+    models [n, c, 1, ...]. tiled: numbers of the pictures that the host encoded in tiles, for want of memory: of these
+    the mean is a blend and the spread unknown, which counts as 0."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    tiled: tuple[int, ...] = ()
+
+
+def posterior(vae, pixels) -> Posterior:
+    """The first stage's Posterior of pictures, each [h, w, 3] in 0..1.
 
     The host's own `encode` does the work (device, dtype, tiling); a hook reads the moments it computes on the way.
-    A first stage without a posterior (TAESD) has standard deviation 0. float32 [n, c, h / 8, w / 8] each; others have
-    other factors, and those of video models [n, c, 1, ...].
+    A first stage without a posterior (TAESD) has standard deviation 0.
     """
-    moments = []
+    moments, means, stds, tiled = [], [], [], []
     regularization = getattr(vae.first_stage_model, "regularization", None)
     hook = regularization and regularization.register_forward_hook(
         lambda module, inputs, output: moments.append(inputs[0].float().cpu())
     )
     try:
-        means = torch.cat([vae.encode(picture[None]).float().cpu() for picture in pixels])
+        for number, picture in enumerate(pixels):
+            moments.clear()
+            means.append(vae.encode(picture[None]).float().cpu())
+            stds.append(_std(moments[0], means[-1]) if len(moments) == 1 else torch.zeros_like(means[-1]))
+            if len(moments) > 1:
+                tiled.append(number)
     finally:
         if hook:
             hook.remove()
-    std = torch.zeros_like(means)
-    # Tiled encoding after running out of memory gives moments of tiles: then the mean alone is used.
-    if len(moments) == len(means):
-        log_variance = torch.cat(moments).chunk(2, dim=1)[1]
-        if log_variance.shape == means.shape:
-            std = torch.exp(0.5 * log_variance.clamp(-30, 20))
-    return means, std
+    return Posterior(torch.cat(means), torch.cat(stds), tuple(tiled))
 
 
-def scaled_posterior(model, vae, pixels):
+def _std(moments, mean):
+    log_variance = moments.chunk(2, dim=1)[1]
+    if log_variance.shape != mean.shape:
+        return torch.zeros_like(mean)
+    return torch.exp(0.5 * log_variance.clamp(-30, 20))
+
+
+def scaled_posterior(model, vae, pixels) -> Posterior:
     """`posterior` in the scale that the model is trained in, by the latent format that a node may have set."""
-    mean, std = posterior(vae, pixels)
+    found = posterior(vae, pixels)
     changed = model.object_patches.get("latent_format")
     into = model.model.process_latent_in if changed is None else changed.process_in
-    scaled = into(mean)
-    return scaled, into(mean + std) - scaled
+    scaled = into(found.mean)
+    return found._replace(mean=scaled, std=into(found.mean + found.std) - scaled)

@@ -4,6 +4,7 @@ import comfy.model_management
 import torch
 
 from ..errors import ReVersionError
+from .encoders import encoders
 
 
 def load_for_training(model, clip, node: str, in_turns: bool = False):
@@ -31,6 +32,19 @@ def load_for_training(model, clip, node: str, in_turns: bool = False):
         unload_twins((model, patcher), given)
         raise
     return model, clip
+
+
+def encodes_slowly(model, clip) -> bool:
+    """Whether large text encoders are on the CPU though the network is not."""
+    on_cpu = clip.patcher.load_device.type == "cpu" != model.load_device.type
+    return on_cpu and not all(encoder.is_clip for encoder in encoders(clip).values())
+
+
+def can_take_turns(model, clip) -> bool:
+    """Whether network and text encoders share a device, and leave it when the host unloads them."""
+    device = model.load_device
+    shared = device == clip.patcher.load_device
+    return shared and (device.type == "cpu" or device not in (model.offload_device, clip.patcher.offload_device))
 
 
 @torch.inference_mode()
@@ -153,6 +167,14 @@ def check_residency(module: torch.nn.Module, device: torch.device, node: str, in
     elsewhere = [weight for weight in weights if weight.device.type != torch.device(device).type]
     if elsewhere:
         sizes = (sum(w.numel() * w.element_size() for w in some) / 1e9 for some in (elsewhere, weights))
+        management = comfy.model_management
+        if management.vram_state == management.VRAMState.NO_VRAM:
+            raise ReVersionError(
+                node,
+                input_name,
+                "ComfyUI, started with --novram, leaves {:.1f} of its {:.1f} GB in ordinary memory".format(*sizes),
+                "start ComfyUI without --novram to train",
+            )
         raise ReVersionError(
             node,
             input_name,

@@ -62,6 +62,11 @@ class HostModel:
         """Whether what was encoded leaves the device, with its graph, when the network is needed."""
         return self._turns is not None
 
+    @property
+    def encodes_together(self) -> bool:
+        """Whether `encode` takes several captions through the text encoders at once, which are small then."""
+        return self._batched
+
     def _turn_of(self, name):
         if self._turns is not None:
             self._turns.to(name)

@@ -11,6 +11,7 @@ from ..errors import ReVersionError
 
 # Module of a patch's function -> the node: these change the network at random in every pass.
 _AT_RANDOM = {"comfy_extras.nodes_hypertile": "HyperTile", "comfy_extras.nodes_tomesd": "Tome Patch Model"}
+_WITHOUT_BACKWARD = ("W4A4", "W4A8")  # in the names of the host's layouts of quantised weights
 _NESTED = 8  # levels of containers and objects in which a patch's networks are looked for
 _COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
 
@@ -55,6 +56,15 @@ def check_other_nodes(model, clip, node: str):
             f"nunchaku's {type(quantised).__name__} has no backward pass",
             "load an fp8 or GGUF checkpoint instead",
         )
+    for name, part in (("model", network), ("clip", clip.cond_stage_model)):
+        layouts = {str(getattr(weight, "_layout_cls", "")) for weight in part.parameters()}
+        if any(products in layout for layout in layouts for products in _WITHOUT_BACKWARD):
+            raise ReVersionError(
+                node,
+                name,
+                "its weights of 4 bits have no backward pass in ComfyUI",
+                "load an fp8, int8 or GGUF checkpoint instead",
+            )
     if clip.patcher.forced_hooks is not None:
         raise ReVersionError(
             node, "clip", "it has hooks, which change it in the course of sampling", "plug in the CLIP without them"

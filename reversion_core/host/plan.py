@@ -14,6 +14,8 @@ from .memory import is_interruption
 from .model import HostModel
 from .recompute import are_recomputed, blocks_of, not_recomputing, recomputing
 
+OF_TEXT = 300_000_000  # bytes that are kept of the text encoders at once, at most: CLIP's of all, others' of a caption
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
@@ -82,6 +84,8 @@ def memory_plan(
     if model.takes_turns:  # when the network comes, what is there now goes
         free += sum(other.loaded_size() for other in model.patchers if other is not patcher)
         free -= patcher.model_size() - patcher.loaded_size()
+    else:
+        free -= OF_TEXT
     return MemoryPlan(saved, checkpointed, max(free, 0))
 
 

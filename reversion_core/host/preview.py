@@ -17,7 +17,8 @@ def draw_preview(model, clip, vae, vectors, prompt, side, seed, steps=12, cfg=No
     """
     family = families.of_config(type(model.model.model_config).__name__)
     clip = with_relation(clip, PLACEHOLDER, vectors)
-    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, ""))
+    texts = families.whole_prompt(family, prompt), ""
+    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts)
     latent = empty_latent(model, vae, side)
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
     cfg = family.preview_cfg if cfg is None else cfg

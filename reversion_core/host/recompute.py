@@ -66,7 +66,8 @@ class _Recompute(torch.autograd.Function):
 
 
 def _recomputed(forward, sequential):
-    """sequential: gradients flow through the first tensor alone, from layer to layer of a text encoder."""
+    """sequential: gradients flow through the first tensor alone, from layer to layer of a text encoder, which changes
+    no other in place."""
 
     def call(*args, **kwargs):
         given = {**dict(enumerate(args)), **kwargs}
@@ -81,13 +82,21 @@ def _recomputed(forward, sequential):
             return forward(*args, **kwargs)
         if sequential:
             first, *others = tensors
-            tensors = {first: tensors[first]} | {name: tensors[name].detach() for name in others}
+            fixed |= {name: tensors[name].detach() for name in others}
+            tensors = {first: tensors[first]}
+        beside = []
 
         def run(*values):
             now = fixed | dict(zip(tensors, values, strict=True))
-            return forward(*(now[i] for i in range(len(args))), **{name: now[name] for name in kwargs})
+            found = forward(*(now[i] for i in range(len(args))), **{name: now[name] for name in kwargs})
+            if not (sequential and isinstance(found, tuple)):
+                return found
+            # As T5's bias: the same for every layer, which each would keep a copy of.
+            beside[:] = [value.detach() if torch.is_tensor(value) else value for value in found[1:]]
+            return found[0]
 
-        return _Recompute.apply(run, *tensors.values())
+        found = _Recompute.apply(run, *tensors.values())
+        return (found, *beside) if beside else found
 
     call.plain = forward
     return call

@@ -46,12 +46,14 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
         direction = torch.randn(vectors.shape, generator=generator)
         direction = direction * (vectors.norm() / direction.norm())
 
-        def error(step, key=key, vectors=vectors, direction=direction):
-            moved = {**relation, key: vectors + step * direction}
-            return model.prediction_error(x0, noise, timesteps, model.encode([0], moved)).cpu().double()
+        def encoded(step, key=key, vectors=vectors, direction=direction):
+            return model.encode([0], {**relation, key: vectors + step * direction})[0]
+
+        def error(features):
+            return model.prediction_error(x0, noise, timesteps, [features]).cpu().double()
 
         try:
-            change, other = _converged(error)
+            change, other = _converged(encoded, error)
         except Exception as problem:
             _raise_what_ends_a_run(problem)
             logging.warning("ReVersion: the gradients could not be checked beforehand (%s)", problem)
@@ -62,7 +64,14 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
         live = torch.zeros((), requires_grad=True)
         try:
             with model.recording():
-                (error(live) * weights).sum().backward()
+                features = encoded(live)
+                leaves = {name: _leaf(value) for name, value in features.items()}
+                if model.takes_turns:  # what was kept of it would stay on the device
+                    features = None
+                (error(leaves) * weights).sum().backward()
+                features = features or encoded(live)
+                reached = [name for name, leaf in leaves.items() if torch.is_tensor(leaf) and leaf.grad is not None]
+                torch.autograd.backward([features[n] for n in reached], [leaves[n].grad for n in reached])
         except RuntimeError as problem:
             if is_out_of_memory(problem):
                 raise
@@ -74,15 +83,24 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
 
 
 @torch.no_grad()
-def _converged(error):
-    """Two central differences of error(step) that agree, the finer one first; (None, None) where there are none."""
-    coarse = None
+def _converged(encoded, error):
+    """Two central differences that agree, the finer one first; (None, None) where there are none.
+
+    All steps are encoded before one is predicted: network and text encoders may have to change places for it.
+    """
+    features, coarse = {step: (encoded(step), encoded(-step)) for step in _STEPS}, None
     for step in _STEPS:
-        fine = (error(step) - error(-step)) / (2 * step)
+        above, below = map(error, features[step])
+        fine = (above - below) / (2 * step)
         if coarse is not None and float((fine - coarse).norm()) < _AGREE * float(fine.norm()):
             return fine, coarse
         coarse = fine
     return None, None
+
+
+def _leaf(value):
+    """A text feature to collect gradients at, where it has any."""
+    return value.detach().requires_grad_() if torch.is_tensor(value) and value.requires_grad else value
 
 
 def _raise_what_ends_a_run(problem):

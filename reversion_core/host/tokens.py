@@ -16,6 +16,7 @@ from ..method.words import INITIAL_WORD, PLACEHOLDER, SLOT
 from ..store.relation import Relation
 from .encoders import (
     embedding_scale,
+    encoder_of,
     encoders,
     encodes_in_batches,
     ids_after_a_word,
@@ -298,6 +299,11 @@ def caption_tokens(
             raise ReVersionError(node, input_name, problem, "shorten it")
         found.append(windows)
     return found
+
+
+def is_in_first_window(clip: "CLIP", key: str, tokens: Mapping[str, list[list]]) -> bool:
+    """Whether R is among the first tokens that an encoder reads at once; tokens: one of `caption_tokens`."""
+    return any(isinstance(token, tuple) for token in tokens[encoder_of(clip, key).tokens][0])
 
 
 def encoded_part(clip: "CLIP", caption: str, vectors: int) -> str:

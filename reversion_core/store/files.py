@@ -54,11 +54,17 @@ def check_writable(folder):
         probe.unlink(missing_ok=True)
 
 
+def changed_at(path: Path) -> float:
+    """When a file was last changed, in seconds; now where that is not to be seen, as of one that is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
 def remove_old_partials(folder):
     """Delete temporary files that a kill left in a folder, once they are a day old."""
     for path in Path(folder).glob(f".*{PARTIAL}"):
-        try:
-            if time.time() - path.stat().st_mtime > SECONDS_PER_DAY:
+        if time.time() - changed_at(path) > SECONDS_PER_DAY:
+            with contextlib.suppress(OSError):  # another process was faster
                 path.unlink()
-        except OSError:  # another process was faster
-            continue

@@ -149,7 +149,8 @@ def _named(tensors):
 
 def _bundled(tensors):
     """kohya and OneTrainer: inside a LoRA, as `bundle_emb.NAME.clip_l` or `bundle_emb.NAME.string_to_param.*`."""
-    found = {key: match for key in tensors if (match := re.fullmatch(r"bundle_emb\.(.+?)\.(clip_\w|string.+)", key))}
+    inside = re.compile(rf"bundle_emb\.(.+?)\.({'|'.join(_ENCODERS)}|string.+)")
+    found = {key: match for key in tensors if (match := inside.fullmatch(key))}
     if len({match[1] for match in found.values()}) > 1:
         names = ", ".join(dict.fromkeys(match[1] for match in found.values()))
         raise Unreadable(f"it holds several embeddings: {names[:200]}", ONE_EACH)

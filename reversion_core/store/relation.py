@@ -47,9 +47,8 @@ class Relation:
         told = self.metadata.get("reversion.base_family", "")
         if told in (family.name for family in possible):
             return told
-        if len(possible) == 1 or (possible and possible[0].default_for_its_encoders):
-            return possible[0].name
-        return "unknown"
+        likely = possible if len(possible) == 1 else [family for family in possible if family.default_for_its_encoders]
+        return likely[0].name if likely else "unknown"
 
     @property
     def initial_word(self) -> str:
@@ -202,6 +201,17 @@ def metadata_for(title: str, family: str, date: str, placeholder: str, details: 
     }
     encoded = {f"reversion.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in details.items()}
     return fields | encoded
+
+
+def remove_other_formats(path: Path) -> list[Path]:
+    """Delete the files of a relation's name in other formats than `path`, which the host would find first or never.
+
+    Returns them. Raises OSError where one cannot be deleted.
+    """
+    others = [other for suffix in SUFFIXES if (other := path.with_suffix(suffix)) != path and other.is_file()]
+    for other in others:
+        other.unlink()
+    return others
 
 
 def free_path(relation: Relation, path: Path) -> Path:

@@ -27,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from ..errors import ReVersionError
 from . import relation
-from .files import SECONDS_PER_DAY, check_writable, remove_old_partials, write_whole
+from .files import SECONDS_PER_DAY, changed_at, check_writable, remove_old_partials, write_whole
 
 KEPT_RUNS, KEPT_DAYS = 20, 7  # the newest, and all that an artist may still go on with
 RELATION, STATE, LOG = "relation.safetensors", "state.safetensors", "log.csv"
@@ -59,19 +59,21 @@ class RunFolder:
     def __init__(self, root: str | Path, key: RunKey, steps: int, label: str):
         """root: where the folders of all runs lie; label: readable part of the name."""
         self.root, self.key, self.steps = Path(root), key, steps
-        found = self._of_key(steps)
+        found = [path for path, of_run in self._of_key() if of_run == steps]
         date = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:40]
         self.path = found[-1] if found else self.root / f"{date}_{readable}_{key.text}_{steps}"
 
-    def _of_key(self, steps: int | str = "*") -> list[Path]:
-        """Folders of runs with this key, the oldest first."""
-        return sorted(path for path in self.root.glob(f"*_{self.key.text}_{steps}") if path.is_dir())
+    def _of_key(self) -> list[tuple[Path, int]]:
+        """(folder, steps) of the runs with this key, the oldest first; not of copies under other names."""
+        named = re.compile(rf".*_{self.key.text}_(\d+)")
+        found = ((path, named.fullmatch(path.name)) for path in sorted(self.root.glob(f"*_{self.key.text}_*")))
+        return [(path, int(name[1])) for path, name in found if name and path.is_dir()]
 
     def check_writable(self, node: str) -> None:
         """Raises a ReVersionError where nothing could be kept, before any work."""
         try:
-            check_writable(self.path)
+            check_writable(self.root)
         except OSError as error:
             raise ReVersionError(
                 node,
@@ -81,7 +83,7 @@ class RunFolder:
             ) from error
 
     def finished(self) -> tuple[relation.Relation, list[dict[str, float]]] | None:
-        """(Relation, history) of an equal run that went to its end, or None."""
+        """(Relation, history) of an equal run that went to its end, the verdict on it included, or None."""
         path, log = self.path / RELATION, self.path / LOG
         if not (path.exists() and log.exists()):
             return None
@@ -90,19 +92,20 @@ class RunFolder:
             with log.open(newline="", encoding="utf-8") as file:
                 rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
             done = json.loads(learned.metadata.get("reversion.steps_done", "0"))
+            judged = "reversion.verdict" in learned.metadata
         except (ReVersionError, OSError, TypeError, ValueError) as error:
             logging.warning("ReVersion: the finished run %s cannot be read (%s); it is learned again", self.path, error)
             return None
         whole = [row.pop("step", None) for row in rows] == list(range(1, self.steps + 1))
-        return (learned, rows) if whole and done == self.steps else None
+        return (learned, rows) if whole and done == self.steps and judged else None
 
     def states(self) -> list[tuple[Path, dict[str, torch.Tensor], int]]:
         """(path, tensors, steps of that run) of readable states of equal runs: its own first, then the furthest."""
         found = []
-        for folder in self._of_key():
+        for folder, steps in self._of_key():
             tensors = _read_state(folder / STATE)
             if tensors and "history" in tensors:
-                found.append((folder / STATE, tensors, int(folder.name.rsplit("_", 1)[1])))
+                found.append((folder / STATE, tensors, steps))
         own = self.path / STATE
         return sorted(found, key=lambda state: (state[0] == own, len(state[1]["history"])), reverse=True)
 
@@ -143,7 +146,7 @@ class RunFolder:
 
     def changes(self) -> str:
         """The inputs that differ from those of the latest run, in the artist's words; "" where there is none."""
-        states = sorted(self.root.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
+        states = sorted(self.root.glob(f"*/{STATE}"), key=changed_at)
         if not (states and (before := _description(states[-1], "parts"))):
             return ""
         now, told = self.key.parts, []
@@ -157,11 +160,12 @@ class RunFolder:
         """Delete states, previews and damaged files of runs that are neither among the KEPT_RUNS newest nor younger
         than KEPT_DAYS, and stale temporary files. Relations and logs stay."""
         folders = [path for path in self.root.glob("*_*_*") if (path / STATE).exists() and path != self.path]
-        folders.sort(key=lambda path: (path / STATE).stat().st_mtime, reverse=True)
+        folders.sort(key=lambda path: changed_at(path / STATE), reverse=True)
         for folder in folders[KEPT_RUNS - 1 :]:
-            if time.time() - (folder / STATE).stat().st_mtime > KEPT_DAYS * SECONDS_PER_DAY:
+            if time.time() - changed_at(folder / STATE) > KEPT_DAYS * SECONDS_PER_DAY:
                 for path in (folder / STATE, *folder.glob("preview-*.png"), *folder.glob("*.damaged")):
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # it is another's, or open elsewhere
+                        path.unlink()
                 with contextlib.suppress(OSError):  # it holds what was learned
                     folder.rmdir()
         for folder in (self.root, *folders[: KEPT_RUNS - 1], self.path):
@@ -170,7 +174,8 @@ class RunFolder:
 
 def set_aside(state: Path) -> None:
     """Rename a state that cannot be used, so that it neither stands in the way nor is lost."""
-    state.replace(state.with_suffix(".damaged"))
+    with contextlib.suppress(OSError):  # another program has it open: then it is met again
+        state.replace(state.with_suffix(".damaged"))
 
 
 def made_with(state: Path) -> dict:

@@ -43,8 +43,9 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
                 f"'{several[0]}' of the word basis is not one token",
                 "take it out of ReVersion Steering",
             )
-    tokens = host.caption_tokens(clip, inputs.templates, inputs.settings.vectors, node)
     row = families.named(family)
+    prompts = [families.whole_prompt(row, caption) for caption in inputs.templates]
+    tokens = host.caption_tokens(clip, prompts, inputs.settings.vectors, node)
     size = inputs.exemplars.training_size(native)
     size -= size % row.size_multiple
     if size < row.smallest_size:
@@ -56,6 +57,11 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
         )
     notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
     notes += [row.note] if row.note else []
+    if host.encodes_slowly(model, clip):
+        notes.append("the text encoder is on the CPU, where a caption may take minutes; load it on 'default'")
+    for key in set(row.pooled_only) & set(host.encoder_keys(clip)):
+        late = [c for c, of_one in zip(prompts, tokens, strict=True) if not host.is_in_first_window(clip, key, of_one)]
+        notes += [f"{key} reads the start of '{caption[:60]}...' only, and not as far as its {{}}" for caption in late]
     for caption in inputs.captions:
         if (read := host.encoded_part(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")

@@ -14,6 +14,7 @@ from ..store import relation, runs
 from ..version import VERSION
 from .inputs import TrainingInputs
 from .loop import Learner
+from .memory_use import MemoryUse
 from .options import RunOptions, TrainingResult
 from .prepare import check, training_data
 from .settings import PRECISIONS
@@ -64,8 +65,10 @@ class _Training:
         self.checked, self.inputs, self.options, self.folder, self.node = checked, inputs, options, folder, node
         self.preview_steps = _preview_steps(inputs.settings.steps, options.preview_every)
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
-        self.learner, self.previews, self.messages, self.recompute = None, [], [], options.low_memory
-        self.initial, self.verdict, self.in_turns = None, None, False
+        self.learner, self.initial, self.previews, self.messages = None, None, [], []
+        self.verdict, self.judged = None, False
+        can_take_turns = host.can_take_turns(self.model, self.clip)
+        self.memory = MemoryUse(options.low_memory, can_take_turns, self.tell)
 
     def tell(self, text):
         """Say something to the artist, and in the log."""
@@ -107,49 +110,50 @@ class _Training:
     def _load(self):
         """Load the models together or, where they do not fit, find that they are to take turns."""
         size = self.model.model_size() + self.clip.patcher.model_size()
-        if self._may_take_turns() and not host.fit_together(self.model.load_device, size):
-            self._take_turns("the model and its text encoder are larger than the device's memory")
+        if self.memory.may_take_turns and not host.fit_together(self.model.load_device, size):
+            self.memory.take_turns("the model and its text encoder are larger than the device's memory")
         try:
-            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node, self.in_turns)
+            self.model, self.clip = host.load_for_training(self.model, self.clip, self.node, self.memory.in_turns)
         except Exception as error:
-            if not (self._may_take_turns() and host.is_out_of_memory(error)):
+            if not (self.memory.may_take_turns and host.is_out_of_memory(error)):
                 raise
             host.empty_cache()
-            self._take_turns("out of memory")
+            self.memory.take_turns("out of memory")
             self._load()
 
-    def _may_take_turns(self):
-        return not self.in_turns and self.model.load_device == self.clip.patcher.load_device
-
-    def _take_turns(self, why):
-        self.in_turns = True
-        self.tell(f"{why}; the model and its text encoder take turns on the device, which takes more time")
-
     def _latents(self):
-        """Mean and std of the posterior of each view."""
+        """Mean and std of the posterior of each view. Raises a ReVersionError where one is not finite."""
         pictures = map(torch.from_numpy, self.inputs.each_view(self.checked.size))
-        return host.scaled_posterior(self.model, self.vae, pictures)
+        mean, std, tiled = host.scaled_posterior(self.model, self.vae, pictures)
+        if not (mean.isfinite().all() and std.isfinite().all()):
+            raise ReVersionError(
+                self.node,
+                "vae",
+                "what it makes of the exemplars are no finite numbers",
+                "use the VAE of this model family, or start ComfyUI with --fp32-vae",
+            )
+        if tiled:
+            self.tell(f"{len(tiled)} of {len(mean)} pictures were encoded in tiles, for want of memory: less exactly")
+            self.made_with["tiled"] = len(tiled)
+        return mean, std
 
     def _learn_on(self, latents, on_progress):
         """Update up to the next preview or the last step; False where the memory did not suffice."""
-        dtype, way = PRECISIONS[self.inputs.settings.precision], self._way()
-        recompute, in_turns = way
+        dtype, stage = PRECISIONS[self.inputs.settings.precision], self.memory.stage
+        recompute, in_turns = stage
         try:
             turns = self.node if in_turns else ""
             with host.borrowed_model(self.model, self.clip, self.checked.tokens, dtype, recompute, turns) as model:
                 if self.learner is None:
                     self._start(model, latents)
-                if self._way() == way:
+                if self.memory.stage == stage:
                     self._update(model, on_progress)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             return False
-        # Where it turned out that only another way fits: anew, in it.
-        return self._way() == way or self._learn_on(latents, on_progress)
-
-    def _way(self):
-        return self.recompute, self.in_turns
+        # Where it turned out that only another stage fits: anew, in it.
+        return self.memory.stage == stage or self._learn_on(latents, on_progress)
 
     def _update(self, model, on_progress):
         """The updates up to the next preview or the last step, and after that the verdict."""
@@ -166,12 +170,14 @@ class _Training:
 
     def _judge(self):
         """Say whether it worked; where the memory does not suffice, nothing is said."""
+        self.options.on_message("learned; now <R> is compared with words")
         try:
             self.verdict = judge(self.learner, self.initial)
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
             host.empty_cache()
+        self.judged = True
         if self.verdict is not None:
             self.tell(str(self.verdict))
 
@@ -179,22 +185,20 @@ class _Training:
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
         plan = host.logged_memory_plan(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
-        if plan is not None and self._fits_in_another_way(plan):
+        stage = self.memory.stage
+        self.memory.choose(plan)
+        if self.memory.stage != stage:
             return
         word = [settings.initial_word.strip()] * settings.vectors
         initial = {key: host.word_rows(self.clip, key, word).cpu() for key in host.encoder_keys(self.clip)}
         host.check_conditions(model, latents[0].shape[1:], self.node)
-        if not self.in_turns:  # a probe would have them change places dozens of times
-            host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
+        host.check_gradients(model, initial, latents[0][:1].clone(), self.node)
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.initial = initial
         self._leave_out_unknown_views(learner)
         if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"learned from the beginning; not as in the training before: {changed}")
-        if self.options.low_memory:
-            learner.samples_per_pass = 1
-        elif plan is not None:
-            self._begin_with_what_fits(learner, plan)
+        self.memory.begin(learner, plan)
         self.learner = learner
 
     def _leave_out_unknown_views(self, learner):
@@ -205,24 +209,6 @@ class _Training:
         if left_out := len(data.captions) - len(known):
             learner.data = data.only(known)
             self.tell(f"{left_out} of {len(data.captions)} views are left out: this model knows no such pictures")
-
-    def _fits_in_another_way(self, plan):
-        """Choose gradient checkpointing where not one picture fits without, then turns; whether something changed."""
-        if not self.recompute and plan.pictures == 0:
-            self.recompute = True
-        elif plan.pictures_checkpointed == 0 and self._may_take_turns():
-            self._take_turns(f"{plan.free / 1e9:.1f} GB are free beside the model and its text encoder")
-        else:
-            return False
-        return True
-
-    def _begin_with_what_fits(self, learner, plan):
-        """Begin with as many pictures at once as fit."""
-        fitting = plan.pictures_checkpointed if self.recompute else plan.pictures
-        if fitting < learner.samples_per_pass or self.recompute:
-            learner.samples_per_pass = min(max(fitting, 1), learner.samples_per_pass)
-            free, how = plan.free / 1e9, " and gradient checkpointing" if self.recompute else ""
-            self.tell(f"{free:.1f} GB are free; trains with {learner.samples_per_pass} pictures at once{how}")
 
     def _resume(self, learner):
         """Go on from the furthest state whose updates are those of this run; False where there is none."""
@@ -237,13 +223,18 @@ class _Training:
                     "schedule 'constant' allows it"
                 )
                 continue
+            before = runs.made_with(path)
+            if before.get("tiled", 0) != self.made_with.get("tiled", 0):
+                self.tell(
+                    "not resumed from an equal training whose pictures were encoded differently, in tiles or whole"
+                )
+                continue
             try:
                 learner.restore(tensors)
             except ValueError as error:
                 self.tell(f"the saved state {path} cannot be used ({error}); it is set aside")
                 runs.set_aside(path)
                 continue
-            before = runs.made_with(path)
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
             for step in [step for step in self.preview_steps if step <= done]:
                 if kept := self.folder.previews([step], self.options.prompt, path.parent):
@@ -257,23 +248,9 @@ class _Training:
         return False
 
     def _use_less_memory(self):
-        """Reduce memory use by one stage: other models, fewer samples per pass, gradient checkpointing, turns.
-
-        Raises a ReVersionError where all are in use already.
-        """
+        """Go on with less memory. Raises a ReVersionError where that is not possible."""
         host.empty_cache()
-        learner = self.learner
-        if host.unload_others(self.model, self.clip.patcher):
-            self.tell("out of memory; continuing after other models left the device")
-        elif learner is not None and learner.samples_per_pass > 1:
-            learner.samples_per_pass = (learner.samples_per_pass + 1) // 2
-            self.tell(f"out of memory; continuing with {learner.samples_per_pass} pictures at once")
-        elif not self.recompute:
-            self.recompute = True
-            self.tell("out of memory; continuing more slowly, with gradient checkpointing")
-        elif self._may_take_turns():
-            self._take_turns("out of memory")
-        else:
+        if not self.memory.reduce(self.learner, lambda: host.unload_others(self.model, self.clip.patcher)):
             raise self._too_little_memory()
 
     def _explained_out_of_memory(self):
@@ -339,6 +316,8 @@ class _Training:
         if self.verdict is not None:
             said = {"text": str(self.verdict), "details": self.verdict.details}
             details["verdict"] = dataclasses.asdict(self.verdict) | said
+        elif self.judged:
+            details["verdict"] = None
         metadata = relation.metadata_for("relation", self.checked.family, date, PLACEHOLDER, details)
         return relation.Relation(self.learner.vectors, metadata)
 

@@ -69,11 +69,13 @@ def draw_update(data: TrainingData, inputs: TrainingInputs, cdf, remaining: list
 def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass=None, scale=1.0):
     """Add the gradient of eq. 4 of `reversion_core.method`, in the mean over the micro-batches, to R.
 
-    Each distinct caption is encoded once. The network's backward pass stops at the text features; their gradient,
-    collected over the micro-batches, goes through the text encoder once; where that had to leave the device for the
-    network, after they are encoded again. samples_per_pass: samples that go through the network together, a micro-batch
-    unless it is given; scale: of the loss inside the network. Returns name of a loss -> its mean, a float tensor.
-    Raises GradientOverflow before R has any gradient.
+    The network's backward pass stops at the text features of each distinct caption; their gradient, collected over the
+    micro-batches, goes through the text encoder once. Where that had to leave the device for the network, or is large,
+    captions are encoded again for it, a large one's by themselves, so that one alone is kept.
+
+    samples_per_pass: samples that go through the network together, a micro-batch unless it is given; scale: of the loss
+    inside the network. Returns name of a loss -> its mean, a float tensor. Raises GradientOverflow before R has any
+    gradient.
     """
     used = weights(inputs)
     of_errors = {name: weight for name, weight in used.items() if LOSSES[name].from_denoising_errors}
@@ -83,10 +85,14 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
     with model.recording():
         drawn = {caption for batch in batches for caption in batch.captions}
         templates = sorted(drawn.union(data.swapped[c] for c in drawn) if inputs.steering.swap else drawn)
-        features = dict(zip(templates, model.encode(templates, relation), strict=True))
-        leaves = {t: {name: _leaf(value) for name, value in of_one.items()} for t, of_one in features.items()}
-        if model.takes_turns:
-            features = None
+        groups = [templates] if model.encodes_together else [[template] for template in templates]
+        kept, leaves = {}, {}
+        for group in groups:
+            features = dict(zip(group, model.encode(group, relation), strict=True))
+            leaves |= {t: {name: _leaf(value) for name, value in of_one.items()} for t, of_one in features.items()}
+            if model.encodes_together and not model.takes_turns:
+                kept = features
+            del features
         for piece in (p for batch in batches for p in batch.split(samples_per_pass or len(batch.captions))):
             errors, share, total = DenoisingErrors(model, data, piece, leaves), len(piece.captions) / count, 0.0
             for name, weight in of_errors.items():
@@ -97,17 +103,24 @@ def accumulate_gradient(model, data, inputs, relation, batches, samples_per_pass
                 (scale * share * total).backward()
         if not all(mean.isfinite() for mean in means.values()):
             raise NotFiniteError("the denoising loss is not a finite number")
-        if model.takes_turns:  # before the losses of words, so that the same sums are formed in the same order
-            features = dict(zip(templates, model.encode(templates, relation), strict=True))
-        for name in of_vectors:
-            values = [LOSSES[name].from_vectors(relation, data, batch, inputs.steering) for batch in batches]
-            means[name] = torch.stack(values).mean()
-        reached = [(features[t][name], leaf.grad) for t in templates for name, leaf in leaves[t].items()
-                   if torch.is_tensor(leaf) and leaf.grad is not None]  # fmt: skip
-        if not all(gradient.isfinite().all() for _, gradient in reached):
+        gradients = {
+            t: {name: leaf.grad for name, leaf in of_one.items() if torch.is_tensor(leaf) and leaf.grad is not None}
+            for t, of_one in leaves.items()
+        }
+        if not all(gradient.isfinite().all() for of_one in gradients.values() for gradient in of_one.values()):
             raise GradientOverflow("a gradient at the text features is not a finite number")
-        roots = [feature for feature, _ in reached] + [weight * means[name] for name, weight in of_vectors.items()]
-        torch.autograd.backward(roots, [gradient / scale for _, gradient in reached] + [None] * len(of_vectors))
+        for group in groups:
+            features = kept or dict(zip(group, model.encode(group, relation), strict=True))
+            reached = [(features[t][name], gradient) for t in group for name, gradient in gradients[t].items()]
+            of_words = []
+            if group is groups[-1]:  # with the captions, so that the same sums are formed in the same order
+                for name in of_vectors:
+                    values = [LOSSES[name].from_vectors(relation, data, batch, inputs.steering) for batch in batches]
+                    means[name] = torch.stack(values).mean()
+                of_words = [weight * means[name] for name, weight in of_vectors.items()]
+            roots = [feature for feature, _ in reached] + of_words
+            if roots:
+                torch.autograd.backward(roots, [gradient / scale for _, gradient in reached] + [None] * len(of_words))
     return {name: mean.detach() for name, mean in means.items()}
 
 

@@ -9,6 +9,7 @@ from .losses import DenoisingErrors
 from .step import draw_update
 
 DRAWS, SCREENING_DRAWS, FINALISTS = 24, 6, 4
+ENCODED_AT_ONCE = 96  # captions: network and text encoders may have to change places for each such group
 # About 350 pictures go forward through the network, as many as a few dozen train on.
 SMALLEST_TRAINING = 400  # pictures; a shorter one has no verdict
 _HELD_OUT = 0x5EED  # added to the training's seed
@@ -26,17 +27,32 @@ class _Judge:
         self.pass_size = learner.samples_per_pass
 
     @torch.no_grad()
-    def errors(self, vectors, draws=DRAWS) -> torch.Tensor:
-        """float32 [draws]."""
-        found = []
-        for batch in self.batches:
-            for piece in batch.split(self.pass_size):
-                templates = sorted(set(piece.captions))
-                features = dict(zip(templates, self.model.encode(templates, vectors), strict=True))
-                found.append(DenoisingErrors(self.model, self.data, piece, features).for_captions.cpu())
-                if sum(map(len, found)) >= draws:
-                    return torch.cat(found)[:draws]
-        return torch.cat(found)[:draws]
+    def errors(self, relations: dict[str, dict[str, torch.Tensor]], draws: int = DRAWS) -> dict[str, torch.Tensor]:
+        """Name -> float32 [draws] of some vectors; relations: name -> encoder key -> float32 [k, d]."""
+        pieces, count = [], 0
+        for piece in (piece for batch in self.batches for piece in batch.split(self.pass_size)):
+            if count < draws:
+                pieces.append(piece)
+                count += len(piece.captions)
+        names, at_once, found = list(relations), max(ENCODED_AT_ONCE // count, 1), {}
+        for some in (names[i : i + at_once] for i in range(0, len(names), at_once)):
+            features = {name: [self._encoded(piece, relations[name]) for piece in pieces] for name in some}
+            for name in some:
+                errors = [
+                    DenoisingErrors(self.model, self.data, piece, of_piece).for_captions.cpu()
+                    for piece, of_piece in zip(pieces, features[name], strict=True)
+                ]
+                found[name] = torch.cat(errors)[:draws]
+        return found
+
+    def _encoded(self, piece, vectors):
+        """Number of a template -> its text features, in ordinary memory."""
+        templates = sorted(set(piece.captions))
+        encoded = self.model.encode(templates, vectors)
+        return {
+            template: {name: value.cpu() if torch.is_tensor(value) else value for name, value in of_one.items()}
+            for template, of_one in zip(templates, encoded, strict=True)
+        }
 
 
 def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
@@ -59,19 +75,19 @@ def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
             torch.stack([F.cosine_similarity(v.mean(0), rows[key][0], dim=0) for key, v in vectors.items()]).mean()
         )
 
-    of_relation, of_start = bench.errors(vectors), bench.errors(start)
-    nearest = max(words, key=lambda word: cosine(words[word]))
-    screened = {word: float(bench.errors(rows, SCREENING_DRAWS).log().mean()) for word, rows in as_relation.items()}
-    finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
-    of_words = {word: bench.errors(as_relation[word]) for word in sorted(finalists)}
-    best = min(of_words, key=lambda word: float(of_words[word].log().mean()))
     inside = {key: project(v, data.span[key]) for key, v in vectors.items()}
+    ours = bench.errors({"R": vectors, "start": start, "inside": inside})
+    nearest = max(words, key=lambda word: cosine(words[word]))
+    screened = {w: float(errors.log().mean()) for w, errors in bench.errors(as_relation, SCREENING_DRAWS).items()}
+    finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
+    of_words = bench.errors({word: as_relation[word] for word in sorted(finalists)})
+    best = min(of_words, key=lambda word: float(of_words[word].log().mean()))
     likest = max(entities, key=lambda word: cosine(entities[word])) if entities else ""
     return Verdict(
-        start=_gain(of_relation, of_start),
-        nearest=_gain(of_relation, of_words[nearest]),
-        best=_gain(of_relation, of_words[best]),
-        outside=_gain(of_relation, bench.errors(inside)),
+        start=_gain(ours["R"], ours["start"]),
+        nearest=_gain(ours["R"], of_words[nearest]),
+        best=_gain(ours["R"], of_words[best]),
+        outside=_gain(ours["R"], ours["inside"]),
         nearest_word=nearest,
         best_word=best,
         entity=likest,

@@ -88,6 +88,14 @@ def test_other_families_are_refused_by_name(core, reversion, kind, reason):
     assert reason in str(told.value)
 
 
+@pytest.mark.parametrize("key", ["index_timestep_zero", "use_additional_t_cond"])
+def test_a_qwen_that_edits_pictures_is_refused(core, key):
+    config = type("QwenImage", (), {"unet_config": {key: True}})()
+    model = SimpleNamespace(model=SimpleNamespace(model_config=config, concat_keys=()))
+    with pytest.raises(core.errors.ReVersionError, match="input 'model': a model that edits pictures cannot learn"):
+        core.host.family_of(model, "ReVersion Train")
+
+
 def test_kolors_of_another_pack_is_refused_with_its_reason(core):
     config = type("Kolors", (), {})()
     with pytest.raises(

@@ -34,16 +34,31 @@ def test_what_cannot_be_seen_is_told(core, loaded, kind):
     assert told.startswith("model options: ") and "0x" not in told
 
 
-@pytest.mark.parametrize("count", [1, 64, 65, 100, 127, 128, 191, 1000])
-def test_some_of_the_numbers_are_from_all_over_the_tensor(reversion, count):
-    from reversion_pack.reversion_core.host.fingerprint import SAMPLED, tensor_digest
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("shape", [(7,), (320, 768), (768, 768), (773, 768), (640, 16), (32, 4, 3, 3)], ids=str)
+def test_a_row_or_a_column_that_changes_is_seen(reversion, shape, dtype):
+    from reversion_pack.reversion_core.host.fingerprint import tensor_digest
 
-    numbers = torch.zeros(count)
-    part = max(count // 20, -(-count // SAMPLED))
-    changed = [
-        numbers.index_fill(0, torch.arange(i, min(i + part, count)), 1.0) for i in range(0, count - part + 1, part)
-    ]
-    assert tensor_digest(numbers, sampled=True) not in [tensor_digest(other, sampled=True) for other in changed]
+    numbers = torch.zeros(shape)
+    columns = numbers.flatten(1) if len(shape) > 1 else numbers[:, None]
+    digests = [tensor_digest(numbers.to(dtype), sampled=True)]
+    for lines in (columns, columns.t()):
+        for place in {0, len(lines) // 2, len(lines) - 1}:
+            lines[place] = 1.0
+            digests.append(tensor_digest(numbers.to(dtype), sampled=True))
+            lines[place] = 0.0
+    assert len({*digests}) == len(digests)
+
+
+def test_of_more_rows_than_any_table_has_some_are_read(reversion, monkeypatch):
+    from reversion_pack.reversion_core.host import fingerprint
+
+    monkeypatch.setattr(fingerprint, "LONGEST", 16)
+    packed = torch.zeros(1000, 1)
+    changed = packed.clone()
+    changed[500:600] = 1.0
+    digests = {fingerprint.tensor_digest(numbers, sampled=True) for numbers in (packed, changed)}
+    assert len(digests) == 2 and fingerprint._of_rows_and_columns(packed).numel() <= 16 + 1
 
 
 class Stored(torch.Tensor):

@@ -232,3 +232,14 @@ def test_a_model_that_is_loaded_in_part_is_refused(core, embeddings):
     network.out[2].to("meta")
     with pytest.raises(core.errors.ReVersionError, match=r"input 'model': 0\.0 of its 0\.\d GB do not fit .*; close"):
         loading.check_residency(network, torch.device("cpu"), "ReVersion Train", "model")
+
+
+def test_a_host_that_keeps_models_off_the_card_is_named(core, embeddings, monkeypatch):
+    from reversion_pack.reversion_core.host import loading
+
+    management = loading.comfy.model_management
+    network = random_models.build("SD 1.x", embeddings).model.model.diffusion_model
+    network.out[2].to("meta")
+    monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
+    with pytest.raises(core.errors.ReVersionError, match=r"started with --novram, .*; start ComfyUI without --novram"):
+        loading.check_residency(network, torch.device("cpu"), "ReVersion Train", "model")

@@ -286,11 +286,111 @@ def test_the_usual_alpha_gives_the_noise_of_the_paper(core, reversion, name):
     member = random_model_configs.MEMBERS[name]
     config = getattr(comfy.supported_models, member.kind)({**member.network, "disable_unet_model_creation": True})
     base = config.get_model({}, device=torch.device("cpu"))
-    sigmas = base.model_sampling.sigmas.double()
-    alpha = core.host.usual_alpha(SimpleNamespace(model=base))
-    mean = float((core.focal.distribution(len(sigmas), core.focal.Focal(alpha)) * sigmas).sum())
+    alpha, mean = noise_of(core, base.model_sampling)
     # No alpha takes away the noise that a family's own shift brings, as of Lumina 2 and Klein.
-    assert mean == pytest.approx(0.676, abs=0.06) or (alpha == 0 and mean > 0.7)
+    assert mean == pytest.approx(0.676, abs=0.005) or (alpha == 0 and mean > 0.676)
+
+
+def noise_of(core, sampling):
+    """(the usual alpha of a model with this sampling, the mean noise that it trains at)."""
+    sigmas = sampling.sigmas.double()
+    alpha = core.host.usual_alpha(SimpleNamespace(get_model_object=lambda name: sampling))
+    focal = core.focal.Focal(alpha)
+    return alpha, float((core.focal.distribution(len(sigmas), focal) * sigmas).sum())
+
+
+@pytest.mark.parametrize("shift", [1.0, 1.7, 3.0])
+def test_the_usual_alpha_is_that_of_the_shift_another_node_set(core, built, shift):
+    from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow
+
+    (model,) = ModelSamplingAuraFlow().patch_aura(built("AuraFlow").model, shift)
+    _, mean = noise_of(core, model.get_model_object("model_sampling"))
+    assert mean == pytest.approx(0.676, abs=0.005)
+
+
+def test_models_of_noise_levels_beyond_a_flow_s_have_the_published_alpha(core, built):
+    assert core.host.usual_alpha(built("SDXL").model) == core.host.usual_alpha(built("PixArt").model) == 0.5
+
+
+def checked_as(core, given, exemplars):
+    """(what the checks before a training say, its inputs)."""
+    settings = core.settings.TrainSettings()
+    inputs = core.inputs.TrainingInputs(exemplars, settings, core.steering.Steering(), core.focal.Focal())
+    return core.run.check(given.model, given.clip, Pooling(given.latents), inputs, "Train"), inputs
+
+
+def test_lumina_s_captions_and_previews_stand_behind_its_system_prompt(core, built, drawn, monkeypatch):
+    from reversion_pack.reversion_core import families
+
+    lumina = families.named("Lumina 2")
+    whole = families.whole_prompt(lumina, "cat <R> stone")
+    assert whole.startswith("You are an assistant") and whole.endswith("<Prompt Start> cat <R> stone")
+    assert families.whole_prompt(lumina, whole) == whole
+    assert families.whole_prompt(families.named("Flux.1"), "cat") == "cat"
+    given, asked = built("Lumina 2"), []
+    caption_tokens = core.host.caption_tokens
+
+    def tokens_of(clip, texts, *more):
+        asked.extend(texts)
+        return caption_tokens(clip, texts, *more)
+
+    monkeypatch.setattr(core.host, "caption_tokens", tokens_of)
+    checked, inputs = checked_as(core, given, drawn)
+    assert asked == [families.whole_prompt(lumina, caption) for caption in inputs.templates]
+    assert any("system prompt 'superior'" in note for note in checked.notes)
+
+
+def test_a_caption_that_clip_reads_only_the_start_of_is_told(core, built, drawn):
+    given, words = built("Flux.1"), " ".join(["red"] * 90)
+    captions = ((f"{words} {{}} stone",), *drawn.captions[1:])
+    exemplars = dataclasses.replace(drawn, captions=captions)
+    checked, _ = checked_as(core, given, exemplars)
+    assert [note for note in checked.notes if "reads the start" in note] == [
+        f"clip_l reads the start of '{captions[0][0][:60]}...' only, and not as far as its {{}}"
+    ]
+
+
+def test_a_large_text_encoder_on_the_cpu_is_told(core, built, drawn, monkeypatch):
+    given = built("Flux.1")
+
+    def told():
+        return any("the text encoder is on the CPU" in note for note in checked_as(core, given, drawn)[0].notes)
+
+    assert not told()
+    monkeypatch.setattr(given.model, "load_device", torch.device("cuda"))
+    assert told()
+
+
+def test_of_t5_s_bias_one_copy_is_kept_for_all_layers(core, built):
+    given, kept = built("Flux.1"), set()
+    tokens = core.host.caption_tokens(given.clip, CAPTIONS[:1], 1)
+    relation = {key: rows.requires_grad_() for key, rows in relation_of(core, given.clip).items()}
+
+    def count(tensor):
+        if tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2] == 256:
+            kept.add(tensor.untyped_storage()._cdata)
+        return tensor
+
+    with core.host.borrowed_model(given.model, given.clip, tokens) as borrowed, borrowed.recording():
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            features = borrowed.encode([0], relation)
+        features[0]["cross_attn"].sum().backward()
+    assert not kept and relation["t5xxl"].grad.norm() > 0
+
+
+def test_pixart_attends_in_a_way_that_has_a_gradient_while_it_trains(reversion):
+    import comfy.ldm.pixart.blocks as blocks
+    from comfy.ldm.modules.attention import attention_pytorch
+    from reversion_pack.reversion_core.host.gradients import training_mode
+
+    before = blocks.optimized_attention
+    blocks.optimized_attention = None
+    try:
+        with training_mode():
+            assert blocks.optimized_attention is attention_pytorch
+        assert blocks.optimized_attention is None
+    finally:
+        blocks.optimized_attention = before
 
 
 def test_a_relation_of_another_family_with_the_same_encoder_is_told_of(core, built):

@@ -211,6 +211,31 @@ def test_network_and_encoders_that_do_not_fit_together_take_turns_and_learn_the_
     assert digest(given.model.model, given.clip.cond_stage_model) == before
 
 
+@pytest.mark.parametrize("offload", ["cpu", "cuda"])
+def test_models_that_stay_on_the_card_do_not_take_turns(core, offload):
+    """As with --highvram, where unloading one frees nothing."""
+    card, other = torch.device("cuda"), torch.device(offload)
+    patcher = types.SimpleNamespace(load_device=card, offload_device=other)
+    clip = types.SimpleNamespace(patcher=types.SimpleNamespace(load_device=card, offload_device=other))
+    assert core.host.can_take_turns(patcher, clip) == (offload == "cpu")
+
+
+def test_the_verdict_has_them_change_places_a_few_times(core, embeddings, drawn, tmp_path, one_at_a_time, monkeypatch):
+    from reversion_pack.reversion_core.training import verdict
+
+    given = random_models.build("SD 1.x", embeddings)
+    given.vae = Pooling(given.latents)
+    limit, order = one_at_a_time
+    limit()
+    counts = []
+    for smallest in (10**6, 1):
+        monkeypatch.setattr(verdict, "SMALLEST_TRAINING", smallest)
+        order.clear()
+        learned = learn(core, given, drawn, tmp_path / str(smallest), **BATCH)
+        counts.append(len(order))
+    assert learned.relation.detail("verdict") and counts[1] - counts[0] <= 2 * 8
+
+
 def test_the_table_of_real_widths_counts_stable_diffusion(core):
     """0.74 GB a picture of 512 x 512, 860 million weights."""
     from lab.bench import memory_table, widths

@@ -23,22 +23,19 @@ def preset(core):
 def test_the_preset_learns_from_the_views_that_the_model_knows_with_all_captions(
     core, loaded, single, tmp_path, preset, watched, monkeypatch
 ):
-    learners, encoded = [], []
-    encode, asked = loaded.vae.encode, core.run.known_views
-
-    def known_views(model, data, count, *rest):
-        assert len(data.mean) == count == 8 and asked(model, data, count, *rest)[0] == 0
-        return [0, 2, 5]
-
-    monkeypatch.setattr(core.run, "known_views", known_views)
+    """Pixel art on a grid: of most of its views the miniature knows less."""
+    learners, encoded, encode = [], [], loaded.vae.encode
     monkeypatch.setattr(loaded.vae, "encode", lambda pixels: encoded.append(pixels) or encode(pixels))
     learned = learn(core, loaded, single, tmp_path, lambda learner, _: learners.append(learner), **preset)
     assert len({bytes(pixels.numpy()) for pixels in encoded}) == 8 == len(encoded)
     data = learners[-1].data
-    assert len(data.mean) == 3 and data.captions == ((0, 1),) * 3
+    known = len(data.mean)
+    assert 1 <= known < 8 and data.captions == ((0, 1),) * known
     assert len(learned.history) == 2
     said = "\n".join(learned.messages)
-    assert "8 views of each picture" in said and "5 of 8 views are left out: this model knows no such" in said
+    assert (
+        "8 views of each picture" in said and f"{8 - known} of 8 views are left out: this model knows no such" in said
+    )
     settings = json.loads(learned.relation.metadata["reversion.settings"])
     assert (settings["augmentation"], settings["prior"], settings["norm"]) == ("views", "span", "vocabulary")
 

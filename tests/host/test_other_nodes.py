@@ -103,6 +103,11 @@ def of_nunchaku(given):
     return given.model, given.clip
 
 
+def of_four_bits(given):
+    given.model.model.diffusion_model.out[2].weight._layout_cls = "TensorCoreConvRotW4A4Layout"
+    return given.model, given.clip
+
+
 ADVANCED = "nodes_model_advanced"
 TRAINS = {
     "nothing": lambda given: (given.model, given.clip),
@@ -147,6 +152,7 @@ REFUSED = {
     "compiled by an object patch": (compiled, "'model': 'diffusion_model' was compiled by another node"),
     "ModelSamplingDiscrete img_to_img_flow": (from_a_picture, "'model': its sampling starts from a picture"),
     "nunchaku": (of_nunchaku, "'model': nunchaku's SVDQW4A4Linear has no backward pass"),
+    "weights of 4 bits": (of_four_bits, "'model': its weights of 4 bits have no backward pass"),
     "CLIP hooks": (with_hooks, "'clip': it has hooks"),
 }
 
@@ -202,7 +208,7 @@ def test_a_latent_format_that_a_node_sets_counts(core, loaded, drawn):
     model = run(ADVANCED, "ModelSamplingContinuousEDM", loaded.model, "edm_playground_v2.5", 80.0, 0.002)
     pictures = torch.from_numpy(drawn.fitted(64))[:1]
     with torch.inference_mode():
-        scaled, _ = core.host.scaled_posterior(model, loaded.vae, pictures)
+        scaled, *_ = core.host.scaled_posterior(model, loaded.vae, pictures)
         expected = model.get_model_object("latent_format").process_in(core.host.posterior(loaded.vae, pictures)[0])
     torch.testing.assert_close(scaled, expected)
 

@@ -61,19 +61,20 @@ def test_without_resume_it_starts_anew(core, loaded, drawn, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("preset", "precision", "schedule"),
+    ("preset", "precision", "schedule", "optimizer"),
     [
-        ("balanced", "auto", "cosine"),
-        ("balanced", "bf16", "constant"),
-        ("fast", "bf16", "linear"),
-        ("paper", "fp32", "constant"),
+        ("balanced", "auto", "cosine", "adamw"),
+        ("balanced", "bf16", "constant", "adamw"),
+        ("balanced", "auto", "constant", "tangent"),
+        ("fast", "bf16", "linear", "adamw"),
+        ("paper", "fp32", "constant", "adamw"),
     ],
 )
 def test_every_order_of_a_short_and_a_long_run_gives_what_unbroken_ones_give(
-    core, loaded, drawn, tmp_path, preset, precision, schedule
+    core, loaded, drawn, tmp_path, preset, precision, schedule, optimizer
 ):
-    given = dataclasses.asdict(core.settings.PRESETS[preset])
-    given |= {"batch_size": 1, "accumulation": 1, "precision": precision, "schedule": schedule}
+    given = dataclasses.asdict(core.settings.PRESETS[preset]) | {"batch_size": 1, "accumulation": 1}
+    given |= {"precision": precision, "schedule": schedule, "optimizer": optimizer}
 
     def run(folder, steps, watch=lambda learner, previews: None):
         return learn(core, loaded, drawn, tmp_path / folder, watch, **{**given, "steps": steps})
@@ -222,6 +223,55 @@ def test_a_resume_tells_what_differs_from_where_it_began(core, loaded, drawn, tm
     assert [text for text in told if "resumed" in text] == [
         "resumed after step 1 of an equal training, begun with torch 1.0, the device A"
     ]
+
+
+def test_a_run_is_not_continued_on_latents_of_another_kind(core, loaded, drawn, tmp_path, monkeypatch):
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(1))
+    scaled_posterior = core.run.host.scaled_posterior
+    monkeypatch.setattr(
+        core.run.host, "scaled_posterior", lambda *given: scaled_posterior(*given)._replace(tiled=(0, 3))
+    )
+    seen = Seen()
+    learned = learn(core, loaded, drawn, tmp_path, seen)
+    assert seen == [None, 1, 2]
+    assert "2 of 8 pictures were encoded in tiles, for want of memory: less exactly" in learned.messages
+    assert sum("not resumed" in text and "in tiles" in text for text in learned.messages) == 1
+    monkeypatch.undo()
+    again = learn(core, loaded, drawn, tmp_path, seen)
+    assert seen[3:] == [] and again.relation.detail("made_with")["tiled"] == 2
+
+
+def test_latents_that_are_no_numbers_are_the_vae_s_fault(core, loaded, drawn, tmp_path, monkeypatch):
+    """As with an SDXL VAE in half precision."""
+    monkeypatch.setattr(loaded.vae, "encode", lambda pixels: torch.full((1, 4, 8, 8), float("nan")))
+    with pytest.raises(core.errors.ReVersionError, match=r"input 'vae': .* no finite numbers; .*--fp32-vae"):
+        learn(core, loaded, drawn, tmp_path)
+
+
+def test_a_training_that_is_stopped_before_its_verdict_gets_it_at_the_next_run(
+    core, loaded, drawn, tmp_path, monkeypatch
+):
+    from reversion_pack.reversion_core.training import verdict
+
+    monkeypatch.setattr(verdict, "SMALLEST_TRAINING", 1)
+    monkeypatch.setattr(verdict, "SCREENING_DRAWS", 1)
+    encode = verdict._Judge._encoded
+
+    def stopped(self, piece, vectors):
+        raise Stop
+
+    monkeypatch.setattr(verdict._Judge, "_encoded", stopped)
+    told, seen = [], Seen()
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, keep={"on_message": told.append})
+    assert told[-1] == "learned; now <R> is compared with words"
+    monkeypatch.setattr(verdict._Judge, "_encoded", encode)
+    judged = learn(core, loaded, drawn, tmp_path, seen)
+    assert seen == [None] and judged.relation.detail("verdict")["text"] in judged.messages
+    again = learn(core, loaded, drawn, tmp_path)
+    assert again.relation.detail("verdict") == judged.relation.detail("verdict")
+    assert any("learned before" in text for text in again.messages)
 
 
 def judged(core, monkeypatch):

@@ -59,7 +59,7 @@ def test_each_report_keeps_the_other_one_s_part_of_the_page(tmp_path, monkeypatc
     row = {"side": 512, "memory": "auto", "host": "1.2.3", "stages": dict.fromkeys(("load", "learn"), stage)}
     report = {"device": "2 CPU cores", "threads": 2, "torch": "2", "architectures": {"SD 1.5": row}}
     section = speed_tables.of_full_size(report)
-    assert "| SD 1.5 | 512 | auto | 3 s, 2.0 GB | 3 s, 2.0 GB |" in section
+    assert "| SD 1.5 | 512 | float32 | auto | 3 s, 2.0 GB | 3 s, 2.0 GB |" in section
     for _ in range(2):
         speed_tables.publish_speed(full_size=section)
     speed_tables.publish_speed(speed="# Speed\n\nnew\n")

@@ -16,7 +16,7 @@ def test_one_step_equals_the_reference(core, of_family, drawn, family, predictio
     clip, model = given.clip, with_prediction(given.model, prediction)
     tokens = core.prepare.check(model, clip, given.vae, inputs, "test").tokens
     with torch.inference_mode():
-        mean, std = core.host.scaled_posterior(model, given.vae, torch.from_numpy(drawn.fitted(64)))
+        mean, std, _ = core.host.scaled_posterior(model, given.vae, torch.from_numpy(drawn.fitted(64)))
     model, clip = core.host.load_for_training(model, clip, "test")
     with core.host.borrowed_model(model, clip, tokens) as borrowed:
         data = core.prepare.training_data(clip, inputs, mean, std)

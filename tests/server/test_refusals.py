@@ -192,6 +192,18 @@ def test_a_name_is_taken_by_a_relation_of_any_format(host_server, embeddings):
     assert (embeddings / "both-2.bin").exists() and not (embeddings / "both.bin").exists()
 
 
+def test_what_is_replaced_in_another_format_is_what_comfyui_reads_from_then_on(host_server, embeddings):
+    """ComfyUI would go on reading the old .safetensors."""
+    (embeddings / "turned.safetensors").write_bytes((embeddings / "wide.safetensors").read_bytes())
+    graph = {
+        "load": graphs.node("ReVersionLoadRelation", relation="plain.safetensors"),
+        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name="turned", overwrite=True, format="pt"),
+    }
+    told = host_server.run(graph)["save"]["text"]
+    assert told == ["Saved as embedding:turned. turned.safetensors is replaced by it."]
+    assert [path.name for path in embeddings.glob("turned.*")] == ["turned.pt"]
+
+
 def test_a_relation_of_two_encoders_is_saved_in_a_format_that_holds_it(host_server, embeddings):
     vectors = {"clip_l": torch.full((1, 768), 0.01), "clip_g": torch.full((1, 1280), 0.01)}
     relation_files.save(relation_files.Relation(vectors), embeddings / "xl.safetensors")

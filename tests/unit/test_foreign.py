@@ -20,7 +20,7 @@ def vector(width=768, count=1, seed=0):
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
 
 
-ONE, TWO, LARGE, WIDE = vector(), vector(count=2), vector(1280), vector(1024)
+ONE, TWO, LARGE, WIDE, T5 = vector(), vector(count=2), vector(1280), vector(1024), vector(4096)
 SDXL, TWO_L = {"clip_l": ONE, "clip_g": LARGE}, {"clip_l": TWO}
 
 
@@ -67,14 +67,22 @@ READ = {
         safe({"lora_unet_x.lora_up": TWO, "bundle_emb.r.clip_l": ONE, "bundle_emb.r.clip_g": LARGE}),
         SDXL,
     ),
+    "onetrainer flux.safetensors": (
+        safe({"clip_l": ONE, "t5": T5, "clip_l_out": ONE, "t5_out": T5}),
+        {"clip_l": ONE, "t5xxl": T5},
+    ),
+    "bundle of flux.safetensors": (
+        safe({"lora_unet_x.lora_up": TWO, "bundle_emb.r.clip_l": ONE, "bundle_emb.r.t5": T5}),
+        {"clip_l": ONE, "t5xxl": T5},
+    ),
     "bundle of kohya.safetensors": (safe({"bundle_emb.r.string_to_param.*": TWO}), TWO_L),
     "a view of the whole table.bin": (saved({"<R>": TABLE[7]}), {"clip_l": TABLE[7:8]}),
     "the same before torch 1.6.bin": (old({"<R>": TABLE[7]}), {"clip_l": TABLE[7:8]}),
     "with its steps.pt": (saved({"<R>": ONE, "global_step": torch.ones(1), "step": torch.ones(())}), {"clip_l": ONE}),
     "a tensor alone.pt": (saved(TWO), TWO_L),
     "a parameter alone.bin": (saved(torch.nn.Parameter(ONE[0].clone())), {"clip_l": ONE}),
-    "T5 alone.safetensors": (safe({"emb_params": vector(4096)}), {"t5xxl": vector(4096)}),
-    "T5 as a word.bin": (saved({"<R>": vector(4096)[0]}), {"t5xxl": vector(4096)}),
+    "T5 alone.safetensors": (safe({"emb_params": T5}), {"t5xxl": T5}),
+    "T5 as a word.bin": (saved({"<R>": T5[0]}), {"t5xxl": T5}),
     "a word like a LoRA's.safetensors": (safe({"<my_lora_style>": ONE[0].clone()}), {"clip_l": ONE}),
     "really safetensors.pt": (safe(TWO_L), TWO_L),
     "really a pickle.safetensors": (saved({"<R>": TWO}), TWO_L),
@@ -91,7 +99,7 @@ def test_files_of_other_programs(tmp_path, name):
         found = loaded.vectors[key]
         assert torch.equal(found, rows) and found.is_contiguous()
         assert found.untyped_storage().nbytes() == 4 * found.numel()  # nothing of a table stays in memory
-    assert bool(loaded.notes) == ("onetrainer" in name or name == "bundle.safetensors")
+    assert bool(loaded.notes) == ("onetrainer" in name or name in ("bundle.safetensors", "bundle of flux.safetensors"))
     assert all(note.startswith("not used: ") for note in loaded.notes)
 
 

@@ -170,3 +170,11 @@ def test_a_relation_of_every_family_comes_back_from_its_file(tmp_path, family):
     back = relation.load(tmp_path / "r.safetensors")
     assert back.family == family.name and back.vectors.keys() == vectors.keys() and back.notes == ()
     assert all(torch.equal(back.vectors[key], vectors[key]) for key in vectors)
+
+
+@pytest.mark.parametrize(
+    ("keys", "family"),
+    [(("clip_l",), "SD 1.x"), (("clip_l", "clip_g"), "SDXL"), (("clip_l", "t5xxl"), "Flux.1"), (("t5xxl",), "unknown")],
+)
+def test_a_file_that_names_no_family_is_taken_for_the_likely_one_of_its_encoders(keys, family):
+    assert relation.Relation({key: torch.ones(1, families.WIDTHS[key]) for key in keys}).family == family

@@ -1,10 +1,15 @@
-"""What makes a training a new one, in the artist's words."""
+"""The folders of runs: what makes a training a new one, and what stands in no one's way."""
 
 import os
+import shutil
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from reversion_core.store import runs
+from reversion_core.store.files import changed_at
 from reversion_core.store.relation import Relation
 from reversion_core.store.runs import STATE, RunFolder, RunKey
 
@@ -31,3 +36,51 @@ def test_what_differs_from_the_latest_run_is_named(tmp_path, now, told):
         folder.keep({"history": torch.zeros(1)}, [{"loss": 0.0}], learned, {})
         os.utime(folder.path / STATE, (10**9 - age, 10**9 - age))
     assert folders[2].changes() == told
+
+
+def kept(root, seed="0", verdict="null", steps=1):
+    """A run of one step, with its verdict or None."""
+    folder = RunFolder(root, RunKey({"seed": seed}), steps, "run")
+    said = {"reversion.steps_done": "1"} | ({"reversion.verdict": verdict} if verdict else {})
+    learned = Relation({"clip_l": torch.ones(1, 768)}, {"reversion.format_version": "1", **said})
+    folder.keep({"history": torch.zeros(1)}, [{"loss": 0.0}], learned, {})
+    return folder
+
+
+def test_a_copy_of_a_run_s_folder_under_another_name_is_not_looked_at(tmp_path):
+    folder = kept(tmp_path)
+    shutil.copytree(folder.path, folder.path.with_name(f"{folder.path.name} - Copy"))
+    assert [path.parent for path, *_ in folder.states()] == [folder.path]
+    assert RunFolder(tmp_path, folder.key, 1, "run").path == folder.path
+
+
+def test_a_run_without_its_verdict_is_not_finished(tmp_path):
+    assert kept(tmp_path, "0").finished() is not None
+    assert kept(tmp_path, "1", verdict=None).finished() is None
+
+
+def test_what_cannot_be_deleted_stays_and_ends_nothing(tmp_path, monkeypatch):
+    folders = [kept(tmp_path, str(seed)) for seed in range(3)]
+    for folder in folders:
+        os.utime(folder.path / STATE, (0, 0))
+    monkeypatch.setattr(runs, "KEPT_RUNS", 1)
+    unlink, refused = Path.unlink, folders[0].path / STATE
+
+    def of_another(path, missing_ok=False):
+        if path == refused:
+            raise PermissionError("open in another program")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", of_another)
+    folders[2].prune()
+    assert [(folder.path / STATE).exists() for folder in folders] == [True, False, True]
+
+
+def test_a_file_that_another_process_deleted_counts_as_just_changed(tmp_path):
+    assert abs(changed_at(tmp_path / "gone") - time.time()) < 60
+
+
+def test_looking_whether_it_can_be_kept_makes_no_folder_of_a_run(tmp_path):
+    folder = RunFolder(tmp_path / "runs", RunKey({}), 1, "run")
+    folder.check_writable("ReVersion Train")
+    assert [*(tmp_path / "runs").iterdir()] == []

@@ -25,7 +25,7 @@ NO_STEERING = Steering(weight=0.0)
 class Plain:
     """Features are R (times -1 for swapped captions); the error is 1 plus their mean, scaled by `answer`."""
 
-    timesteps, takes_turns = 1000, False
+    timesteps, takes_turns, encodes_together = 1000, False, True
     recording = staticmethod(contextlib.nullcontext)
 
     def __init__(self, answer=1.0, computes_in_fp16=False):
@@ -38,6 +38,20 @@ class Plain:
     def prediction_error(self, x0, noise, timesteps, features):
         said = torch.cat([of_one["cross_attn"] for of_one in features]).mean(-1)
         return torch.ones_like(x0) + self.answer * said[:, None, None, None]
+
+
+class OneByOne(Plain):
+    """Its text encoders are large: captions go through them one at a time."""
+
+    encodes_together = False
+
+    def __init__(self):
+        super().__init__()
+        self.encoded = []
+
+    def encode(self, captions, relation):
+        self.encoded.append(tuple(captions))
+        return super().encode(captions, relation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +141,20 @@ def test_swapped_negatives_push_r_to_what_tells_the_order_apart():
         found = accumulate_gradient(Plain(), data, inputs, relation, batches)
         assert ("swap" in found) is moved
         assert (float(relation["clip_l"].grad.mean()) > 1e-3) is moved
+
+
+def test_of_large_text_encoders_one_caption_at_a_time_is_kept_and_the_gradient_is_the_same():
+    inputs = TrainingInputs(Pictures(), PRESETS["paper"], Steering(weight=1.0), Focal())
+    batches = draw_update(
+        training_data(), inputs, focal_law.cumulative(1000, Focal()), [], torch.Generator().manual_seed(0)
+    )
+    found, model = [], OneByOne()
+    for of_kind in (Plain(), model):
+        relation = {"clip_l": torch.nn.Parameter(torch.full((1, WIDTH), 0.1))}
+        means = accumulate_gradient(of_kind, training_data(), inputs, relation, batches)
+        found.append((relation["clip_l"].grad, means))
+    torch.testing.assert_close(found[1][0], found[0][0])
+    assert found[0][1] == found[1][1] and model.encoded == [(0,), (1,), (0,), (1,)]
 
 
 def test_a_restored_learner_goes_on_bit_for_bit():
