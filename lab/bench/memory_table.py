@@ -163,7 +163,8 @@ and change places twice an update. "no": not even one picture fits beside the ne
 ran on a graphics card. A tenth of the card is left to the driver and the screen. Weights are in half precision but
 where it says fp8; the preset `paper` and `precision: fp32` keep a copy of the network of twice its size besides. "A
 picture" is what is kept of the network until the gradient is known; 0.3 GB are left for what is kept of the text
-encoders (CLIP's of all captions of an update, larger ones' of a caption). PixArt is left out: its attention cannot be counted without a card.
+encoders (CLIP's of all captions of an update, larger ones' of a caption). PixArt is left out: its attention cannot be
+counted without a card.
 
 The table is of cards with fused attention. Apple's chips and some of AMD's cards have none, so that a picture keeps
 three to four times as much (SD 1.x at 512: 3.1 GB instead of 0.7; with checkpointing 0.8 instead of 0.2), which a
