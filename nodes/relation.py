@@ -102,17 +102,26 @@ class ReVersionSaveRelation(io.ComfyNode):
                 relation_files.save(sharing.described(relation, path.stem, picture, usage), path)
                 if picture is not None:
                     told.append(f"Its picture is {sharing.write_preview(path, picture).name}.")
-                if overwrite:
-                    replaced = relation_files.remove_other_formats(path)
-                    told += [f"{other.name} is replaced by it." for other in replaced]
             except OSError as error:
                 problem = f"'{path}' cannot be written ({error.strerror})"
                 cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
                 raise ReVersionError(cls.NAME, "name", problem, cure) from error
+            told += cls._replace(relation_files.hiding(relation, path))
         family = families.named(relation.family)
         if family is not None and not family.embedding_syntax_works:
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")
         return io.NodeOutput(text, ui=show_text(cls, " ".join(told)))
+
+    @classmethod
+    def _replace(cls, others):
+        """Delete relations that ComfyUI would read instead of the one that is to replace them; says so."""
+        for other in others:
+            try:
+                other.unlink()
+            except OSError as error:
+                problem = f"ComfyUI goes on reading '{other}', which cannot be deleted ({error.strerror})"
+                raise ReVersionError(cls.NAME, "overwrite", problem, "delete it, or save under another name") from error
+        return [f"{other.name} is replaced by it." for other in others]
 
     @classmethod
     def _picture(cls, preview):

@@ -174,8 +174,8 @@ class ReVersionTrain(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The checkpoint to learn with. It comes out exactly as it went in. Families beyond SD 1.x, "
-                    "SD 2.x and SDXL are experimental: never run on a real checkpoint.",
+                    tooltip="The checkpoint to learn with. It comes out exactly as it went in. Families beyond SD 1.x "
+                    "are experimental: never run on a real checkpoint.",
                 ),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP: <R> is a word of this text encoder."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE; it encodes each picture once."),

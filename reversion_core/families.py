@@ -50,7 +50,7 @@ class Family:
 
 
 _DISTILLED = "distilled checkpoints, made for a few steps, learn less well than the ones that they were made from"
-_UNGUIDED = f"{_DISTILLED}; previews are drawn without guidance, as they are, and look washed out with the others"
+_UNGUIDED = f"{_DISTILLED}; previews are drawn without guidance, which suits these, and look washed out of the others"
 
 _PROMPT_START = "<Prompt Start>"  # of Lumina 2's prompts
 

@@ -25,7 +25,7 @@ def stopwatch(setup: TrainingSetup) -> Callable[[], float]:
 class Published:
     """The published loop, literally: the whole table is optimised, and put back after each micro-batch, the VAE runs
     at every step, a uniform t is drawn and thrown away, all in float32. It takes the same draws as our learner, so
-    that losses can be compared.
+    that losses can be compared, and attends as ours does: the host's own choice on a CPU is far slower.
 
     parts: seconds in each update of what our loop does without: the VAE, and the table (AdamW on it, putting it back).
     """
@@ -33,7 +33,8 @@ class Published:
     def __init__(self, setup: TrainingSetup, learner):
         self.setup, self.learner = setup, learner
         start = next(iter(learner.vectors.values()))[0]
-        self.reference = Reference(setup.clip, setup.model, {"clip_l": start.to(setup.device)})
+        relation = {"clip_l": start.to(setup.device)}
+        self.reference = Reference(setup.clip, setup.model, relation, learner.model._options)
         self.reference.unet.to(setup.device)
         self.table = self.reference.tables["clip_l"]
         self.before = self.table.detach().clone()

@@ -23,7 +23,13 @@ def of_full_size(report: dict[str, Any]) -> str:
     architectures = report["architectures"]
     stages = list(next(iter(architectures.values()))["stages"])
     rows = [
-        [name, str(row["side"]), row["dtype"], row["memory"], *(_stage(row["stages"][stage]) for stage in stages)]
+        [
+            name,
+            str(row["side"]),
+            row.get("dtype", "float32"),
+            row["memory"],
+            *(_stage(row["stages"][stage]) for stage in stages),
+        ]
         for name, row in architectures.items()
     ]
     hosts = sorted({row["host"] for row in architectures.values()})

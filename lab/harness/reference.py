@@ -53,12 +53,12 @@ def sinusoids(number: float, width: int = 256) -> list[float]:
 class Reference:
     """Text encoders with one more row in their tables, and the UNet."""
 
-    def __init__(self, clip, model, relation: dict[str, torch.Tensor]):
-        """clip, model: the host's; relation: encoder key -> float32 [d].
+    def __init__(self, clip, model, relation: dict[str, torch.Tensor], options: dict | None = None):
+        """clip, model: the host's; relation: encoder key -> float32 [d]; options: of the UNet, such as its attention.
 
         The relation becomes the last row of each encoder's table, all of which takes a gradient.
         """
-        self.unet = normal_copy(model.model.diffusion_model)
+        self.unet, self.options = normal_copy(model.model.diffusion_model), options or {}
         self.tokenizers = {key: getattr(clip.tokenizer, key).tokenizer for key in relation}
         self.text, self.tables = {}, {}
         for key, row in relation.items():
@@ -114,7 +114,7 @@ class Reference:
         signal, sigma = abar.sqrt().float(), (1 - abar).sqrt().float()
         x_t = signal * x0 + sigma * noise
         context, pooled = self.encode(captions)
-        conditions = {"context": context}
+        conditions = {"context": context, "transformer_options": dict(self.options)}
         if "clip_g" in self.tables:
             height, width = (8 * side for side in x0.shape[2:])
             sizes = [v for number in (height, width, 0, 0, height, width) for v in sinusoids(number)]

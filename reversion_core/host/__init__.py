@@ -16,9 +16,9 @@ from .identity import model_identity, provenance
 from .latents import posterior, scaled_posterior
 from .loading import (
     can_take_turns,
-    encodes_slowly,
     fit_together,
     load_for_training,
+    slow_encoders,
     unload_others,
     unload_twins,
 )
@@ -47,7 +47,6 @@ __all__ = [
     "empty_cache",
     "encoded_part",
     "encoder_keys",
-    "encodes_slowly",
     "family_of",
     "fit_together",
     "focal_sampling",
@@ -64,6 +63,7 @@ __all__ = [
     "posterior",
     "provenance",
     "scaled_posterior",
+    "slow_encoders",
     "unload_others",
     "unload_twins",
     "usual_alpha",

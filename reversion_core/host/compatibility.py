@@ -9,7 +9,8 @@ from .encoders import encoder_of, encoders
 from .other_nodes import check_other_nodes
 
 PUBLISHED_ALPHA = 0.5
-_OF_EDITING = ("index_timestep_zero", "use_additional_t_cond")  # of Qwen-Image-Edit 2511 and Qwen-Image-Layered
+# What the host finds out of Qwen-Image-Edit 2511 and of Qwen-Image-Layered; of others that edit it knows no difference.
+_OF_EDITING = {"default_ref_method": "index_timestep_zero", "use_additional_t_cond": True}
 # Of SD 1.x with it, as the share of noise in a picture: sigma / (1 + sigma) of its noise levels, and a flow's sigma.
 PUBLISHED_MEAN_NOISE = 0.676
 
@@ -30,7 +31,7 @@ def family_of(model, node: str, input_name: str = "model") -> tuple[str, int]:
     if family.name == "Flux.1" and sizes.get("in_channels", 0) > sizes.get("out_channels", 0):
         problem = "a model that a picture steers, such as Canny or Depth, cannot learn a relation"
         raise ReVersionError(node, input_name, problem, cure)
-    if any(sizes.get(key) for key in _OF_EDITING):
+    if any(sizes.get(key) == value for key, value in _OF_EDITING.items()):
         raise ReVersionError(node, input_name, "a model that edits pictures cannot learn a relation", cure)
     predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
     return family.name, family.native_size_v or family.native_size if predicts_v else family.native_size

@@ -34,10 +34,14 @@ def load_for_training(model, clip, node: str, in_turns: bool = False):
     return model, clip
 
 
-def encodes_slowly(model, clip) -> bool:
-    """Whether large text encoders are on the CPU though the network is not."""
+def slow_encoders(model, clip) -> str:
+    """A sentence where large text encoders are on the CPU though the network is not, "" else."""
     on_cpu = clip.patcher.load_device.type == "cpu" != model.load_device.type
-    return on_cpu and not all(encoder.is_clip for encoder in encoders(clip).values())
+    if not on_cpu or all(encoder.is_clip for encoder in encoders(clip).values()):
+        return ""
+    by_host = comfy.model_management.text_encoder_device().type == "cpu"
+    cure = "start ComfyUI without --lowvram and --novram" if by_host else "load it on the device 'default'"
+    return f"the text encoder is on the CPU, where a caption may take minutes; {cure}"
 
 
 def can_take_turns(model, clip) -> bool:

@@ -80,12 +80,12 @@ def memory_plan(
     saved, checkpointed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype, fused)
     if are_recomputed(blocks_of(patcher.model.diffusion_model)):
         saved = checkpointed
-    free = make_room(patcher.load_device, pictures * saved, *model.patchers)
+    beside = all(other.load_device == patcher.load_device for other in model.patchers) and not model.takes_turns
+    of_text = OF_TEXT if beside else 0
+    free = make_room(patcher.load_device, pictures * saved + of_text, *model.patchers) - of_text
     if model.takes_turns:  # when the network comes, what is there now goes
         free += sum(other.loaded_size() for other in model.patchers if other is not patcher)
         free -= patcher.model_size() - patcher.loaded_size()
-    else:
-        free -= OF_TEXT
     return MemoryPlan(saved, checkpointed, max(free, 0))
 
 

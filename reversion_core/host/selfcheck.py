@@ -53,7 +53,7 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
             return model.prediction_error(x0, noise, timesteps, [features]).cpu().double()
 
         try:
-            change, other = _converged(encoded, error)
+            change, other = _converged(encoded, error, model.takes_turns)
         except Exception as problem:
             _raise_what_ends_a_run(problem)
             logging.warning("ReVersion: the gradients could not be checked beforehand (%s)", problem)
@@ -83,14 +83,15 @@ def check_gradients(model: HostModel, relation: dict[str, torch.Tensor], x0: tor
 
 
 @torch.no_grad()
-def _converged(encoded, error):
+def _converged(encoded, error, ahead):
     """Two central differences that agree, the finer one first; (None, None) where there are none.
 
-    All steps are encoded before one is predicted: network and text encoders may have to change places for it.
+    ahead: all steps are encoded before one is predicted, since network and text encoders change places for it.
     """
-    features, coarse = {step: (encoded(step), encoded(-step)) for step in _STEPS}, None
+    both = (encoded(sign * step) for step in _STEPS for sign in (1, -1))
+    features, coarse = iter(list(both) if ahead else both), None
     for step in _STEPS:
-        above, below = map(error, features[step])
+        above, below = error(next(features)), error(next(features))
         fine = (above - below) / (2 * step)
         if coarse is not None and float((fine - coarse).norm()) < _AGREE * float(fine.norm()):
             return fine, coarse

@@ -203,15 +203,11 @@ def metadata_for(title: str, family: str, date: str, placeholder: str, details: 
     return fields | encoded
 
 
-def remove_other_formats(path: Path) -> list[Path]:
-    """Delete the files of a relation's name in other formats than `path`, which the host would find first or never.
-
-    Returns them. Raises OSError where one cannot be deleted.
-    """
-    others = [other for suffix in SUFFIXES if (other := path.with_suffix(suffix)) != path and other.is_file()]
-    for other in others:
-        other.unlink()
-    return others
+def hiding(relation: Relation, path: Path) -> list[Path]:
+    """The files of the name of `path` that the host would find before it, in another format, with other numbers."""
+    before = SUFFIXES[: SUFFIXES.index(path.suffix)]
+    found = (path.with_suffix(suffix) for suffix in before)
+    return [other for other in found if other.is_file() and not same_numbers(relation, other)]
 
 
 def free_path(relation: Relation, path: Path) -> Path:

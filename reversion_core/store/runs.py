@@ -73,7 +73,7 @@ class RunFolder:
     def check_writable(self, node: str) -> None:
         """Raises a ReVersionError where nothing could be kept, before any work."""
         try:
-            check_writable(self.root)
+            check_writable(self.path if self.path.exists() else self.root)
         except OSError as error:
             raise ReVersionError(
                 node,
@@ -83,7 +83,7 @@ class RunFolder:
             ) from error
 
     def finished(self) -> tuple[relation.Relation, list[dict[str, float]]] | None:
-        """(Relation, history) of an equal run that went to its end, the verdict on it included, or None."""
+        """(Relation, history) of an equal run that went to its end, or None."""
         path, log = self.path / RELATION, self.path / LOG
         if not (path.exists() and log.exists()):
             return None
@@ -92,12 +92,17 @@ class RunFolder:
             with log.open(newline="", encoding="utf-8") as file:
                 rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
             done = json.loads(learned.metadata.get("reversion.steps_done", "0"))
-            judged = "reversion.verdict" in learned.metadata
         except (ReVersionError, OSError, TypeError, ValueError) as error:
             logging.warning("ReVersion: the finished run %s cannot be read (%s); it is learned again", self.path, error)
             return None
         whole = [row.pop("step", None) for row in rows] == list(range(1, self.steps + 1))
-        return (learned, rows) if whole and done == self.steps and judged else None
+        return (learned, rows) if whole and done == self.steps else None
+
+    def lacks_verdict(self) -> bool:
+        """Whether all of the run was learned, but not yet compared with words, and its state is there to do so."""
+        finished, tensors = self.finished(), _read_state(self.path / STATE)
+        judged = finished is None or "reversion.verdict" in finished[0].metadata
+        return not judged and tensors is not None and len(tensors.get("history", ())) == self.steps
 
     def states(self) -> list[tuple[Path, dict[str, torch.Tensor], int]]:
         """(path, tensors, steps of that run) of readable states of equal runs: its own first, then the furthest."""

@@ -57,8 +57,7 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
         )
     notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]
     notes += [row.note] if row.note else []
-    if host.encodes_slowly(model, clip):
-        notes.append("the text encoder is on the CPU, where a caption may take minutes; load it on 'default'")
+    notes += filter(None, [host.slow_encoders(model, clip)])
     for key in set(row.pooled_only) & set(host.encoder_keys(clip)):
         late = [c for c, of_one in zip(prompts, tokens, strict=True) if not host.is_in_first_window(clip, key, of_one)]
         notes += [f"{key} reads the start of '{caption[:60]}...' only, and not as far as its {{}}" for caption in late]

@@ -45,7 +45,7 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     for note in checked.notes:
         training.tell(note)
-    if (finished := folder.finished()) is not None:
+    if (finished := folder.finished()) is not None and not folder.lacks_verdict():
         training.tell(f"learned before; taken from {folder.path}. Change training_seed to learn another")
         return training.result_of(*finished)
     if identity.unidentified:
@@ -169,14 +169,14 @@ class _Training:
             self._judge()
 
     def _judge(self):
-        """Say whether it worked; where the memory does not suffice, nothing is said."""
-        self.options.on_message("learned; now <R> is compared with words")
+        """Say whether it worked. A comparison that fails is told and ends nothing: what was learned is learned."""
         try:
-            self.verdict = judge(self.learner, self.initial)
+            self.verdict = judge(self.learner, self.initial, self.options.on_message)
         except Exception as error:
-            if not host.is_out_of_memory(error):
+            if host.is_interruption(error):
                 raise
             host.empty_cache()
+            self.tell(f"<R> could not be compared with words ({str(error)[:200]})")
         self.judged = True
         if self.verdict is not None:
             self.tell(str(self.verdict))
@@ -196,7 +196,8 @@ class _Training:
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.initial = initial
         self._leave_out_unknown_views(learner)
-        if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
+        resume = self.options.resume or self.folder.lacks_verdict()
+        if not (resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"learned from the beginning; not as in the training before: {changed}")
         self.memory.begin(learner, plan)
         self.learner = learner
@@ -223,18 +224,15 @@ class _Training:
                     "schedule 'constant' allows it"
                 )
                 continue
-            before = runs.made_with(path)
-            if before.get("tiled", 0) != self.made_with.get("tiled", 0):
-                self.tell(
-                    "not resumed from an equal training whose pictures were encoded differently, in tiles or whole"
-                )
-                continue
             try:
                 learner.restore(tensors)
             except ValueError as error:
                 self.tell(f"the saved state {path} cannot be used ({error}); it is set aside")
                 runs.set_aside(path)
                 continue
+            before = runs.made_with(path)
+            if before.get("tiled", 0) != self.made_with.get("tiled", 0):
+                self.tell("its pictures were encoded differently then, in tiles or whole: not the same bit for bit")
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
             for step in [step for step in self.preview_steps if step <= done]:
                 if kept := self.folder.previews([step], self.options.prompt, path.parent):

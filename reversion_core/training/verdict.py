@@ -1,5 +1,7 @@
 """How well R explains the exemplars beside words, on draws of noise that it was not trained with."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
@@ -9,7 +11,7 @@ from .losses import DenoisingErrors
 from .step import draw_update
 
 DRAWS, SCREENING_DRAWS, FINALISTS = 24, 6, 4
-ENCODED_AT_ONCE = 96  # captions: network and text encoders may have to change places for each such group
+ENCODED_AT_ONCE = 32  # captions: network and text encoders may have to change places for each such group
 # About 350 pictures go forward through the network, as many as a few dozen train on.
 SMALLEST_TRAINING = 400  # pictures; a shorter one has no verdict
 _HELD_OUT = 0x5EED  # added to the training's seed
@@ -34,35 +36,33 @@ class _Judge:
             if count < draws:
                 pieces.append(piece)
                 count += len(piece.captions)
-        names, at_once, found = list(relations), max(ENCODED_AT_ONCE // count, 1), {}
+        templates = sorted({template for piece in pieces for template in piece.captions})
+        names, at_once, found = list(relations), max(ENCODED_AT_ONCE // len(templates), 1), {}
         for some in (names[i : i + at_once] for i in range(0, len(names), at_once)):
-            features = {name: [self._encoded(piece, relations[name]) for piece in pieces] for name in some}
+            features = {name: self._encoded(templates, relations[name]) for name in some}
             for name in some:
-                errors = [
-                    DenoisingErrors(self.model, self.data, piece, of_piece).for_captions.cpu()
-                    for piece, of_piece in zip(pieces, features[name], strict=True)
-                ]
-                found[name] = torch.cat(errors)[:draws]
+                errors = [DenoisingErrors(self.model, self.data, piece, features[name]) for piece in pieces]
+                found[name] = torch.cat([of_piece.for_captions.cpu() for of_piece in errors])[:draws]
         return found
 
-    def _encoded(self, piece, vectors):
+    def _encoded(self, templates, vectors):
         """Number of a template -> its text features, in ordinary memory."""
-        templates = sorted(set(piece.captions))
-        encoded = self.model.encode(templates, vectors)
         return {
             template: {name: value.cpu() if torch.is_tensor(value) else value for name, value in of_one.items()}
-            for template, of_one in zip(templates, encoded, strict=True)
+            for template, of_one in zip(templates, self.model.encode(templates, vectors), strict=True)
         }
 
 
-def judge(learner, start: dict[str, torch.Tensor]) -> Verdict | None:
+def judge(learner, start: dict[str, torch.Tensor], tell: Callable[[str], None] = lambda text: None) -> Verdict | None:
     """The Verdict on a learner's R, inside `host.borrowed_model`; None for a training too short to be worth it.
 
-    start: the initial word as R, encoder key -> float32 [k, d], which the prior may move before the first update.
+    start: the initial word as R, encoder key -> float32 [k, d], which the prior may move before the first update;
+    tell: says to the artist what takes its time.
     """
     settings, data = learner.inputs.settings, learner.data
     if settings.steps * settings.batch_size * settings.accumulation < SMALLEST_TRAINING:
         return None
+    tell("learned; now <R> is compared with words")
     words = _rows_of(learner.inputs.steering.basis, data.basis_rows)
     of_captions = {data.negative_words[number] for of_one in data.negatives for number in of_one}
     entities = {w: rows for w, rows in _rows_of(data.negative_words, data.negative_rows).items() if w in of_captions}

@@ -88,9 +88,16 @@ def test_other_families_are_refused_by_name(core, reversion, kind, reason):
     assert reason in str(told.value)
 
 
-@pytest.mark.parametrize("key", ["index_timestep_zero", "use_additional_t_cond"])
-def test_a_qwen_that_edits_pictures_is_refused(core, key):
-    config = type("QwenImage", (), {"unet_config": {key: True}})()
+@pytest.mark.parametrize("marker", ["__index_timestep_zero__", "time_text_embed.addition_t_embedding.weight"])
+def test_a_qwen_that_edits_pictures_is_refused(core, marker):
+    """Told by what the host's own detection finds in its file."""
+    import comfy.model_detection
+
+    names = ("txt_norm.weight", "img_in.weight", "proj_out.weight", "transformer_blocks.0.attn.to_q.weight", marker)
+    found = comfy.model_detection.detect_unet_config({name: torch.zeros(64, 64) for name in names}, "")
+    if not {"default_ref_method", "use_additional_t_cond"} & found.keys():
+        pytest.skip("this ComfyUI does not tell them apart")
+    config = type("QwenImage", (), {"unet_config": found})()
     model = SimpleNamespace(model=SimpleNamespace(model_config=config, concat_keys=()))
     with pytest.raises(core.errors.ReVersionError, match="input 'model': a model that edits pictures cannot learn"):
         core.host.family_of(model, "ReVersion Train")

@@ -193,15 +193,20 @@ def test_a_name_is_taken_by_a_relation_of_any_format(host_server, embeddings):
 
 
 def test_what_is_replaced_in_another_format_is_what_comfyui_reads_from_then_on(host_server, embeddings):
-    """ComfyUI would go on reading the old .safetensors."""
+    """ComfyUI would go on reading the old .safetensors; the same relation may lie there in several formats."""
+
+    def save(format):
+        options = {"name": "turned", "overwrite": True, "format": format}
+        graph = {
+            "load": graphs.node("ReVersionLoadRelation", relation="plain.safetensors"),
+            "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], **options),
+        }
+        return host_server.run(graph)["save"]["text"], sorted(path.name for path in embeddings.glob("turned.*"))
+
     (embeddings / "turned.safetensors").write_bytes((embeddings / "wide.safetensors").read_bytes())
-    graph = {
-        "load": graphs.node("ReVersionLoadRelation", relation="plain.safetensors"),
-        "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], name="turned", overwrite=True, format="pt"),
-    }
-    told = host_server.run(graph)["save"]["text"]
-    assert told == ["Saved as embedding:turned. turned.safetensors is replaced by it."]
-    assert [path.name for path in embeddings.glob("turned.*")] == ["turned.pt"]
+    assert save("pt") == (["Saved as embedding:turned. turned.safetensors is replaced by it."], ["turned.pt"])
+    assert save("safetensors") == (["Saved as embedding:turned."], ["turned.pt", "turned.safetensors"])
+    assert save("bin") == (["Saved as embedding:turned."], ["turned.bin", "turned.pt", "turned.safetensors"])
 
 
 def test_a_relation_of_two_encoders_is_saved_in_a_format_that_holds_it(host_server, embeddings):

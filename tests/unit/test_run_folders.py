@@ -54,9 +54,11 @@ def test_a_copy_of_a_run_s_folder_under_another_name_is_not_looked_at(tmp_path):
     assert RunFolder(tmp_path, folder.key, 1, "run").path == folder.path
 
 
-def test_a_run_without_its_verdict_is_not_finished(tmp_path):
-    assert kept(tmp_path, "0").finished() is not None
-    assert kept(tmp_path, "1", verdict=None).finished() is None
+def test_a_run_that_was_not_compared_with_words_can_still_be(tmp_path):
+    judged, unjudged, without_state = (kept(tmp_path, s, v) for s, v in (("0", "null"), ("1", None), ("2", None)))
+    (without_state.path / STATE).unlink()
+    assert [folder.lacks_verdict() for folder in (judged, unjudged, without_state)] == [False, True, False]
+    assert all(folder.finished() is not None for folder in (judged, unjudged, without_state))
 
 
 def test_what_cannot_be_deleted_stays_and_ends_nothing(tmp_path, monkeypatch):
