@@ -119,8 +119,11 @@ def test_ctrl_c_of_one_user_leaves_the_equal_job_of_another_alone(fleet, tmp_pat
             begun.set()
             until(2)
         process.send_signal(signal.SIGINT)
-        codes.append(process.wait(GUARD))
-        host.released.set()
+        try:
+            codes.append(process.wait(GUARD))
+        finally:  # whatever happened to it, the job of this process goes on
+            process.kill()
+            host.released.set()
 
     codes, begun = [], threading.Event()
     with hostile.serving(host) as url:

