@@ -46,7 +46,7 @@ class Need:
     """Bytes that one family takes at one size.
 
     network, text: weights, those of CLIP with the copies that training makes; kept: of autograd for a picture;
-    recomputed: the same with gradient checkpointing.
+    recomputed: the same with gradient checkpointing; kept_of_text: of autograd for the text encoders.
     """
 
     name: str
@@ -55,12 +55,11 @@ class Need:
     text: int
     kept: int
     recomputed: int
+    kept_of_text: int = 0
 
     def pictures(self, card: int, checkpointing: bool) -> int:
         """How many pictures at once fit on a card of so many GB."""
-        from reversion_core.host.plan import OF_TEXT
-
-        free = USABLE_SHARE * card * 1e9 - self.network - self.text - OF_TEXT
+        free = USABLE_SHARE * card * 1e9 - self.network - self.text - self.kept_of_text
         return max(int(free // (self.recomputed if checkpointing else self.kept)), 0)
 
     def pictures_in_turns(self, card: int) -> int:
@@ -125,7 +124,7 @@ def need(row: widths.Width, side: int) -> Need | None:
     conditions = _conditions(base, row, latents, side)
     kept = plan.kept_of_picture(base, latents.shape[1:], conditions)
     network = stored.itemsize * sum(weight.numel() for weight in base.diffusion_model.parameters())
-    return Need(row.name, side, network, _text_bytes(row, config), *kept)
+    return Need(row.name, side, network, _text_bytes(row, config), *kept, plan.OF_TEXT)
 
 
 def _cell(found: Need, card: int, words: Words) -> str:
