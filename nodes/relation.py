@@ -106,7 +106,7 @@ class ReVersionSaveRelation(io.ComfyNode):
                 problem = f"'{path}' cannot be written ({error.strerror})"
                 cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
                 raise ReVersionError(cls.NAME, "name", problem, cure) from error
-            told += cls._replace(relation_files.hiding(relation, path))
+            told += cls._replace(relation_files.hiding(relation, path)) if overwrite else []
         family = families.named(relation.family)
         if family is not None and not family.embedding_syntax_works:
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")

@@ -8,10 +8,9 @@ from ..method.focal import Focal, distribution
 from .encoders import encoder_of, encoders
 from .other_nodes import check_other_nodes
 
-PUBLISHED_ALPHA = 0.5
 # What the host finds out of Qwen-Image-Edit 2511 and of Qwen-Image-Layered; of others that edit it knows no difference.
 _OF_EDITING = {"default_ref_method": "index_timestep_zero", "use_additional_t_cond": True}
-# Of SD 1.x with it, as the share of noise in a picture: sigma / (1 + sigma) of its noise levels, and a flow's sigma.
+# Of SD 1.x at the published alpha, as the share of noise in a picture: sigma / (1 + sigma), and a flow's sigma.
 PUBLISHED_MEAN_NOISE = 0.676
 
 
@@ -45,7 +44,7 @@ def usual_alpha(model) -> float:
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, comfy.model_sampling.CONST):
-        return PUBLISHED_ALPHA
+        return Focal().alpha
     sigmas = sampling.sigmas.double().cpu()
     uniform, focal = (float((distribution(len(sigmas), Focal(alpha)) * sigmas).sum()) for alpha in (0.0, 1.0))
     return round(min(max((PUBLISHED_MEAN_NOISE - uniform) / (focal - uniform), 0.0), 1.0), 2)

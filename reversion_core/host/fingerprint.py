@@ -12,8 +12,7 @@ from hashlib import sha256
 import torch
 
 DEPTH, COUNT = 40, 1_000_000  # of values within values: more is not the state of one thing
-LONGEST = 2**18  # more rows than any table of words has
-_GOLDEN = (5**0.5 - 1) / 2
+LONGEST = 2**18
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 _OF_EVERY_CLASS = {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__"}
 
@@ -51,6 +50,8 @@ def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
     about = f"{tensor.dtype} {tuple(tensor.shape)} {getattr(tensor, 'tensor_type', '')}"
     try:
         plain = tensor.detach().as_subclass(torch.Tensor)
+        if plain.element_size() == 1:  # little can be done with float8 as such
+            plain = plain.view(torch.uint8)
         read = (_of_rows_and_columns(plain) if sampled else plain).cpu().reshape(-1).contiguous()
         data = read.view(torch.uint8).numpy().tobytes()
     except (RuntimeError, NotImplementedError, TypeError) as error:
@@ -60,23 +61,20 @@ def tensor_digest(tensor: torch.Tensor, sampled: bool = False) -> str:
 
 
 def _of_rows_and_columns(tensor: torch.Tensor) -> torch.Tensor:
-    """A number of each row and of each column of a tensor seen as a matrix, at places that are spread over it.
+    """A number of each row and of each column of a tensor seen as a matrix: the diagonals of the squares in it, and of
+    the last square the other one.
 
-    So a row or a column that changes as a whole is seen, such as a word's in a table, and any number of a vector. Of
-    more than LONGEST rows or columns, as packed weights have, evenly spaced ones.
+    So a row or a column that changes as a whole is seen, such as a word's in a table, and any number of a vector; of
+    one longer than LONGEST, as packed weights are, evenly spaced ones.
     """
-    if not tensor.numel():
-        return tensor
     matrix = tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
-    every_row, every_column = (torch.arange(0, n, -(-n // LONGEST), device="cpu") for n in matrix.shape)
-    rows = torch.cat([every_row, _spread(len(every_column), matrix.shape[0])])
-    columns = torch.cat([_spread(len(every_row), matrix.shape[1]), every_column])
-    return matrix[rows.to(matrix.device), columns.to(matrix.device)]
-
-
-def _spread(count: int, size: int) -> torch.Tensor:
-    """So many places in 0 .. size - 1, int64: multiples of the golden ratio, which keep apart whatever the size."""
-    return (torch.arange(1, count + 1, dtype=torch.float64, device="cpu") * _GOLDEN % 1 * size).long()
+    short, long = sorted(matrix.shape)
+    if short < 2:
+        return matrix.reshape(-1)[:: max(-(-long // LONGEST), 1)]
+    tall = matrix if len(matrix) == long else matrix.t()
+    down, right = tall.stride()
+    squares = tall.as_strided((long // short, short), (short * down, down + right))
+    return torch.cat([squares.reshape(-1), tall[-short:].flip(0).diagonal()])
 
 
 class Fingerprinter:

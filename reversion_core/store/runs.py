@@ -98,11 +98,12 @@ class RunFolder:
         whole = [row.pop("step", None) for row in rows] == list(range(1, self.steps + 1))
         return (learned, rows) if whole and done == self.steps else None
 
-    def lacks_verdict(self) -> bool:
-        """Whether all of the run was learned, but not yet compared with words, and its state is there to do so."""
-        finished, tensors = self.finished(), _read_state(self.path / STATE)
-        judged = finished is None or "reversion.verdict" in finished[0].metadata
-        return not judged and tensors is not None and len(tensors.get("history", ())) == self.steps
+    def lacks_verdict(self, learned: relation.Relation) -> bool:
+        """Whether what `finished` gave was not yet compared with words, and the run's state is there to do so."""
+        if "reversion.verdict" in learned.metadata:
+            return False
+        tensors = _read_state(self.path / STATE)
+        return tensors is not None and len(tensors.get("history", ())) == self.steps
 
     def states(self) -> list[tuple[Path, dict[str, torch.Tensor], int]]:
         """(path, tensors, steps of that run) of readable states of equal runs: its own first, then the furthest."""

@@ -42,10 +42,13 @@ def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions
     parts |= {"memory": "low" if options.low_memory else "auto", "recipe": RECIPE}
     key = runs.RunKey(parts, identity.unidentified)
     folder = runs.RunFolder(options.folder, key, inputs.settings.steps, options.label)
+    finished = folder.finished()
+    unjudged = finished is not None and folder.lacks_verdict(finished[0])
+    options = dataclasses.replace(options, resume=options.resume or unjudged)
     training = _Training((model, clip, vae), checked, inputs, options, folder, node)
     for note in checked.notes:
         training.tell(note)
-    if (finished := folder.finished()) is not None and not folder.lacks_verdict():
+    if finished is not None and not unjudged:
         training.tell(f"learned before; taken from {folder.path}. Change training_seed to learn another")
         return training.result_of(*finished)
     if identity.unidentified:
@@ -196,8 +199,7 @@ class _Training:
         learner = Learner(model, training_data(self.clip, self.inputs, *latents), self.inputs, initial)
         self.initial = initial
         self._leave_out_unknown_views(learner)
-        resume = self.options.resume or self.folder.lacks_verdict()
-        if not (resume and self._resume(learner)) and (changed := self.folder.changes()):
+        if not (self.options.resume and self._resume(learner)) and (changed := self.folder.changes()):
             self.tell(f"learned from the beginning; not as in the training before: {changed}")
         self.memory.begin(learner, plan)
         self.learner = learner

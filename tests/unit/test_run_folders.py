@@ -57,8 +57,9 @@ def test_a_copy_of_a_run_s_folder_under_another_name_is_not_looked_at(tmp_path):
 def test_a_run_that_was_not_compared_with_words_can_still_be(tmp_path):
     judged, unjudged, without_state = (kept(tmp_path, s, v) for s, v in (("0", "null"), ("1", None), ("2", None)))
     (without_state.path / STATE).unlink()
-    assert [folder.lacks_verdict() for folder in (judged, unjudged, without_state)] == [False, True, False]
-    assert all(folder.finished() is not None for folder in (judged, unjudged, without_state))
+    folders = judged, unjudged, without_state
+    assert all(folder.finished() is not None for folder in folders)
+    assert [folder.lacks_verdict(folder.finished()[0]) for folder in folders] == [False, True, False]
 
 
 def test_what_cannot_be_deleted_stays_and_ends_nothing(tmp_path, monkeypatch):
