@@ -5,6 +5,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from reversion_core.errors import MachineError
+
 from .errors import HostFault, JobFailed
 
 FETCHED = re.compile(
@@ -18,7 +20,7 @@ MOST_FILES = 4096  # of a job
 # Exceptions of a node that tell of the machine and not of the workflow, without their modules.
 OF_THE_MACHINE = frozenset(
     ("OSError", "IOError", "PermissionError", "TimeoutError", "ConnectionError", "MemoryError")
-    + ("OutOfMemoryError", "AcceleratorError", "OfflineModeIsEnabled")
+    + ("OutOfMemoryError", "AcceleratorError", "OfflineModeIsEnabled", MachineError.__qualname__)
 )
 
 

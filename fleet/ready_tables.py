@@ -1,6 +1,7 @@
 """Ready tables: a relation's list of prompts with seeds, and one relation a folder."""
 
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -38,11 +39,18 @@ def benchmark(
 
 def folders(paths: list[str]) -> list[dict]:
     """Rows of the folders' names, as ReVersion Load Exemplars and ReVersion Save Relation take them."""
-    names = [Path(path).resolve().name for path in paths]
+    names = list(map(_folder_name, paths))
     if len({name.casefold() for name in names}) < len(names):
         raise FleetError("two folders have the same name, and so would their relations")
     relations = _relation_names(names)
     return [{"folder": name, "name": relation} for name, relation in zip(names, relations, strict=True)]
+
+
+def _folder_name(path):
+    """What the hosts call a folder: its path below the last folder called input, else its name; links as they are."""
+    parts = Path(os.path.abspath(path)).parts
+    below = [i for i, part in enumerate(parts[:-1]) if part == "input"]
+    return "/".join(parts[below[-1] + 1 :] if below else parts[-1:])
 
 
 def _relation_names(names):

@@ -10,7 +10,7 @@ import folder_paths
 
 from ..reversion_core.errors import ReVersionError
 from ..reversion_core.exemplars import PICTURE_SUFFIXES, left_by_system
-from ..reversion_core.store.relation import READ_SUFFIXES
+from ..reversion_core.store.relation import READ_SUFFIXES, SUFFIXES
 
 LONGEST_NAME = 255  # bytes of a file or folder name, as file systems take
 LONGEST_PATH = 1000  # bytes
@@ -196,6 +196,16 @@ def relation_names() -> list[str]:
     """Embedding files in all of the host's embeddings folders, as forward-slash paths."""
     found = (entry for root in embedding_roots() for entry in _files(root))
     return sorted({"/".join((*parts, name)) for parts, names in found for name in _of_suffix(names, READ_SUFFIXES)})
+
+
+def relation_files() -> dict[str, list[Path]]:
+    """Name -> the files that `embedding:NAME` may mean: the host looks in all folders, in an order of chance."""
+    found = {}
+    for root in embedding_roots():
+        for parts, names in _files(root):
+            for name in _of_suffix(names, SUFFIXES):
+                found.setdefault(Path(name).stem, []).append(Path(root, *parts, name))
+    return found
 
 
 def confined_relation(name: str, node: str) -> list[Path]:

@@ -158,7 +158,10 @@ class ReVersionPrompts(io.ComfyNode):
     def _into_pictures(cls, prompts):
         """Have Save Image write the prompts, by the names of their files, into the metadata of this run's pictures."""
         metadata = None if cls.hidden is None else cls.hidden.extra_pnginfo
-        if metadata is not None and len(prompts) <= MOST_IN_METADATA:
+        if metadata is None:
+            return
+        prompts = {**metadata.get("reversion_prompts", {}), **prompts}  # there may be several of this node
+        if len(prompts) <= MOST_IN_METADATA:
             metadata["reversion_prompts"] = prompts
 
     @classmethod

@@ -1,11 +1,12 @@
 """Relations as files, and in prompts."""
 
+import collections
 import re
 
 from comfy_api.latest import io
 
 from ..reversion_core import families, host
-from ..reversion_core.errors import ReVersionError, check_choice
+from ..reversion_core.errors import MachineError, ReVersionError, check_choice
 from ..reversion_core.exemplars import pictures_of
 from ..reversion_core.method.words import PLACEHOLDER
 from ..reversion_core.store import foreign, sharing
@@ -22,8 +23,29 @@ LONGEST_VALUE = 2000  # characters
 FORMATS = tuple(suffix[1:] for suffix in relation_files.SUFFIXES)
 
 
+class _SavedFiles:
+    """What was saved under each name, so that the host's cache says "Saved as" only of what is there."""
+
+    def __init__(self):
+        self._states, self._lost = collections.defaultdict(dict), collections.Counter()
+
+    def lost(self, name):
+        """How often a file of a name has been changed or removed since it was saved; of all names for None."""
+        for own, states in self._states.items():
+            for path in [path for path, state in states.items() if places.states_of([path]) != state]:
+                del states[path]
+                self._lost[own] += 1
+        return self._lost[name] if name is not None else self._lost.total()
+
+    def saved(self, name, path, in_place_of_another):
+        if in_place_of_another and self._states[name].pop(path, None):
+            self._lost[name] += 1
+        self._states[name][path] = places.states_of([path])
+
+
 class ReVersionSaveRelation(io.ComfyNode):
     NAME = "ReVersion Save Relation"
+    _FILES = _SavedFiles()
 
     @classmethod
     def define_schema(cls):
@@ -82,8 +104,12 @@ class ReVersionSaveRelation(io.ComfyNode):
         return places.validation(relation_files.checked_name, name, cls.NAME, "name")
 
     @classmethod
+    def fingerprint_inputs(cls, name=None, **inputs):
+        return cls._FILES.lost(name)
+
+    @classmethod
     def execute(cls, relation, name, overwrite, format=FORMATS[0], preview=None, usage=""):
-        name = relation_files.checked_name(name, cls.NAME, "name")
+        given, name = name, relation_files.checked_name(name, cls.NAME, "name")
         check_choice(format, FORMATS, cls.NAME, "format")
         picture, usage = cls._picture(preview), usage.strip()[: sharing.LONGEST_USAGE]
         told = []
@@ -91,26 +117,49 @@ class ReVersionSaveRelation(io.ComfyNode):
             told.append(f"Saved as {FORMATS[0]}: {format} cannot hold a relation of {relation.family}.")
             format = FORMATS[0]
         path = places.embedding_roots()[0] / f"{name}.{format}"
-        if not overwrite:
-            path = relation_files.free_path(relation, path)
-            if path.stem != name:
-                told.append(f"Saved as embedding:{path.stem}; {name} holds another relation.")
+        known = places.relation_files()
+        try:
+            path, in_place_of_another = cls._save(relation, path, None if overwrite else known, picture, usage)
+            pictured = sharing.write_preview(path, picture).name if picture is not None else ""
+        except OSError as error:
+            problem = f"'{path}' cannot be written ({error.strerror})"
+            cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
+            raise MachineError(cls.NAME, "name", problem, cure) from error
+        cls._FILES.saved(given, path, in_place_of_another)
         text = f"embedding:{path.stem}"
+        if path.stem != name:
+            told.append(f"Saved as {text}; {name} holds another relation.")
         told = told or [f"Saved as {text}."]
-        if overwrite or not path.exists() or picture is not None or usage:
-            try:
-                relation_files.save(sharing.described(relation, path.stem, picture, usage), path)
-                if picture is not None:
-                    told.append(f"Its picture is {sharing.write_preview(path, picture).name}.")
-            except OSError as error:
-                problem = f"'{path}' cannot be written ({error.strerror})"
-                cure = f"free space on the disk or allow writing; a training keeps it in '{places.runs_folder()}' too"
-                raise ReVersionError(cls.NAME, "name", problem, cure) from error
-            told += cls._replace(relation_files.hiding(relation, path)) if overwrite else []
+        told += [f"Its picture is {pictured}."] if pictured else []
+        if overwrite:
+            told += cls._replace(relation_files.hiding(relation, path))
+            told += [
+                f"ComfyUI may read {other} instead: rename one of them."
+                for other in known.get(name, ())
+                if other.parent != path.parent and not relation_files.same_numbers(relation, other)
+            ]
         family = families.named(relation.family)
         if family is not None and not family.embedding_syntax_works:
             told.append(f"Use it by ReVersion Apply Relation: in {family.name}, embedding:NAME fails in ComfyUI.")
         return io.NodeOutput(text, ui=show_text(cls, " ".join(told)))
+
+    @classmethod
+    def _save(cls, relation, wanted, known, picture, usage):
+        """Write the file where it is not there yet as it should be; (its path, whether it held another relation).
+
+        known: the files of each name, none of which is to be replaced; None to replace.
+        """
+        while True:
+            path = wanted if known is None else relation_files.free_path(relation, wanted, known)
+            there = path.exists()
+            other = there and not relation_files.same_numbers(relation, path)
+            try:
+                if known is None or not there or picture is not None or usage:
+                    described = sharing.described(relation, path.stem, picture, usage)
+                    relation_files.save(described, path, replace=there or known is None)
+            except FileExistsError:  # another program was faster
+                continue
+            return path, other
 
     @classmethod
     def _replace(cls, others):

@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..reversion_core import host
-from ..reversion_core.errors import ReVersionError
+from ..reversion_core.errors import MachineError, ReVersionError
 from ..reversion_core.exemplars import pictures_of
 from ..reversion_core.method.words import PLACEHOLDER, PREPOSITIONS, split_words
 from ..reversion_core.report import charts, inspection, score_table, scoring
@@ -270,7 +270,8 @@ class ReVersionScore(io.ComfyNode):
         except (OSError, score_table.NoTable) as error:
             problem = f"'{path.name}' cannot be written ({getattr(error, 'strerror', None) or error})"
             cure = "close it where it is open, make room on the disk, or choose another name"
-            raise ReVersionError(cls.NAME, "name", problem, cure) from error
+            kind = MachineError if isinstance(error, OSError) else ReVersionError
+            raise kind(cls.NAME, "name", problem, cure) from error
 
     @classmethod
     def _result(cls, path, table, of_this_run):

@@ -9,6 +9,14 @@ class ReVersionError(ValueError):
 ReVersionError.__module__, ReVersionError.__qualname__ = "builtins", "ReVersion"
 
 
+class MachineError(ReVersionError):
+    """What another machine may be able to do: this one has too little memory or no room on its disk."""
+
+
+# Whoever runs a workflow on many machines knows it by this name and tries another.
+MachineError.__module__, MachineError.__qualname__ = "builtins", "ReVersionMachineError"
+
+
 def check_choice(value, options, node, input_name):
     """Raises a ReVersionError for a value that is not among the names: the host lets any through in API prompts."""
     if value not in options:

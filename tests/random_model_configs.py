@@ -38,7 +38,7 @@ FLUX = {**widths.FLUX, "context_in_dim": 64, **TINY_FLUX}
 class Member:
     """kind: the host's configuration class; network: its parameters; latents: shape of one picture; text: module of
     comfy.text_encoders, function or class of the encoder, class of the tokenizer; sizes: of the encoders; since: the
-    first ComfyUI that has the family."""
+    first ComfyUI that has the family; windows: of the tokenizers, where they differ from the family's."""
 
     kind: str
     network: dict
@@ -46,6 +46,7 @@ class Member:
     text: tuple = ()
     sizes: dict = field(default_factory=dict)
     since: tuple = (0, 3)
+    windows: dict = field(default_factory=dict)
 
 
 def _sd3(*keys):

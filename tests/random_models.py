@@ -88,7 +88,7 @@ def build(name, embeddings, vae=None, dtype=torch.float32, compute=None):
         clip = comfy.sd.CLIP(
             _clip_target(member, config),
             [str(embeddings)],
-            tokenizer_data=_tokenizer_data() if "gemma2_2b_model_config" in member.sizes else {},
+            tokenizer_data=_tokenizer_data() if "gemma2_2b_model_config" in member.sizes else member.windows,
             model_options={"dtype": torch.float32, **member.sizes},
         )
         for part in list(clip.cond_stage_model.modules()):

@@ -221,11 +221,19 @@ class Denoiser(nn.Module):
 
 
 def _attention(_, q, k, v, heads, **kwargs):
-    """Written out, because torch's fused attention takes several times as long on a CPU for so few tokens."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return attention(q, k, v, padded=k.shape[2] == SHORT_TOKENS)
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, padded: bool) -> torch.Tensor:
+    """Attention of heads [n, heads, tokens, d] -> [n, tokens, heads * d]; padded: the text comes first, in the short
+    window, and the last of its tokens stands for all the padding that follows.
+
+    Written out, because torch's fused attention takes several times as long on a CPU for so few tokens.
+    """
     scores = q.mul(q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if k.shape[2] == SHORT_TOKENS:
-        padding = scores.new_zeros(SHORT_TOKENS)
-        padding[-1] = math.log(TOKENS - SHORT_TOKENS + 1)
+    if padded:
+        padding = scores.new_zeros(k.shape[2])
+        padding[SHORT_TOKENS - 1] = math.log(TOKENS - SHORT_TOKENS + 1)
         scores = scores + padding
     return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)

@@ -153,7 +153,8 @@ def train(
         pictures, mask = batch(drawn, size, side // 2 if step < crops_until else side, generator, device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        # In bfloat16 a step takes a quarter of the time on a CPU that has it.
+        with torch.autocast(device.type, torch.bfloat16):
             latents = model.encode(pictures)
             # Some noise keeps neighbouring latents decodable: the denoiser's output is never exact.
             spread = NOISE * torch.rand(len(latents), 1, 1, 1, device=device)
@@ -163,6 +164,6 @@ def train(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 100 == 0:
+        if step % 50 == 0:
             log(f"first stage {step}/{steps}: loss {loss.item():.5f}, {psnr(reconstruction.detach(), pictures):.2f} dB")
     return model.eval()

@@ -4,19 +4,21 @@ Its text encoder is the SD 1 form's as it stands: SD 3 reads CLIP-L one layer be
 normalisation, which in the miniature is what its two trained layers give.
 """
 
+import dataclasses
 import functools
-import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lab.harness import comfyui
-from lab.miniature import denoiser
+from lab.miniature import checkpoints, denoiser, denoising
 from lab.miniature.denoising import Lesson, evenly_drawn, whole_window
 from lab.miniature.pool import Pool
 
 DEPTH, WIDTH = 4, 256
+LAYOUT_STEPS = 1500
 PLACES = 12  # a side, of the positions that the network knows: pictures of up to 192 pixels
 CONTEXT_WIDTH, POOLED_WIDTH = 4096, 2048  # of CLIP-L, CLIP-G and T5 together; of both CLIPs
 
@@ -104,19 +106,14 @@ class Denoiser(nn.Module):
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
         """Noised latents [n, 16, h, w], timesteps [n] of 0 .. 1000 -> velocity of the latents' shape."""
-        attention = functools.partial(_attention, short=context.shape[1] == denoiser.SHORT_TOKENS)
+        attention = functools.partial(_attention, padded=context.shape[1] == denoiser.SHORT_TOKENS)
         options = {"optimized_attention_override": attention}
         return self.mmdit(x, t, context=context, y=pooled, transformer_options=options)
 
 
-def _attention(_, q, k, v, heads, short, **kwargs):
+def _attention(_, q, k, v, heads, padded, **kwargs):
     q, k, v = (x.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    padding = None
-    if short:
-        # The text comes first, and the last of its tokens stands for all the padding that follows it.
-        padding = q.new_zeros(1, 1, 1, k.shape[2])
-        padding[..., denoiser.SHORT_TOKENS - 1] = math.log(denoiser.TOKENS - denoiser.SHORT_TOKENS + 1)
-    return F.scaled_dot_product_attention(q, k, v.to(q.dtype), attn_mask=padding).transpose(1, 2).flatten(2)
+    return denoiser.attention(q, k, v, padded)
 
 
 def sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -138,9 +135,37 @@ def training_loss(model: Denoiser, pool: Pool, tokens: int, captions: int, gener
     return F.mse_loss(velocity.float(), noise - x0)
 
 
+def layout_loss(model: Denoiser, pool: Pool, tokens: int, captions: int, generator: torch.Generator) -> torch.Tensor:
+    """Squared error of the mean latents of some groups of the pool, told from their captions alone: a scalar.
+
+    The network looks at nothing (zeros, at the highest noise level), and its velocity is the mean picture with the sign
+    turned.
+    """
+    x0, rows = pool.draw(captions, generator)
+    with torch.autocast(x0.device.type, torch.bfloat16):
+        t = torch.full((captions,), 1000.0, device=x0.device)
+        velocity = model(torch.zeros_like(x0), t, *model.encode(rows))
+    return F.mse_loss(velocity.float(), -x0)
+
+
 def parameter_groups(model: Denoiser) -> list[dict]:
     """The optimizer's group: the MMDiT alone."""
     return [{"params": list(model.mmdit.parameters()), "scale": 1.0, "weight_decay": 0.01}]
 
 
 LESSON = Lesson(training_loss, parameter_groups, lambda model: None)
+
+
+def teach_layout(model: Denoiser, pool: Pool, folder: Path) -> None:
+    """Teach a fresh MMDiT in place which picture, on average, a caption means; done once and kept in `folder`.
+
+    As for the SD 1 form (see `layout`): attention to the text is slow to begin from denoising alone.
+    """
+    path = folder / "layout.pt"
+    if (saved := checkpoints.load(path)) is None:
+        means = dataclasses.replace(pool, latents=pool.latents.mean(1, keepdim=True))
+        lesson = dataclasses.replace(LESSON, loss=layout_loss)
+        denoising.train(model, means, folder / "layout", LAYOUT_STEPS, whole_window_from=LAYOUT_STEPS, lesson=lesson)
+        saved = model.state_dict()
+        checkpoints.save(path, saved)
+    model.load_state_dict(saved)

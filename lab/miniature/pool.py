@@ -88,7 +88,9 @@ def encode(stage: FirstStage, drawn: Pictures, device: torch.device, log: Callab
     latents = []
     for start in range(0, len(drawn.pictures), 64):
         pictures = drawn.pictures[start : start + 64].flatten(0, 1).to(device).permute(0, 3, 1, 2).float() / 255
-        latents.append(stage.encode(pictures.contiguous(memory_format=torch.channels_last)))
+        with torch.autocast(device.type, torch.bfloat16):
+            encoded = stage.encode(pictures.contiguous(memory_format=torch.channels_last))
+        latents.append(encoded.float())
         if start % 4096 == 0:
             log(f"latents {start}/{len(drawn.pictures)} groups")
     latents = torch.cat(latents).contiguous().unflatten(0, (-1, GROUP))

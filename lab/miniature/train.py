@@ -87,6 +87,7 @@ def main():
     if arguments.family == "sd3":
         lesson, model = mmdit.LESSON, mmdit.Denoiser(model.text)
         model.standardise(latents.captions[:500, 0].long().cpu())
+        mmdit.teach_layout(model.to(device), latents, folder)
     elif not arguments.go_on:
         layout.teach(model.to(device), latents.latents, folder)
     whole = arguments.steps - arguments.whole_window

@@ -4,6 +4,7 @@ Made for what other nodes attach to a model: functions, objects of any class, te
 """
 
 import dis
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import singledispatchmethod
@@ -27,7 +28,17 @@ def hashed(*texts: str) -> str:
 
 
 def class_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{module_name(kind)}.{kind.__qualname__}"
+
+
+def module_name(defined: object) -> str:
+    """The module of a class or function, wherever the host is installed: it loads nodes under the paths of their files,
+    of which what follows is left, such as `comfy_extras/nodes_freelunch`."""
+    parts = re.split(r"[\\/]", str(getattr(defined, "__module__", "")))
+    if len(parts) == 1:  # imported as any module
+        parts = re.sub(r"^(comfy_extras|custom_nodes)\.", r"\1/", parts[0]).split("/")
+    above = [i for i, part in enumerate(parts) if part in ("comfy_extras", "comfy_api_nodes", "custom_nodes")]
+    return "/".join(parts[above[-1] if above else 0 :])
 
 
 class CannotFingerprint(ValueError):
@@ -222,7 +233,7 @@ class Fingerprinter:
     def _(self, value: types.BuiltinFunctionType):
         owner = value.__self__
         owner = "" if owner is None or isinstance(owner, types.ModuleType) else self._text(owner)
-        return f"{value.__module__}.{value.__qualname__} {owner}"
+        return f"{class_name(value)} {owner}"
 
     @_by_kind.register
     def _(self, value: types.CodeType):
@@ -244,7 +255,7 @@ class Fingerprinter:
     def _(self, value: types.FunctionType):
         cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
         self._assigned.update(id(cells[name]) for name in _assigned_names(value.__code__) if name in cells)
-        name = f"{value.__module__}.{value.__qualname__}"
+        name = class_name(value)
         return self._hash_parts(
             type(value), name, value.__code__, value.__defaults__, value.__kwdefaults__, cells, vars(value)
         )

@@ -10,6 +10,7 @@ import comfy.model_management
 import comfy.ops
 import torch
 import torch.nn.functional as F
+from torch.multiprocessing.reductions import StorageWeakRef
 
 try:
     import comfy_kitchen.backends.eager as kitchen
@@ -114,18 +115,24 @@ def is_unet(network: torch.nn.Module) -> bool:
 @contextlib.contextmanager
 def keeping_copies(*networks: torch.nn.Module):
     """Let autograd keep a copy of all that it saves but the networks' weights, so that nothing may change it in place.
+    Gives the function to call where weights have moved.
 
     torch's own `allow_mutation_on_saved_tensors` copies only what is changed, but knows a tensor by its id and address:
     when one that it copied is freed and another takes its place, the backward pass gets the wrong one.
     """
-    held = (weight for network in networks for weight in (*network.parameters(), *network.buffers()))
-    weights = {weight.untyped_storage()._cdata for weight in held if not hasattr(weight, "_qdata")}
+    weights = set()
+
+    def look():
+        held = (weight for network in networks for weight in (*network.parameters(), *network.buffers()))
+        # Weak references keep the addresses of weights that have moved from being an activation's.
+        weights.update(StorageWeakRef(weight.untyped_storage()) for weight in held if not hasattr(weight, "_qdata"))
 
     def copied(tensor):
-        return tensor if tensor.untyped_storage()._cdata in weights else tensor.detach().clone()
+        return tensor if StorageWeakRef(tensor.untyped_storage()) in weights else tensor.detach().clone()
 
+    look()
     with torch.autograd.graph.saved_tensors_hooks(copied, lambda tensor: tensor):
-        yield
+        yield look
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 from functools import partial
 
 import comfy.ldm.modules.attention
+import comfy.model_management
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
@@ -23,8 +24,13 @@ from .gradients import (
 from .recompute import blocks_of, recomputing
 
 
-def _pytorch_attention(_, *args, **kwargs):
-    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+def _pytorch_attention(_, q, k, v, *args, attn_precision=None, **kwargs):
+    """torch's attention, in float32 where the host computes attention in that: not where it takes torch's itself."""
+    attention = comfy.ldm.modules.attention
+    precision = attention.get_attn_precision(attn_precision, q.dtype)
+    if precision is None or comfy.model_management.pytorch_attention_enabled():
+        return attention.attention_pytorch(q, k, v, *args, **kwargs)
+    return attention.attention_pytorch(q.to(precision), k.to(precision), v.to(precision), *args, **kwargs).to(q.dtype)
 
 
 class HostModel:
@@ -49,6 +55,7 @@ class HostModel:
         # The host's sub-quadratic attention picks its chunks by free memory; this one always computes the same.
         self._options = other_nodes.transformer_options(model, _pytorch_attention)
         self._patched = other_nodes.is_patched(model)
+        self._look_for_weights = lambda: None
         family = families.of_config(type(model.model.model_config).__name__)
         self._constant = family.constant_conditioning if family else {}
 
@@ -68,8 +75,8 @@ class HostModel:
         return self._batched
 
     def _turn_of(self, name):
-        if self._turns is not None:
-            self._turns.to(name)
+        if self._turns is not None and self._turns.to(name):
+            self._look_for_weights()
 
     @property
     def timesteps(self) -> int:
@@ -91,7 +98,7 @@ class HostModel:
         with contextlib.ExitStack() as entered:
             if self._patched:
                 networks = self.patcher.model.diffusion_model, self._clip.cond_stage_model
-                entered.enter_context(keeping_copies(*networks))
+                self._look_for_weights = entered.enter_context(keeping_copies(*networks))
             if not (self._batched and is_unet(self.patcher.model.diffusion_model)):
                 entered.enter_context(Differentiable())
             yield
@@ -124,7 +131,8 @@ class HostModel:
             encoder.module.encode([[_live(t, relation) for t in self._tokens[c][encoder.tokens][0]] for c in captions])
             for encoder in self._encoders.values()
         ]
-        cross_attn, pooled = torch.cat([of_one[0] for of_one in found], -1), found[-1][1]
+        read = min(of_one[0].shape[1] for of_one in found)  # as the host cuts them: a LongCLIP reads more
+        cross_attn, pooled = torch.cat([of_one[0][:, :read] for of_one in found], -1), found[-1][1]
         return [{"cross_attn": cross_attn[i : i + 1], "pooled_output": pooled[i : i + 1]} for i in range(len(captions))]
 
     def _encode(self, tokens, relation):
@@ -210,14 +218,16 @@ class _Turns:
         self._parts, self._node, self._there, self._entered = parts, node, None, contextlib.ExitStack()
 
     def to(self, name):
+        """Have a part on the device; whether it was not."""
         if name == self._there:
-            return
+            return False
         self.end()
         (going,) = (patcher for other, (patcher, _) in self._parts.items() if other != name)
         patcher, borrow = self._parts[name]
         loading.take_turns(patcher, going, self._node, name)
         self._entered.enter_context(borrow())
         self._there = name
+        return True
 
     def end(self):
         self._there = None
@@ -259,10 +269,11 @@ def borrowed_model(model, clip, tokens, dtype=None, recompute=False, in_turns=""
 
 def _borrowed_network(model, dtype, recompute):
     """The context in which autograd runs through the network."""
-    network = model.model.diffusion_model
+    network, brought = model.model.diffusion_model, other_nodes.modules_of_patches(model)
     return _each(
         borrowed([(network, partial(alias, dtype=dtype)), (model.model.model_sampling, alias)]),
-        borrowed([(brought, partial(alias, dtype=dtype)) for brought in other_nodes.modules_of_patches(model)]),
+        borrowed([(module, partial(alias, dtype=dtype)) for module in brought]),
+        other_nodes.without_dropout(brought),
         _computing_in(model.model, dtype),
         full_precision_products(network),
         ready_for_backward(*([] if is_unet(network) else [network])),

@@ -1,16 +1,22 @@
 """What other nodes have plugged into MODEL and CLIP: used in training as the host's sampler uses it, or refused."""
 
+import contextlib
 import logging
 import types
+from collections.abc import Iterable
 
 import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 
 from ..errors import ReVersionError
+from .fingerprint import module_name
 
-# Module of a patch's function -> the node: these change the network at random in every pass.
-_AT_RANDOM = {"comfy_extras.nodes_hypertile": "HyperTile", "comfy_extras.nodes_tomesd": "Tome Patch Model"}
+# File of a patch's function -> the node: these change the network at random in every pass.
+_AT_RANDOM = {
+    "comfy_extras/nodes_hypertile": "HyperTile",
+    "comfy_extras/nodes_tomesd": "Tome Patch Model",
+}
 _WITHOUT_BACKWARD = ("W4A4", "W4A8")  # in the names of the host's layouts of quantised weights
 _NESTED = 8  # levels of containers and objects in which a patch's networks are looked for
 _COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
@@ -20,7 +26,7 @@ def check_other_nodes(model, clip, node: str):
     """Refuse what would make the learned relation wrong. Raises a ReVersionError that names the node to take out."""
     options = model.model_options.get("transformer_options", {})
     for function in _functions(options.get("patches", {})):
-        if name := _AT_RANDOM.get(getattr(function, "__module__", "")):
+        if name := _AT_RANDOM.get(module_name(function)):
             raise ReVersionError(
                 node,
                 "model",
@@ -78,6 +84,19 @@ def _functions(patches):
     elif not isinstance(patches, (list, tuple)):
         return [patches]
     return [function for inner in patches for function in _functions(inner)]
+
+
+@contextlib.contextmanager
+def without_dropout(modules: Iterable[torch.nn.Module]):
+    """Switch off what would change networks at random in every pass: some hypernetworks bring it along."""
+    active = [part for m in modules for part in m.modules() if isinstance(part, torch.nn.Dropout) and part.training]
+    try:
+        for part in active:
+            part.training = False
+        yield
+    finally:
+        for part in active:
+            part.training = True
 
 
 def modules_of_patches(model) -> list[torch.nn.Module]:

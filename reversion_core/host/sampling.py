@@ -63,6 +63,10 @@ class FocalGuider(comfy.samplers.CFGGuider):
         """strength: of the relation, on the scale of cfg; alpha: of f, 0 for the same strength at all noise levels."""
         self.strength, self.alpha = strength, alpha
 
+    def set_cfg(self, cfg: float) -> None:
+        super().set_cfg(cfg)
+        self.given_cfg = cfg
+
     def set_conds(self, relation: list, plain: list, negative: list) -> None:
         """The host's conditioning of the prompt with the relation, of the plain prompt and of the negative one."""
         self.inner_set_conds({"positive": relation, "plain": plain, "negative": negative})
@@ -75,17 +79,21 @@ class FocalGuider(comfy.samplers.CFGGuider):
         seed: int | None = None,
     ) -> torch.Tensor:
         relation, plain, negative = (self.conds.get(name) for name in ("positive", "plain", "negative"))
-        neutral = self.alpha == 0 and self.strength == self.cfg
+        neutral = self.alpha == 0 and self.strength == self.given_cfg
         if neutral or self.strength == 0:
             only = relation if neutral else plain
             return comfy.samplers.sampling_function(
                 self.inner_model, x, timestep, negative, only, self.cfg, model_options=model_options, seed=seed
             )
         predict = model_options.get("sampler_calc_cond_batch_function", _calc_cond_batch)
-        share = self._weight(timestep) / max(self.cfg, 1)
+        share, two_at_a_time = self._weight(timestep) / max(self.cfg, 1), _expects_two(model_options)
 
         def blended(arguments):
-            of_relation, of_negative, of_plain = predict({**arguments, "conds": [*arguments["conds"], plain]})
+            if two_at_a_time:
+                of_relation, of_negative = predict(arguments)
+                of_plain, _ = predict({**arguments, "conds": [plain, arguments["conds"][1]]})
+            else:
+                of_relation, of_negative, of_plain = predict({**arguments, "conds": [*arguments["conds"], plain]})
             if self.cfg < 1:
                 of_negative = of_negative + share * (of_relation - of_plain)
             return [torch.lerp(of_plain, of_relation, share), of_negative]
@@ -96,12 +104,24 @@ class FocalGuider(comfy.samplers.CFGGuider):
         )
 
     def _weight(self, sigma: torch.Tensor) -> float | torch.Tensor:
-        """strength T f(t) at a noise level [b]: a number where it is the same at all, else a tensor."""
+        """strength T f(t) at a noise level [b]: a number where it is the same at all, else a tensor.
+
+        Where another node sets cfg for a while, the strength goes with it.
+        """
+        strength = self.strength * (self.cfg / self.given_cfg if self.given_cfg else 1)
         if self.alpha == 0:
-            return self.strength
+            return strength
         sampling = self.inner_model.model_sampling
         t = _timestep(sampling, sigma[0]) / len(sampling.sigmas)
-        return (self.strength * focal.relative_density(t, self.alpha)).float().to(sigma)
+        return (strength * focal.relative_density(t, self.alpha)).float().to(sigma)
+
+
+def _expects_two(model_options: dict) -> bool:
+    """Whether what other nodes have plugged in may know of two prompts only, and tell them by their place."""
+    options = model_options.get("transformer_options", {})
+    return bool(
+        "sampler_calc_cond_batch_function" in model_options or options.get("patches") or options.get("patches_replace")
+    )
 
 
 def _timestep(sampling: torch.nn.Module, sigma: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..store.files import numbered, write_whole
+from ..store.files import locked, numbered, write_whole
 from .intervals import interval
 
 SCORES = ("relation_score", "entity_score")
@@ -112,15 +112,20 @@ def as_bytes(rows: Sequence[Row]) -> bytes:
 def write_new(path: Path, rows: Sequence[Row]) -> Path:
     """Save a table of its own, under the path or the next free one where another table has it; returns where."""
     data = as_bytes(rows)
-    path = next(p for p in numbered(path) if not p.exists() or (p.is_file() and p.read_bytes() == data))
-    write_whole(path, data)
-    return path
+    for free in numbered(path):
+        try:
+            write_whole(free, data, replace=False)
+        except FileExistsError:
+            if not (free.is_file() and free.read_bytes() == data):
+                continue
+        return free
 
 
 def add(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Add rows to the table at the path, which need not be there yet; returns all of its rows. Raises NoTable."""
-    rows = merged(read(path), rows)
-    write_whole(path, as_bytes(rows))
+    with locked(path):
+        rows = merged(read(path), rows)
+        write_whole(path, as_bytes(rows))
     return rows
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,8 +93,9 @@ def checked_name(name: str, node: str, input_name: str) -> str:
     return name
 
 
-def save(relation: Relation, path: str | Path) -> None:
-    """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there.
+def save(relation: Relation, path: str | Path, replace: bool = True) -> None:
+    """Write a relation, whole or not at all, in the layout of the path's suffix. Replaces a file that is there, or
+    raises FileExistsError for one.
 
     .safetensors: the host's, with the metadata, T5's vectors also as OneTrainer and diffusers call them; .pt: A1111's
     WebUI; .bin: diffusers and the authors' `{"<R>": tensor}`, where several vectors are called `<r>`.
@@ -122,7 +123,7 @@ def save(relation: Relation, path: str | Path) -> None:
         file = io.BytesIO()
         torch.save(content, file)
         data = file.getvalue()
-    write_whole(path, data)
+    write_whole(path, data, replace)
     remove_old_partials(Path(path).parent)
 
 
@@ -210,15 +211,16 @@ def hiding(relation: Relation, path: Path) -> list[Path]:
     return [other for other in found if other.is_file() and not same_numbers(relation, other)]
 
 
-def free_path(relation: Relation, path: Path) -> Path:
+def free_path(relation: Relation, path: Path, known: Mapping[str, Sequence[Path]]) -> Path:
     """`path`, or with -2, -3 ... behind its name: the first whose name is free or means this very relation.
 
-    The host's `embedding:NAME` looks for NAME with every suffix, so a name is free only where none of them is taken.
+    The host's `embedding:NAME` looks for NAME with every suffix in every folder, so a name is free only where none of
+    them is taken. known: name -> the files of it, in any folder.
     """
 
     def free(found: Path) -> bool:
-        taken = [other for other in map(found.with_suffix, SUFFIXES) if other.exists()]
-        return all(same_numbers(relation, other) for other in taken)
+        beside = [other for other in map(found.with_suffix, SUFFIXES) if other.exists()]
+        return all(same_numbers(relation, other) for other in {*beside, *known.get(found.stem, ())})
 
     return next(filter(free, numbered(path)))
 

@@ -25,9 +25,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from ..errors import ReVersionError
+from ..errors import MachineError, ReVersionError
 from . import relation
-from .files import SECONDS_PER_DAY, changed_at, check_writable, remove_old_partials, write_whole
+from .files import SECONDS_PER_DAY, changed_at, check_writable, numbered, remove_old_partials, write_whole
 
 KEPT_RUNS, KEPT_DAYS = 20, 7  # the newest, and all that an artist may still go on with
 RELATION, STATE, LOG = "relation.safetensors", "state.safetensors", "log.csv"
@@ -58,11 +58,17 @@ class RunFolder:
 
     def __init__(self, root: str | Path, key: RunKey, steps: int, label: str):
         """root: where the folders of all runs lie; label: readable part of the name."""
-        self.root, self.key, self.steps = Path(root), key, steps
+        self.root, self.key, self.steps, self.label = Path(root), key, steps, label
         found = [path for path, of_run in self._of_key() if of_run == steps]
+        # Two programs may have begun the same run at the same moment: the one that went furthest, or the newest.
+        self.path = max(found, key=lambda path: (_steps_done(path), path.name), default=self._new_path())
+
+    def _new_path(self) -> Path:
+        """A folder of this run that is not there yet."""
         date = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:40]
-        self.path = found[-1] if found else self.root / f"{date}_{readable}_{key.text}_{steps}"
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", self.label).strip("-")[:40]
+        ending = f"_{readable}_{self.key.text}_{self.steps}"
+        return next(path for path in numbered(self.root / date, ending) if not path.exists())
 
     def _of_key(self) -> list[tuple[Path, int]]:
         """(folder, steps) of the runs with this key, the oldest first; not of copies under other names."""
@@ -73,9 +79,11 @@ class RunFolder:
     def check_writable(self, node: str) -> None:
         """Raises a ReVersionError where nothing could be kept, before any work."""
         try:
-            check_writable(self.path if self.path.exists() else self.root)
+            if not (self.path.exists() and _is_writable(self.path)):
+                self.path = self._new_path()  # it may be another user's
+                check_writable(self.root)
         except OSError as error:
-            raise ReVersionError(
+            raise MachineError(
                 node,
                 "autosave",
                 f"nothing can be written to the folder '{self.path}' ({error.strerror})",
@@ -106,14 +114,14 @@ class RunFolder:
         return tensors is not None and len(tensors.get("history", ())) == self.steps
 
     def states(self) -> list[tuple[Path, dict[str, torch.Tensor], int]]:
-        """(path, tensors, steps of that run) of readable states of equal runs: its own first, then the furthest."""
+        """(path, tensors, steps of that run) of readable states of equal runs, the furthest first, then its own."""
         found = []
         for folder, steps in self._of_key():
             tensors = _read_state(folder / STATE)
             if tensors and "history" in tensors:
                 found.append((folder / STATE, tensors, steps))
         own = self.path / STATE
-        return sorted(found, key=lambda state: (state[0] == own, len(state[1]["history"])), reverse=True)
+        return sorted(found, key=lambda state: (len(state[1]["history"]), state[0] == own), reverse=True)
 
     def keep(
         self,
@@ -121,15 +129,20 @@ class RunFolder:
         history: list[dict[str, float]],
         learned: relation.Relation,
         made_with: dict,
-    ) -> None:
-        """Save relation, state and log. A full disk is reported and does not stop the training."""
+    ) -> bool:
+        """Save relation, state and log; whether that was possible. A full disk is reported and does not stop the
+        training. Where another program has learned more in this folder meanwhile, they go to a new one."""
         described = {"parts": json.dumps(self.key.parts), "made_with": json.dumps(made_with)}
+        if _steps_done(self.path) > len(history):
+            self.path = self._new_path()
         try:
             relation.save(learned, self.path / RELATION)
             write_whole(self.path / STATE, safetensors_bytes(tensors, described))
             write_whole(self.path / LOG, _csv(history))
         except OSError as error:
             logging.warning("ReVersion: could not save the relation so far (%s); the training goes on", error)
+            return False
+        return True
 
     def keep_preview(self, step: int, prompt: str, picture: np.ndarray) -> None:
         """Save a preview, uint8 [h, w, 3]. A full disk is reported and does not stop the training."""
@@ -193,12 +206,32 @@ def _read_state(path: Path) -> dict[str, torch.Tensor] | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_STATE:
             return None
+        path.open("rb").close()  # safetensors says of a file that may not be read that it is not there
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        logging.warning("ReVersion: the saved state %s cannot be read (%s); it is set aside", path, error)
+    except OSError as error:  # it may be sound, and another's
+        logging.warning("ReVersion: the saved state %s cannot be read (%s); it is passed over", path, error)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        logging.warning("ReVersion: the saved state %s is damaged (%s); it is set aside", path, error)
         set_aside(path)
-        return None
+    return None
+
+
+def _steps_done(folder: Path) -> int:
+    """The updates that the state in a run's folder has seen, 0 where there is none that can be read."""
+    try:
+        with safe_open(folder / STATE, framework="pt", device="cpu") as file:
+            return file.get_slice("history").get_shape()[0]
+    except (OSError, SafetensorError, IndexError):
+        return 0
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        check_writable(folder)
+    except OSError:
+        return False
+    return True
 
 
 def _description(path: Path, name: str) -> dict:

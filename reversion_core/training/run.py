@@ -7,7 +7,7 @@ import logging
 import torch
 
 from .. import host
-from ..errors import ReVersionError
+from ..errors import MachineError, ReVersionError
 from ..exemplars.augment import AUGMENTATIONS
 from ..method.words import PLACEHOLDER
 from ..store import relation, runs
@@ -70,6 +70,7 @@ class _Training:
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.initial, self.previews, self.messages = None, None, [], []
         self.verdict, self.judged = None, False
+        self.kept, self.failed_to_save = None, False  # kept: (step, whether judged) that is on the disk
         can_take_turns = host.can_take_turns(self.model, self.clip)
         self.memory = MemoryUse(options.low_memory, can_take_turns, self.tell)
 
@@ -97,14 +98,14 @@ class _Training:
                     on_progress(self.learner, self.previews)
         except NotFiniteError as error:
             raise ReVersionError(
-                self.node, "learning_rate", f"{error} ({self._saved_text()})", "lower it or use precision fp32"
+                self.node, "learning_rate", f"{error} ({self._save()})", "lower it or use precision fp32"
             ) from error
         finally:
             try:
                 if self.learner is not None and self.learner.step:
-                    self._save()
+                    said = self._save()
                     if self.learner.step < steps:
-                        self.tell(f"stopped; {self._saved_text()} in {self.folder.path}")
+                        self.tell(f"stopped; {said}")
                     self.folder.prune()
             finally:  # after what was learned is safe: a device that failed may fail again
                 host.unload_twins((self.model, self.clip.patcher), self.original_patchers)
@@ -215,22 +216,21 @@ class _Training:
 
     def _resume(self, learner):
         """Go on from the furthest state whose updates are those of this run; False where there is none."""
+        falling = []
         for path, tensors, steps in self.folder.states():
             done, settings = len(tensors["history"]), self.inputs.settings
             theirs = dataclasses.replace(settings, steps=steps)
             if done > settings.steps:
                 continue
             if any(settings.rate(i) != theirs.rate(i) for i in range(done)):
-                self.tell(
-                    f"not resumed from an equal training of {steps} steps, over which its learning rate fell; the "
-                    "schedule 'constant' allows it"
-                )
+                falling.append(steps)
                 continue
             try:
                 learner.restore(tensors)
             except ValueError as error:
-                self.tell(f"the saved state {path} cannot be used ({error}); it is set aside")
-                runs.set_aside(path)
+                self.tell(f"the saved state {path} cannot be used ({error}); it is left out")
+                if path.parent == self.folder.path:
+                    runs.set_aside(path)
                 continue
             before = runs.made_with(path)
             if before.get("tiled", 0) != self.made_with.get("tiled", 0):
@@ -245,6 +245,11 @@ class _Training:
             began = f", begun with {', '.join(others)}" if others else ""
             self.tell(f"resumed after step {done} of an equal training{began}")
             return True
+        if falling:
+            self.tell(
+                f"not resumed from an equal training of {falling[0]} steps, over which its learning rate fell; the "
+                "schedule 'constant' allows it"
+            )
         return False
 
     def _use_less_memory(self):
@@ -258,10 +263,10 @@ class _Training:
         return host.out_of_memory_as(self._too_little_memory)
 
     def _too_little_memory(self):
-        return ReVersionError(
+        return MachineError(
             self.node,
             "exemplars",
-            f"there is not enough memory to learn from even one picture at a time ({self._saved_text()})",
+            f"there is not enough memory to learn from even one picture at a time ({self._save()})",
             "set a smaller size where they are loaded, close other programs or use precision auto",
         )
 
@@ -291,11 +296,22 @@ class _Training:
         self.folder.keep_preview(step, prompt, picture)
 
     def _save(self):
-        self.folder.keep(self.learner.state(), self.learner.history, self._relation(), self.made_with)
-
-    def _saved_text(self):
+        """Keep what was learned, where that is not done; what to say of it to the artist."""
         step = self.learner.step if self.learner else 0
-        return f"the relation of step {step} is kept" if step else "nothing was learned yet"
+        if not step:
+            return "nothing was learned yet"
+        state = step, self.judged
+        if self.kept != state:
+            learned, failed_before = self._relation(), self.failed_to_save
+            saved = self.folder.keep(self.learner.state(), self.learner.history, learned, self.made_with)
+            self.failed_to_save = not saved
+            if saved:
+                self.kept = state
+            elif not failed_before:
+                self.tell(f"what was learned cannot be saved in {self.folder.path}: free space on the disk")
+        if self.kept is None:
+            return "the relation could not be saved"
+        return f"the relation of step {self.kept[0]} is kept in {self.folder.path}"
 
     def _relation(self):
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

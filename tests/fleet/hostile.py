@@ -155,6 +155,10 @@ class FullDisk(Failing):
     kind, message = "OSError", "[Errno 28] No space left on device"
 
 
+class LittleMemory(Failing):
+    kind, message = "ReVersionMachineError", "ReVersion Train, input 'exemplars': there is not enough memory"
+
+
 class ShortFiles(Counting):
     """Files end early."""
 

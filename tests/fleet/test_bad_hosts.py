@@ -17,6 +17,7 @@ NUMBERS = [{"number": number} for number in range(12)]
         hostile.Garbage,
         hostile.Failing,
         hostile.FullDisk,
+        hostile.LittleMemory,
         hostile.ShortFiles,
         hostile.DamagedFiles,
         hostile.OthersFiles,

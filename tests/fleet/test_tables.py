@@ -109,3 +109,14 @@ def test_every_folder_gets_a_relation_that_can_be_saved(folders, relations):
         assert ready_tables.checked_name(relation, "Save", "name") == relation
     with pytest.raises(FleetError, match="the same name"):
         ready_tables.folders([folders[0], f"elsewhere/{folders[0]}"])
+
+
+def test_folders_are_called_as_the_hosts_call_them(tmp_path):
+    (tmp_path / "library" / "rel_inside_v003").mkdir(parents=True)
+    (tmp_path / "input" / "set" / "one").mkdir(parents=True)
+    (tmp_path / "input" / "inside").symlink_to(tmp_path / "library" / "rel_inside_v003")
+    given = [str(tmp_path / "input" / "inside"), str(tmp_path / "input" / "set" / "one")]
+    assert ready_tables.folders(given) == [
+        {"folder": "inside", "name": "inside"},
+        {"folder": "set/one", "name": "set-one"},
+    ]

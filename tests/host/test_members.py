@@ -87,7 +87,18 @@ def test_weights_of_8_bits_are_recomputed_without_being_asked_and_give_right_gra
 
 @pytest.mark.parametrize("name", names())
 def test_features_are_those_of_the_host_s_own_prompt(core, built, name):
-    given = built(name)
+    assert_features_of_the_host(core, built(name))
+
+
+def test_features_of_a_clip_that_reads_more_than_the_other_are_the_host_s(core, embeddings, monkeypatch):
+    member = random_model_configs.MEMBERS["SDXL"]
+    sizes = {**member.sizes, "clip_l_model_config": {"num_hidden_layers": 3, "max_position_embeddings": 248}}
+    long = dataclasses.replace(member, sizes=sizes, windows={"clip_l_max_length": 248})
+    monkeypatch.setitem(random_model_configs.MEMBERS, "SDXL with LongCLIP", long)
+    assert_features_of_the_host(core, random_models.build("SDXL with LongCLIP", embeddings))
+
+
+def assert_features_of_the_host(core, given):
     relation = relation_of(core, given.clip, vectors=2)
     tokens = core.host.caption_tokens(given.clip, CAPTIONS, 2)
     with core.host.borrowed_model(given.model, given.clip, tokens) as borrowed, torch.no_grad():

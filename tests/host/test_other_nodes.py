@@ -1,7 +1,10 @@
 """Whatever other nodes plug into MODEL and CLIP trains right, or is refused before any work: a row a node."""
 
-import importlib
+import functools
+import importlib.util
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import random_models
@@ -9,9 +12,19 @@ import torch
 from training import CAPTIONS, relation_of, weighted_error
 
 
+@functools.cache
+def loaded(module):
+    """A file of the host's nodes as its server loads it: under the name of its path."""
+    path = Path(importlib.import_module("comfy_extras").__path__[0]) / module
+    spec = importlib.util.spec_from_file_location(str(path), path.with_suffix(".py"))
+    sys.modules[str(path)] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[str(path)])
+    return sys.modules[str(path)]
+
+
 def run(module, name, *arguments):
     """The first output of a node of the host, in the old or the new way of writing nodes."""
-    node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
+    node = getattr(loaded(module), name)
     result = node.execute(*arguments) if hasattr(node, "execute") else getattr(node(), node.FUNCTION)(*arguments)
     return getattr(result, "args", result)[0]
 
@@ -38,13 +51,15 @@ def with_bypassed_lora(given):
         return comfy.sd.load_bypass_lora_for_models(given.model, given.clip, lora, 0.5, 0.1)
 
 
-def with_hypernetwork(given):
+def with_hypernetwork(given, **options):
     from comfy_extras import nodes_hypernetwork
 
     generator = torch.Generator().manual_seed(0)
-    layers = [{"0.weight": torch.randn(768, 768, generator=generator) / 100, "0.bias": torch.zeros(768)} for _ in "kv"]
+    names, weight = ("0", "1", "2"), torch.eye(768)
+    weight = weight + torch.randn(768, 768, generator=generator) / 100
+    layers = [{f"{n}.{p}": t for n in names for p, t in (("weight", weight), ("bias", weight[0] / 9))} for _ in "kv"]
     with tempfile.NamedTemporaryFile(suffix=".pt") as file, torch.inference_mode():
-        torch.save({768: layers}, file.name)
+        torch.save({768: layers, **options}, file.name)
         patch = nodes_hypernetwork.load_hypernetwork_patch(file.name, 1.0)
     model = given.model.clone()
     model.set_model_attn1_patch(patch)
@@ -131,6 +146,7 @@ TRAINS = {
     "LoRA": with_lora,
     "LoraLoaderBypass": with_bypassed_lora,
     "HypernetworkLoader": with_hypernetwork,
+    "HypernetworkLoader with dropout": functools.partial(with_hypernetwork, use_dropout=True),
     "function wrapper": with_function_wrapper,
     "wrapper": with_wrapper,
 }

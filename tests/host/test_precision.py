@@ -4,7 +4,7 @@ import pytest
 import random_models
 import torch
 import torch.nn.functional as F
-from training import short_training
+from training import relation_of, short_training
 
 SIDE = 64  # of the latents
 
@@ -46,6 +46,33 @@ def gradient(core, given, drawn, dtype, scaled=True):
 
 def error(found, exact):
     return {key: float((found[key] - exact[key]).norm() / exact[key].norm()) for key in exact}
+
+
+class Attention(torch.overrides.TorchFunctionMode):
+    """The number types in which attention is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            self.types.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("SD 1.x", torch.float16), ("SD 2.x", torch.float32)])
+def test_attention_is_computed_in_float32_where_the_host_does(core, embeddings, name, expected):
+    """Not with torch's attention as the host's own, which computes as it is given."""
+    given = random_models.build(name, embeddings, dtype=torch.float16)
+    with core.host.borrowed_model(
+        given.model, given.clip, core.host.caption_tokens(given.clip, ["a {} b"], 1)
+    ) as model:
+        features = model.encode([0], relation_of(core, given.clip))
+        latents = torch.zeros(1, 4, 8, 8)
+        with Attention() as attention:
+            model.prediction_error(latents, latents, torch.tensor([500]), features)
+    assert attention.types == {expected}
 
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL"])

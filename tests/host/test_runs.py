@@ -130,7 +130,7 @@ def test_a_damaged_state_is_left_alone(core, loaded, drawn, tmp_path, caplog):
     state.write_bytes(state.read_bytes()[:100])
     seen = Seen()
     learn(core, loaded, drawn, tmp_path, seen, steps=3)
-    assert seen == [None, 1, 2, 3] and "cannot be read" in caplog.text
+    assert seen == [None, 1, 2, 3] and "is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("file", ["relation.safetensors", "log.csv"])
@@ -163,6 +163,23 @@ def test_a_disk_that_fills_up_on_the_way_costs_nothing_that_was_learned(
 
     assert torch.equal(vectors(learn(core, loaded, drawn, tmp_path, fill_up)), vectors(plain))
     assert "could not save the relation so far" in caplog.text
+
+
+def test_where_the_disk_filled_up_nothing_is_said_to_be_kept(core, loaded, drawn, tmp_path, monkeypatch):
+    told = []
+
+    def fill_up(learner, previews):
+        if learner and learner.step == 3:
+            monkeypatch.setattr(os, "fsync", full_disk)
+        if learner and learner.step == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        keep = {"save_every": 2, "on_message": told.append}
+        learn(core, loaded, drawn, tmp_path, fill_up, keep, steps=6)
+    cannot, stopped = told[-2:]
+    assert "cannot be saved in" in cannot and "free space on the disk" in cannot
+    assert stopped.startswith("stopped; the relation of step 2 is kept in")
 
 
 def full_disk(descriptor):

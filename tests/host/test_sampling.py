@@ -161,6 +161,52 @@ def test_guidance_of_other_nodes_is_kept(core, loaded, conditionings, cfg):
     )
 
 
+@pytest.mark.parametrize("plugged", ["guidance", "attention"])
+def test_what_knows_of_two_prompts_only_does_not_meet_a_third(core, loaded, conditionings, plugged):
+    """As Skip Layer Guidance's simple form, and packs that tell a picture's prompts by their place."""
+    import comfy.samplers
+
+    model = loaded.model.clone()
+
+    def of_two(arguments):
+        given, (positive, negative) = arguments["input"], arguments["conds"]
+        options = arguments["sigma"], arguments["model_options"]
+        return comfy.samplers.calc_cond_batch(arguments["model"], [positive, negative], given, *options)
+
+    def by_place(q, k, v, extra):
+        strengths = torch.tensor([(0.5, 2.0)[place] for place in extra["cond_or_uncond"]])
+        return q, k, v * strengths.repeat_interleave(len(v) // len(strengths))[:, None, None]
+
+    if plugged == "guidance":
+        model.set_model_sampler_calc_cond_batch_function(of_two)
+    else:
+        model.set_model_attn2_patch(by_place)
+    relation, plain, negative = conditionings
+    sigmas = torch.tensor([float(core.host.focal_sampling(model, "test").sigmas[300]), 0.0])
+    e_r, e_p, e_n = (
+        sampled(theirs(model, c, negative, cfg), sigmas) for c, cfg in ((relation, 1.0), (plain, 1.0), (plain, 0.0))
+    )
+    expected = e_n + CFG * (e_p - e_n) + 2 * (e_r - e_p)
+    torch.testing.assert_close(
+        sampled(ours(core, model, conditionings, 2.0, 0.0), sigmas), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_where_another_node_sets_cfg_the_strength_goes_with_it(core, loaded, conditionings):
+    """As CFG Override: the guidance that was neutral stays so."""
+    guider = ours(core, loaded.model, conditionings, CFG, 0.0)
+    guider.cfg = 1.5
+    sigmas = sigmas_of(core, loaded.model, 2)
+    expected = sampled(theirs(loaded.model, conditionings[0], conditionings[2], 1.5), sigmas)
+    assert torch.equal(sampled(guider, sigmas), expected)
+    focal, half = (
+        ours(core, loaded.model, conditionings, 6.0, 0.5),
+        ours(core, loaded.model, conditionings, 3.0, 0.5, 2.0),
+    )
+    focal.cfg = 2.0
+    torch.testing.assert_close(sampled(focal, sigmas), sampled(half, sigmas))
+
+
 def test_guidance_costs_at_most_one_more_prediction_a_step(core, loaded, conditionings):
     def predictions(strength, alpha):
         model, counted = loaded.model.clone(), []

@@ -12,19 +12,43 @@ USAGE = "Between a fruit and a bowl, at 0.8."
 
 
 @pytest.fixture
-def saved(core, tmp_path, monkeypatch):
-    """The folder in which the node has saved a relation, at first alone and then with a red picture."""
+def node(tmp_path, monkeypatch):
+    """ReVersion Save Relation, whose folder is `tmp_path`."""
     from reversion_pack.nodes import places
     from reversion_pack.nodes.relation import ReVersionSaveRelation
 
     monkeypatch.setattr(places, "embedding_roots", lambda: [tmp_path])
+    return ReVersionSaveRelation
+
+
+@pytest.fixture
+def saved(core, node, tmp_path):
+    """The folder in which the node has saved a relation, at first alone and then with a red picture."""
     red = torch.zeros(1, 600, 900, 4)
     red[..., 0], red[..., 3] = 1, 1
     made = core.relation.Relation({"clip_l": torch.full((1, 768), 0.01)}, {"reversion.base_family": "SD 1.x"})
 
     for given in ({}, {"preview": red, "usage": USAGE}):
-        ReVersionSaveRelation.execute(made, "mine", False, **given)
+        node.execute(made, "mine", False, **given)
     return tmp_path
+
+
+def test_a_relation_whose_file_another_took_the_place_of_is_saved_again(core, node):
+    """ComfyUI asks for the fingerprint before each Run, and keeps what equal ones gave."""
+    one, other = (core.relation.Relation({"clip_l": torch.full((1, 768), x)}) for x in (0.01, 0.02))
+
+    def run(relation):
+        asked = node.fingerprint_inputs(name="over")
+        node.execute(relation, "over", True)
+        return asked
+
+    first = run(one)
+    assert node.fingerprint_inputs(name="over") == first
+    run(other)
+    again = run(one)
+    assert again != first
+    settled = node.fingerprint_inputs(name="over")
+    assert run(one) == node.fingerprint_inputs(name="over") == settled
 
 
 def test_the_file_has_a_thumbnail_and_how_to_use_it_and_the_picture_lies_beside_it(saved, core):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
@@ -190,6 +191,44 @@ def test_a_name_is_taken_by_a_relation_of_any_format(host_server, embeddings):
     (embeddings / "both.safetensors").write_bytes((embeddings / "wide.safetensors").read_bytes())
     assert host_server.run(graph)["save"]["text"] == ["Saved as embedding:both-2; both holds another relation."]
     assert (embeddings / "both-2.bin").exists() and not (embeddings / "both.bin").exists()
+
+
+def test_a_name_is_taken_by_a_relation_in_any_folder(host_server, embeddings):
+    """ComfyUI's embedding:NAME looks in all folders, in an order of chance."""
+    (embeddings / "team").mkdir()
+    (embeddings / "team" / "shared.safetensors").write_bytes((embeddings / "wide.safetensors").read_bytes())
+
+    def save(overwrite):
+        options = {"name": "shared", "overwrite": overwrite}
+        graph = {
+            "load": graphs.node("ReVersionLoadRelation", relation="plain.safetensors"),
+            "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], **options),
+        }
+        return host_server.run(graph)["save"]["text"][0]
+
+    assert save(False) == "Saved as embedding:shared-2; shared holds another relation."
+    assert re.fullmatch(r"Saved as embedding:shared\. ComfyUI may read .*shared\.safetensors instead: .*", save(True))
+
+
+def test_what_is_said_to_be_saved_is_there_and_is_what_was_saved(host_server, embeddings):
+    def save(relation):
+        options = {"name": "cached", "overwrite": True}
+        graph = {
+            "load": graphs.node("ReVersionLoadRelation", relation=relation),
+            "save": graphs.node("ReVersionSaveRelation", relation=["load", 0], **options),
+        }
+        entry = host_server.wait(host_server.queue(graph))
+        messages = dict(entry["status"]["messages"])
+        return "save" in messages["execution_cached"]["nodes"]
+
+    file = embeddings / "cached.safetensors"
+    assert [save("plain.safetensors") for _ in range(2)] == [False, True]
+    file.unlink()
+    assert [save("plain.safetensors") for _ in range(2)] == [False, True]
+    save("wide.safetensors")
+    assert not save("plain.safetensors")
+    assert relation_files.load(file).family == "SD 1.x"
+    assert [save("plain.safetensors") for _ in range(2)][-1]
 
 
 def test_what_is_replaced_in_another_format_is_what_comfyui_reads_from_then_on(host_server, embeddings):

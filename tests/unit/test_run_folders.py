@@ -1,5 +1,6 @@
 """The folders of runs: what makes a training a new one, and what stands in no one's way."""
 
+import errno
 import os
 import shutil
 import time
@@ -38,12 +39,15 @@ def test_what_differs_from_the_latest_run_is_named(tmp_path, now, told):
     assert folders[2].changes() == told
 
 
-def kept(root, seed="0", verdict="null", steps=1):
-    """A run of one step, with its verdict or None."""
-    folder = RunFolder(root, RunKey({"seed": seed}), steps, "run")
-    said = {"reversion.steps_done": "1"} | ({"reversion.verdict": verdict} if verdict else {})
+def kept(root, seed="0", verdict="null", steps=1, done=1):
+    """A run of so many steps, stopped or with its verdict, or None."""
+    return keep(RunFolder(root, RunKey({"seed": seed}), steps, "run"), done, verdict)
+
+
+def keep(folder, done, verdict="null"):
+    said = {"reversion.steps_done": str(done)} | ({"reversion.verdict": verdict} if verdict else {})
     learned = Relation({"clip_l": torch.ones(1, 768)}, {"reversion.format_version": "1", **said})
-    folder.keep({"history": torch.zeros(1)}, [{"loss": 0.0}], learned, {})
+    assert folder.keep({"history": torch.zeros(done, 1)}, [{"loss": 0.0}] * done, learned, {})
     return folder
 
 
@@ -60,6 +64,46 @@ def test_a_run_that_was_not_compared_with_words_can_still_be(tmp_path):
     folders = judged, unjudged, without_state
     assert all(folder.finished() is not None for folder in folders)
     assert [folder.lacks_verdict(folder.finished()[0]) for folder in folders] == [False, True, False]
+
+
+def test_a_run_goes_on_from_the_furthest_of_equal_ones(tmp_path):
+    kept(tmp_path, steps=30, done=2), kept(tmp_path, steps=10, done=10)
+    assert [len(state["history"]) for _, state, _ in kept(tmp_path, steps=30, done=3).states()] == [10, 3]
+
+
+def test_of_two_programs_that_do_the_same_run_at_once_neither_undoes_the_other(tmp_path):
+    one, other = (RunFolder(tmp_path, RunKey({}), 4, "run") for _ in range(2))
+    assert one.path == other.path
+    keep(one, 2), keep(other, 1), keep(one, 4), keep(other, 2)
+    assert one.path != other.path
+    assert [len(state["history"]) for _, state, _ in one.states()] == [4, 2]
+    again = RunFolder(tmp_path, RunKey({}), 4, "run")  # though the other's folder is newer
+    assert again.path == one.path and again.finished() is not None
+
+
+def test_a_folder_of_another_user_is_gone_on_from_and_left_as_it_is(tmp_path, monkeypatch):
+    folder = kept(tmp_path, steps=3)
+    probe = runs.check_writable
+
+    def of_another(path):
+        if path == folder.path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        probe(path)
+
+    monkeypatch.setattr(runs, "check_writable", of_another)
+    ours = RunFolder(tmp_path, folder.key, 3, "run")
+    ours.check_writable("ReVersion Train")
+    assert ours.path != folder.path and not ours.path.exists() and len(ours.states()) == 1
+
+
+def test_a_state_that_may_not_be_read_is_left_as_it_is(tmp_path, monkeypatch):
+    folder = kept(tmp_path, steps=3)
+
+    def refused(path, *given):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert folder.states() == [] and (folder.path / STATE).exists()
 
 
 def test_what_cannot_be_deleted_stays_and_ends_nothing(tmp_path, monkeypatch):

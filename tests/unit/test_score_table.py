@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -37,6 +38,16 @@ def test_a_picture_counts_once_and_equal_scores_of_other_pictures_each(tmp_path)
     again = score_table.add(path, [row("a <R> b", "bb", relation=1.0), row("c <R> d", "bb"), row("a <R> b", "cc")])
     assert [r.key for r in again] == [("a <R> b", "aa"), ("a <R> b", "bb"), ("c <R> d", "bb"), ("a <R> b", "cc")]
     assert [r.relation_score for r in again] == [0.03, 1.0, 0.03, 0.03]
+
+
+def test_programs_that_add_to_a_table_at_once_lose_no_row(tmp_path):
+    added = [row("a <R> b", f"{number:02}") for number in range(24)]
+    threads = [threading.Thread(target=score_table.add, args=(tmp_path / "t.csv", [one])) for one in added]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {r.key for r in score_table.read(tmp_path / "t.csv")} == {r.key for r in added}
 
 
 def test_a_table_of_its_own_never_takes_the_place_of_another(tmp_path):

@@ -4,6 +4,9 @@ import os
 import threading
 import time
 
+import pytest
+
+from reversion_core.store import files
 from reversion_core.store.files import check_writable, remove_old_partials, write_whole
 
 
@@ -53,6 +56,51 @@ def test_processes_that_check_a_folder_at_once_do_not_refuse_each_other(tmp_path
     for thread in threads:
         thread.join()
     assert not failed and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["", "a file system without links"])
+def test_of_programs_that_save_a_new_file_at_once_one_does(tmp_path, monkeypatch, links):
+    both_have_written, fsync, outcomes = threading.Barrier(2), os.fsync, []
+
+    def fsync_both(descriptor):
+        fsync(descriptor)
+        both_have_written.wait(20)
+
+    def refused(*paths):
+        raise PermissionError("no links here")
+
+    def write(text):
+        try:
+            write_whole(tmp_path / "new.bin", text, replace=False)
+            outcomes.append(text)
+        except FileExistsError:
+            outcomes.append(None)
+
+    monkeypatch.setattr(os, "fsync", fsync_both)
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    threads = [threading.Thread(target=write, args=(text,)) for text in (b"a", b"b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 2 and outcomes.count(None) == 1
+    assert (tmp_path / "new.bin").read_bytes() in outcomes
+    assert [path.name for path in tmp_path.iterdir()] == ["new.bin"]
+
+
+def test_a_lock_that_a_kill_left_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LOCK", 0.5)
+    table, lock = tmp_path / "table.csv", tmp_path / ".table.csv.lock"
+    with files.locked(table):
+        os.utime(lock, (time.time() + 60,) * 2)  # as of one that another has just made
+        with pytest.raises(TimeoutError), files.locked(table):
+            pass
+    lock.touch()
+    os.utime(lock, (0, 0))
+    with files.locked(table):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_kill_left_is_removed_after_a_day_and_what_is_being_written_is_not(tmp_path):
