@@ -15,6 +15,7 @@ from ..reversion_core.exemplars import (
     read_folder,
     template,
 )
+from ..reversion_core.store.files import states_of
 from ..reversion_core.store.reading import Unreadable
 from . import places
 from .progress import as_sentences, show_text
@@ -76,7 +77,7 @@ class ReVersionLoadExemplars(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "folder",
-                    options=places.picture_folders(),
+                    options=places.picture_folders() or [places.NONE],
                     tooltip="A folder in ComfyUI's input folder with 4 to 10 pictures. Beside each a .txt of the same "
                     "name with its caption, such as cat {} stone; {} stands for the relation. Or write the captions "
                     "into the box below.",
@@ -111,7 +112,7 @@ class ReVersionLoadExemplars(io.ComfyNode):
     def fingerprint_inputs(cls, folder, size, fit, captions=""):
         if folder is None:  # it comes from another node, and is not known yet
             return float("nan")
-        states = places.states_of(places.files_in(places.exemplar_folder(folder, cls.NAME)))
+        states = states_of(places.files_in(places.exemplar_folder(folder, cls.NAME)))
         return hashlib.sha256(ascii(states).encode()).hexdigest()
 
     @classmethod

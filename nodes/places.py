@@ -1,6 +1,5 @@
 """Where the host keeps things. Names that come from a graph never lead out of these folders."""
 
-import contextlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from ..reversion_core.store.relation import READ_SUFFIXES, SUFFIXES
 LONGEST_NAME = 255  # bytes of a file or folder name, as file systems take
 LONGEST_PATH = 1000  # bytes
 CLIP_PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # of older and newer versions of transformers
+NONE = "none"  # where there is nothing to choose: without any option the page would send nothing
 DEPTH = 3  # of folders of pictures in the input folder
 
 
@@ -126,16 +126,6 @@ def files_in(folder: Path) -> list[Path]:
         return [folder / name for name in os.listdir(folder)]
     except OSError:
         return []
-
-
-def states_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """What tells whether files have changed: name, size and time of each that is there, in the order of their names."""
-    states = []
-    for path in sorted(paths):
-        with contextlib.suppress(OSError):  # a link to nothing: whoever opens it says so
-            status = os.stat(path)
-            states.append((path.name, status.st_size, status.st_mtime_ns))
-    return states
 
 
 def list_files() -> list[str]:

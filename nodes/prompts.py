@@ -6,6 +6,7 @@ from ..reversion_core.errors import ReVersionError, check_choice
 from ..reversion_core.prompts import grid as prompt_grids
 from ..reversion_core.prompts.grid import OBJECT, SUBJECT
 from ..reversion_core.report import time_left
+from ..reversion_core.store.files import states_of
 from . import places
 from .limits import check_numbers
 from .progress import show_entry, show_text
@@ -106,12 +107,13 @@ class ReVersionPrompts(io.ComfyNode):
         return places.validation(places.list_file, list_file, cls.NAME)
 
     @classmethod
-    def fingerprint_inputs(cls, list_file=NO_FILE, **others):
+    def fingerprint_inputs(cls, list_file=NO_FILE, pick=ALL, **others):
+        # A picked prompt is said anew at each Run: the page counts by what was, and the picture is to carry it.
+        if list_file is None or pick != ALL:  # None: it comes from another node, and is not known yet
+            return float("nan")
         if list_file == NO_FILE:
             return ""
-        if list_file is None:  # it comes from another node, and is not known yet
-            return float("nan")
-        return str(places.states_of([places.list_file(list_file, cls.NAME)]))
+        return str(states_of([places.list_file(list_file, cls.NAME)]))
 
     @classmethod
     def execute(

@@ -1,6 +1,6 @@
 """Relations as files, and in prompts."""
 
-import collections
+import os
 import re
 
 from comfy_api.latest import io
@@ -11,10 +11,12 @@ from ..reversion_core.exemplars import pictures_of
 from ..reversion_core.method.words import PLACEHOLDER
 from ..reversion_core.store import foreign, sharing
 from ..reversion_core.store import relation as relation_files
+from ..reversion_core.store.files import states_of
 from ..reversion_core.store.reading import Unreadable
 from . import places
 from .limits import check_numbers
 from .progress import hint_on_running_node, show_text
+from .saved_files import SavedFiles
 from .schema import named
 from .sockets import RelationSocket
 
@@ -23,29 +25,9 @@ LONGEST_VALUE = 2000  # characters
 FORMATS = tuple(suffix[1:] for suffix in relation_files.SUFFIXES)
 
 
-class _SavedFiles:
-    """What was saved under each name, so that the host's cache says "Saved as" only of what is there."""
-
-    def __init__(self):
-        self._states, self._lost = collections.defaultdict(dict), collections.Counter()
-
-    def lost(self, name):
-        """How often a file of a name has been changed or removed since it was saved; of all names for None."""
-        for own, states in self._states.items():
-            for path in [path for path, state in states.items() if places.states_of([path]) != state]:
-                del states[path]
-                self._lost[own] += 1
-        return self._lost[name] if name is not None else self._lost.total()
-
-    def saved(self, name, path, in_place_of_another):
-        if in_place_of_another and self._states[name].pop(path, None):
-            self._lost[name] += 1
-        self._states[name][path] = places.states_of([path])
-
-
 class ReVersionSaveRelation(io.ComfyNode):
     NAME = "ReVersion Save Relation"
-    _FILES = _SavedFiles()
+    _FILES = SavedFiles()
 
     @classmethod
     def define_schema(cls):
@@ -151,7 +133,7 @@ class ReVersionSaveRelation(io.ComfyNode):
         """
         while True:
             path = wanted if known is None else relation_files.free_path(relation, wanted, known)
-            there = path.exists()
+            there = os.path.lexists(path)
             other = there and not relation_files.same_numbers(relation, path)
             try:
                 if known is None or not there or picture is not None or usage:
@@ -169,7 +151,7 @@ class ReVersionSaveRelation(io.ComfyNode):
                 other.unlink()
             except OSError as error:
                 problem = f"ComfyUI goes on reading '{other}', which cannot be deleted ({error.strerror})"
-                raise ReVersionError(cls.NAME, "overwrite", problem, "delete it, or save under another name") from error
+                raise MachineError(cls.NAME, "overwrite", problem, "delete it, or save under another name") from error
         return [f"{other.name} is replaced by it." for other in others]
 
     @classmethod
@@ -195,7 +177,7 @@ class ReVersionLoadRelation(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "relation",
-                    options=places.relation_names(),
+                    options=places.relation_names() or [places.NONE],
                     tooltip="A file of the embeddings folder: .safetensors, or a .bin or .pt that holds only numbers.",
                 )
             ],
@@ -214,7 +196,7 @@ class ReVersionLoadRelation(io.ComfyNode):
         if relation is None:  # it comes from another node, and is not known yet
             return float("nan")
         path = places.relation_file(relation, cls.NAME)
-        return str(places.states_of([path, *foreign.possible_halves(path)]))
+        return str(states_of([path, *foreign.possible_halves(path)]))
 
     @classmethod
     def execute(cls, relation):

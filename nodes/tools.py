@@ -14,10 +14,10 @@ from ..reversion_core.store.reading import Unreadable
 from . import places
 from .limits import check_numbers
 from .progress import PictureProgress, show_text
+from .saved_files import SavedFiles
 from .sockets import RelationSocket, as_image
 
 CATEGORY = "ReVersion/tools"
-NO_FOLDER = "none"  # without any option the page would send nothing, not even where another judge makes up for it
 OTHER_JUDGE = "judged"  # what stands for the CLIP's folder in a table of another judge
 
 
@@ -100,6 +100,7 @@ class ReVersionInspect(io.ComfyNode):
 
 class ReVersionScore(io.ComfyNode):
     NAME = "ReVersion Score"
+    _FILES = SavedFiles()
 
     @classmethod
     def define_schema(cls):
@@ -123,7 +124,7 @@ class ReVersionScore(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "clip_folder",
-                    options=places.clip_folders() or [NO_FOLDER],
+                    options=places.clip_folders() or [places.NONE],
                     tooltip="A folder with a CLIP of transformers (config.json, weights, tokenizer, "
                     "preprocessor_config.json) in ComfyUI's models/clip_vision or models/text_encoders.",
                 ),
@@ -168,8 +169,12 @@ class ReVersionScore(io.ComfyNode):
         return judged is not None or places.validation(places.clip_folder, clip_folder[0], cls.NAME)
 
     @classmethod
+    def fingerprint_inputs(cls, name=(None,), **inputs):
+        return cls._FILES.lost(name[0])
+
+    @classmethod
     def execute(cls, images, prompts, phrase, clip_folder, placeholder, name, add_to_table=(False,), judged=None):
-        name = relation_files.checked_name(name[0], cls.NAME, "name")
+        given, name = name[0], relation_files.checked_name(name[0], cls.NAME, "name")
         if len(images) != len(prompts):
             raise ReVersionError(
                 cls.NAME, "prompts", f"there are {len(images)} pictures and {len(prompts)} prompts", "give one for each"
@@ -207,6 +212,7 @@ class ReVersionScore(io.ComfyNode):
                 raise
         of_this_run = rows(scores)
         path, table = cls._write(path, of_this_run, adding)
+        cls._FILES.saved(given, path)
         return cls._result(path, table, of_this_run)
 
     @classmethod
@@ -247,7 +253,8 @@ class ReVersionScore(io.ComfyNode):
         try:
             wanted = [scoring.phrases(prompt, measured.phrase, measured.placeholder) for prompt, _ in pictures]
         except ValueError as error:
-            raise ReVersionError(cls.NAME, "prompts", str(error), "write 'cat <R> stone'") from error
+            cure = f"write 'cat {measured.placeholder} stone'"
+            raise ReVersionError(cls.NAME, "prompts", str(error), cure) from error
         todo = [n for n in range(len(pictures)) if n not in scores]
         if not todo:
             return

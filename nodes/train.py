@@ -191,8 +191,8 @@ class ReVersionTrain(io.ComfyNode):
                 FocalSocket.Input(
                     "focal",
                     optional=True,
-                    tooltip="ReVersion Focal Sampling. Without it the published value is used, and 0 for SD 3, Flux "
-                    "and others that were made with more noise to begin with.",
+                    tooltip="ReVersion Focal Sampling. Without it the published value is used, and for flow models (SD "
+                    "3, Flux and others) what gives the same mean noise: 0 for most.",
                 ),
                 io.Combo.Input(
                     "memory",

@@ -14,7 +14,7 @@ class MachineError(ReVersionError):
 
 
 # Whoever runs a workflow on many machines knows it by this name and tries another.
-MachineError.__module__, MachineError.__qualname__ = "builtins", "ReVersionMachineError"
+MachineError.__module__, MachineError.__qualname__ = "builtins", "ReVersion (this machine)"
 
 
 def check_choice(value, options, node, input_name):

@@ -72,9 +72,10 @@ def each_view(exemplars: Exemplars, side: int, name: str, seed: int) -> Iterator
         rng, more = np.random.default_rng((seed, number)), row.count - 1
         keeps_colours = bool(colour_words(captions))
         # Evenly spread over the views, in an order of its own each: chance must not make all of them alike.
-        crops, hues, saturations, brightnesses = (rng.permutation(np.linspace(-1, 1, more)) for _ in range(4))
+        crops = rng.permutation(np.arange(1, more + 1) / max(more, 1))
+        hues, saturations, brightnesses = (rng.permutation(np.linspace(-1, 1, more)) for _ in range(3))
         for i in range(more):
-            view = _cropped(picture, row.crop * (crops[i] + 1) / 2, rng.uniform(-1, 1, 2))
+            view = _cropped(picture, row.crop * crops[i], rng.uniform(-1, 1, 2))
             view = training_picture(view, side, exemplars.fit)
             if not keeps_colours:
                 saturation, brightness = 1 + row.saturation * saturations[i], 1 + row.brightness * brightnesses[i]

@@ -28,17 +28,14 @@ def hashed(*texts: str) -> str:
 
 
 def class_name(kind: type) -> str:
-    return f"{module_name(kind)}.{kind.__qualname__}"
+    return f"{module_name(str(kind.__module__))}.{kind.__qualname__}"
 
 
-def module_name(defined: object) -> str:
-    """The module of a class or function, wherever the host is installed: it loads nodes under the paths of their files,
-    of which what follows is left, such as `comfy_extras/nodes_freelunch`."""
-    parts = re.split(r"[\\/]", str(getattr(defined, "__module__", "")))
-    if len(parts) == 1:  # imported as any module
-        parts = re.sub(r"^(comfy_extras|custom_nodes)\.", r"\1/", parts[0]).split("/")
-    above = [i for i, part in enumerate(parts) if part in ("comfy_extras", "comfy_api_nodes", "custom_nodes")]
-    return "/".join(parts[above[-1] if above else 0 :])
+def module_name(name: str) -> str:
+    """A module wherever the host is installed: it loads nodes under the paths of their files, of which what follows is
+    left, such as `comfy_extras/nodes_freelunch`."""
+    name = re.sub(r"^(comfy_extras|custom_nodes)\.", r"\1/", name.replace("\\", "/"))
+    return re.sub(r".*/(?=(comfy_extras|comfy_api_nodes|custom_nodes)/)", "", name)
 
 
 class CannotFingerprint(ValueError):
@@ -223,7 +220,7 @@ class Fingerprinter:
 
     @_by_kind.register
     def _(self, value: types.ModuleType):
-        return f"module {value.__name__}"
+        return f"module {module_name(value.__name__)}"
 
     @_by_kind.register
     def _(self, value: types.MethodType):

@@ -3,7 +3,7 @@
 import comfy.model_management
 import torch
 
-from ..errors import ReVersionError
+from ..errors import MachineError, ReVersionError
 from .encoders import encoders
 
 
@@ -173,13 +173,13 @@ def check_residency(module: torch.nn.Module, device: torch.device, node: str, in
         sizes = (sum(w.numel() * w.element_size() for w in some) / 1e9 for some in (elsewhere, weights))
         management = comfy.model_management
         if management.vram_state == management.VRAMState.NO_VRAM:
-            raise ReVersionError(
+            raise MachineError(
                 node,
                 input_name,
                 "ComfyUI, started with --novram, leaves {:.1f} of its {:.1f} GB in ordinary memory".format(*sizes),
                 "start ComfyUI without --novram to train",
             )
-        raise ReVersionError(
+        raise MachineError(
             node,
             input_name,
             "{:.1f} of its {:.1f} GB do not fit in the graphics card's memory".format(*sizes),

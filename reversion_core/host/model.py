@@ -27,10 +27,10 @@ from .recompute import blocks_of, recomputing
 def _pytorch_attention(_, q, k, v, *args, attn_precision=None, **kwargs):
     """torch's attention, in float32 where the host computes attention in that: not where it takes torch's itself."""
     attention = comfy.ldm.modules.attention
-    precision = attention.get_attn_precision(attn_precision, q.dtype)
-    if precision is None or comfy.model_management.pytorch_attention_enabled():
-        return attention.attention_pytorch(q, k, v, *args, **kwargs)
-    return attention.attention_pytorch(q.to(precision), k.to(precision), v.to(precision), *args, **kwargs).to(q.dtype)
+    own = comfy.model_management.pytorch_attention_enabled()
+    dtype = (None if own else attention.get_attn_precision(attn_precision, q.dtype)) or q.dtype
+    given, named = [_to(dtype, x) for x in (q, k, v, *args)], {name: _to(dtype, x) for name, x in kwargs.items()}
+    return attention.attention_pytorch(*given, **named).to(q.dtype)
 
 
 class HostModel:

@@ -13,10 +13,7 @@ from ..errors import ReVersionError
 from .fingerprint import module_name
 
 # File of a patch's function -> the node: these change the network at random in every pass.
-_AT_RANDOM = {
-    "comfy_extras/nodes_hypertile": "HyperTile",
-    "comfy_extras/nodes_tomesd": "Tome Patch Model",
-}
+_AT_RANDOM = {"comfy_extras/nodes_hypertile": "HyperTile", "comfy_extras/nodes_tomesd": "Tome Patch Model"}
 _WITHOUT_BACKWARD = ("W4A4", "W4A8")  # in the names of the host's layouts of quantised weights
 _NESTED = 8  # levels of containers and objects in which a patch's networks are looked for
 _COMPILE_KEY = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
@@ -26,7 +23,7 @@ def check_other_nodes(model, clip, node: str):
     """Refuse what would make the learned relation wrong. Raises a ReVersionError that names the node to take out."""
     options = model.model_options.get("transformer_options", {})
     for function in _functions(options.get("patches", {})):
-        if name := _AT_RANDOM.get(module_name(function)):
+        if name := _AT_RANDOM.get(module_name(str(getattr(function, "__module__", "")))):
             raise ReVersionError(
                 node,
                 "model",

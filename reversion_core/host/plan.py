@@ -1,5 +1,6 @@
 """How much memory a training step will take, found without taking it."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -171,11 +172,14 @@ def _sized(value):
 
 
 def logged_memory_plan(
-    model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None
+    model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None, forwards: int = 1
 ) -> MemoryPlan | None:
-    """The plan, logged with what is free; None where it cannot be made, which never ends a run."""
+    """The plan, logged with what is free; None where it cannot be made, which never ends a run. forwards: of each
+    picture before the backward pass."""
     try:
         plan = memory_plan(model, shape, dtype, pictures)
+        saved = {name: forwards * getattr(plan, name) for name in ("saved_bytes", "checkpointed_bytes")}
+        plan = dataclasses.replace(plan, **saved)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
         if is_interruption(error):
             raise

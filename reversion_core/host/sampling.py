@@ -119,9 +119,8 @@ class FocalGuider(comfy.samplers.CFGGuider):
 def _expects_two(model_options: dict) -> bool:
     """Whether what other nodes have plugged in may know of two prompts only, and tell them by their place."""
     options = model_options.get("transformer_options", {})
-    return bool(
-        "sampler_calc_cond_batch_function" in model_options or options.get("patches") or options.get("patches_replace")
-    )
+    around = any(name in model_options for name in ("sampler_calc_cond_batch_function", "model_function_wrapper"))
+    return around or bool(options.get("patches") or options.get("patches_replace"))
 
 
 def _timestep(sampling: torch.nn.Module, sigma: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,9 @@ def distribution(timesteps: int, focal: Focal) -> torch.Tensor:
     t = torch.arange(timesteps, dtype=torch.float64)
     f = LAWS[focal.law](t / timesteps, focal.alpha)
     first = min(round(focal.start * timesteps), timesteps - 1)
-    f = f * ((t >= first) & (t < max(round(focal.end * timesteps), first + 1)))
+    within = (t >= first) & (t < max(round(focal.end * timesteps), first + 1))
+    f = torch.where(within, f, 0.0)
+    f = f if f.any() else within.double()  # of timestep 0 alone, where f of alpha 1 is 0
     return f / f.sum()
 
 

@@ -62,5 +62,5 @@ def swapped(caption: str) -> str:
     """
     before, after = caption.split(SLOT, 1)
     lead = _LEAD.match(before).group()
-    second, comma, rest = after.partition(",")
+    second, comma, rest = re.match("([^,\uff0c]*)([,\uff0c]?)(.*)", after, re.DOTALL).groups()
     return f"{lead}{second.strip()} {SLOT} {before.removeprefix(lead).strip()}{comma}{rest}"

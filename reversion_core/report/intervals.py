@@ -16,11 +16,13 @@ def interval(samples: Iterable[Sequence[float]], draws: int = 4000, seed: int = 
     rng = np.random.default_rng(seed)
     samples = [np.asarray(s, dtype=float) for s in samples]
     sizes = np.array([len(s) for s in samples])
+    starts, every = np.cumsum(sizes) - sizes, np.concatenate(samples)
     chosen = rng.integers(0, len(samples), (draws, len(samples)))
     sums = np.empty(chosen.shape)  # of the pictures redrawn for each place
-    for number, of_group in enumerate(samples):
-        here = chosen == number
-        sums[here] = of_group[rng.integers(0, len(of_group), (here.sum(), len(of_group)))].sum(1)
+    for size in np.unique(sizes):
+        here = sizes[chosen] == size
+        redrawn = rng.integers(0, size, (here.sum(), size))
+        sums[here] = every[starts[chosen[here]][:, None] + redrawn].sum(1)
     means = sums.sum(1) / sizes[chosen].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(np.concatenate(samples).mean()), "low": float(low), "high": float(high)}
+    return {"mean": float(every.mean()), "low": float(low), "high": float(high)}

@@ -1,9 +1,11 @@
 """Tables of scores: a row a picture, the mean and its interval below; and those that another judge gives as text."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..store.files import locked, numbered, write_whole
+from ..store.files import lock, numbered, write_whole
 from .intervals import interval
 
 SCORES = ("relation_score", "entity_score")
 COLUMNS = ("prompt", "entity_score", "relation_score", "phrase", "judge", "placeholder", "picture")
 LARGEST_TABLE = 2**26  # bytes of a file that is read as a table
-MOST_REDRAWN = 4_000_000  # prompts that one interval redraws
+MOST_REDRAWN = 4_000_000  # pictures that one interval redraws
+FEWEST_PROMPTS = 8  # of which an interval says something: of 3 it would hold the mean of others 77 times in 100
 
 
 class NoTable(ValueError):
@@ -64,11 +67,16 @@ def merged(rows: Iterable[Row], more: Iterable[Row]) -> list[Row]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Score's name -> "mean", "low" and "high" over all pictures; prompts are redrawn, then the pictures of each."""
+    """Score's name -> "mean", "low" and "high" over all pictures; prompts are redrawn, then the pictures of each.
+
+    Of few prompts the mean alone.
+    """
     by_prompt = {}
     for row in rows:
         by_prompt.setdefault(row.prompt, []).append(row)
-    draws = min(4000, max(200, MOST_REDRAWN // len(by_prompt)))
+    if len(by_prompt) < FEWEST_PROMPTS:
+        return {name: {"mean": float(np.mean([getattr(row, name) for row in rows]))} for name in SCORES}
+    draws = min(4000, max(200, MOST_REDRAWN // len(rows)))
     return {
         name: interval([[getattr(row, name) for row in group] for group in by_prompt.values()], draws)
         for name in SCORES
@@ -76,10 +84,10 @@ def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def in_words(rows: Sequence[Row]) -> str:
-    """Such as "relation 0.031 (0.020 to 0.042), entity 0.230 (0.221 to 0.240), 12 pictures of 3 prompts"."""
+    """Such as "relation 0.031 (0.020 to 0.042), entity 0.230 (0.221 to 0.240), 24 pictures of 12 prompts"."""
     parts = []
     for name, found in summary(rows).items():
-        between = f" ({found['low']:.3f} to {found['high']:.3f})" if len(rows) > 1 else ""
+        between = f" ({found['low']:.3f} to {found['high']:.3f})" if "low" in found else ""
         parts.append(f"{name.removesuffix('_score')} {found['mean']:.3f}{between}")
     prompts = len({row.prompt for row in rows})
     parts.append(f"{len(rows)} picture{'s' * (len(rows) > 1)} of {prompts} prompt{'s' * (prompts > 1)}")
@@ -104,7 +112,9 @@ def as_bytes(rows: Sequence[Row]) -> bytes:
         writer.writerow((row.prompt, *scores, *row.measured, row.picture))
     found = summary(rows)
     for title, key in (("mean", "mean"), ("95% from", "low"), ("95% to", "high")):
-        scores = f"{found['entity_score'][key]:.4f}", f"{found['relation_score'][key]:.4f}"
+        scores = (
+            f"{found[name][key]:.4f}" if key in found[name] else "" for name in ("entity_score", "relation_score")
+        )
         writer.writerow((title, *scores, "", "", "", ""))
     return text.getvalue().encode(errors="replace")
 
@@ -113,17 +123,17 @@ def write_new(path: Path, rows: Sequence[Row]) -> Path:
     """Save a table of its own, under the path or the next free one where another table has it; returns where."""
     data = as_bytes(rows)
     for free in numbered(path):
-        try:
-            write_whole(free, data, replace=False)
-        except FileExistsError:
-            if not (free.is_file() and free.read_bytes() == data):
-                continue
-        return free
+        if free.is_file() and free.read_bytes() == data:
+            return free
+        with contextlib.suppress(FileExistsError):  # another program was faster
+            if not os.path.lexists(free):
+                write_whole(free, data, replace=False)
+                return free
 
 
 def add(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Add rows to the table at the path, which need not be there yet; returns all of its rows. Raises NoTable."""
-    with locked(path):
+    with lock(path):
         rows = merged(read(path), rows)
         write_whole(path, as_bytes(rows))
     return rows

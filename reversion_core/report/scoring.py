@@ -1,6 +1,7 @@
 """Scores of pictures by a CLIP of `transformers`: are the entities there, and does the relation hold this way round?"""
 
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = 16
 _OTHER_RELATION = syntax.SYNTAX["placeholder"]
+_MARK = "\ue000"  # of no script
 _AGAIN = "download its folder again"
 
 
@@ -35,12 +37,14 @@ def phrases(prompt: str, phrase: str, placeholder: str = PLACEHOLDER) -> Phrases
     """The Phrases of a prompt such as "cat <R> stone, at night" and words for its relation such as "carved from".
 
     Weights such as (cat:1.3) and LoRA tags are left out: CLIP would read them as words. Of several relations in a row
-    those entities count that stand beside this one.
+    those entities count that stand beside this one, and of lists with commas what stands next to it.
 
     Raises ValueError where the prompt does not have the placeholder between two entities.
     """
-    before, found, after = syntax.plain(prompt).partition(placeholder)
-    first = _OTHER_RELATION.split(before)[-1].strip(" ,")
+    # As a word of its own, in any script, and before embedding:NAME is left out.
+    word = re.compile(rf"(?<![\w-]){re.escape(placeholder)}(?![\w-])", re.ASCII)
+    before, found, after = syntax.plain(word.sub(_MARK, prompt, count=1)).partition(_MARK)
+    first = _OTHER_RELATION.split(before)[-1].strip(" ,").rpartition(",")[2].strip()
     second = _OTHER_RELATION.split(after)[0].partition(",")[0].strip()
     if not (found and first and second):
         raise ValueError(f"'{prompt}' has no {placeholder} between two entities")

@@ -6,8 +6,10 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 PARTIAL = ".partial"
 LONGEST_LOCK = 20.0  # seconds
@@ -30,7 +32,7 @@ def whole_file(path, replace: bool = True):
     disk before the file has its name, so that a loss of power leaves no empty one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}{PARTIAL}")
     try:
         with partial.open("xb") as file:
@@ -49,39 +51,35 @@ def _move_to_new(partial, path):
         raise
     except OSError:  # not every file system has links
         path.open("xb").close()
-        os.replace(partial, path)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """A context for reading and writing a file again, in which one program is at a time, on any machine.
-
-    Raises TimeoutError, an OSError, where another is in it for long. What a kill left there counts for half of that.
-    """
-    lock = path.with_name(f".{path.name[:100]}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + LONGEST_LOCK
-    while True:
         try:
-            lock.open("x").close()
-            break
-        except FileExistsError:
-            if time.monotonic() > until:
-                raise TimeoutError(errno.ETIMEDOUT, "another program is writing it") from None
-            if time.time() - changed_at(lock) > LONGEST_LOCK / 2:
-                lock.unlink(missing_ok=True)
-            time.sleep(0.02)
+            os.replace(partial, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _make_folder(folder):
+    """Make a folder with those above it. Raises NotADirectoryError where a file or a link to nothing has its name."""
     try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
+
+
+def lock(path: Path) -> FileLock:
+    """A context for reading and writing a file again, in which one program is at a time; a kill ends it too.
+
+    Raises filelock's Timeout, an OSError, where another is in it for long.
+    """
+    _make_folder(path.parent)
+    return FileLock(path.with_name(f".{path.name[:100]}.lock"), timeout=LONGEST_LOCK)
 
 
 def numbered(path: Path, ending: str | None = None) -> Iterator[Path]:
     """`path`, then with -2, -3 ... behind its name, without end; ending: what follows that, the suffix by default."""
     path, ending = (path.with_suffix(""), path.suffix) if ending is None else (path, ending)
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    yield from (path.with_name(f"{path.name}{number}{ending}") for number in numbers)
+    return (path.with_name(f"{path.name}{number}{ending}") for number in numbers)
 
 
 def check_writable(folder):
@@ -91,6 +89,16 @@ def check_writable(folder):
         write_whole(probe, b" " * 65536)
     finally:
         probe.unlink(missing_ok=True)
+
+
+def states_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """What tells whether files have changed: name, size and time of each that is there, in the order of their names."""
+    states = []
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):  # a link to nothing: whoever opens it says so
+            status = os.stat(path)
+            states.append((path.name, status.st_size, status.st_mtime_ns))
+    return states
 
 
 def changed_at(path: Path) -> float:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -219,7 +220,7 @@ def free_path(relation: Relation, path: Path, known: Mapping[str, Sequence[Path]
     """
 
     def free(found: Path) -> bool:
-        beside = [other for other in map(found.with_suffix, SUFFIXES) if other.exists()]
+        beside = [other for other in map(found.with_suffix, SUFFIXES) if os.path.lexists(other)]
         return all(same_numbers(relation, other) for other in {*beside, *known.get(found.stem, ())})
 
     return next(filter(free, numbered(path)))

@@ -27,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from ..errors import MachineError, ReVersionError
 from . import relation
-from .files import SECONDS_PER_DAY, changed_at, check_writable, numbered, remove_old_partials, write_whole
+from .files import SECONDS_PER_DAY, changed_at, check_writable, numbered, remove_old_partials, states_of, write_whole
 
 KEPT_RUNS, KEPT_DAYS = 20, 7  # the newest, and all that an artist may still go on with
 RELATION, STATE, LOG = "relation.safetensors", "state.safetensors", "log.csv"
@@ -62,6 +62,7 @@ class RunFolder:
         found = [path for path, of_run in self._of_key() if of_run == steps]
         # Two programs may have begun the same run at the same moment: the one that went furthest, or the newest.
         self.path = max(found, key=lambda path: (_steps_done(path), path.name), default=self._new_path())
+        self._seen = states_of([self.path / STATE])  # as this program found or left it
 
     def _new_path(self) -> Path:
         """A folder of this run that is not there yet."""
@@ -79,9 +80,11 @@ class RunFolder:
     def check_writable(self, node: str) -> None:
         """Raises a ReVersionError where nothing could be kept, before any work."""
         try:
-            if not (self.path.exists() and _is_writable(self.path)):
-                self.path = self._new_path()  # it may be another user's
-                check_writable(self.root)
+            with contextlib.suppress(OSError):
+                if self.path.exists():
+                    return check_writable(self.path)
+            self.path = self._new_path()  # what is there may be another user's
+            check_writable(self.root)
         except OSError as error:
             raise MachineError(
                 node,
@@ -133,15 +136,17 @@ class RunFolder:
         """Save relation, state and log; whether that was possible. A full disk is reported and does not stop the
         training. Where another program has learned more in this folder meanwhile, they go to a new one."""
         described = {"parts": json.dumps(self.key.parts), "made_with": json.dumps(made_with)}
-        if _steps_done(self.path) > len(history):
-            self.path = self._new_path()
+        state = states_of([self.path / STATE])
+        overtaken = state and state != self._seen and _steps_done(self.path) > len(history)
+        path = self._new_path() if overtaken else self.path
         try:
-            relation.save(learned, self.path / RELATION)
-            write_whole(self.path / STATE, safetensors_bytes(tensors, described))
-            write_whole(self.path / LOG, _csv(history))
+            relation.save(learned, path / RELATION)
+            write_whole(path / STATE, safetensors_bytes(tensors, described))
+            write_whole(path / LOG, _csv(history))
         except OSError as error:
             logging.warning("ReVersion: could not save the relation so far (%s); the training goes on", error)
             return False
+        self.path, self._seen = path, states_of([path / STATE])
         return True
 
     def keep_preview(self, step: int, prompt: str, picture: np.ndarray) -> None:
@@ -218,29 +223,23 @@ def _read_state(path: Path) -> dict[str, torch.Tensor] | None:
 
 
 def _steps_done(folder: Path) -> int:
-    """The updates that the state in a run's folder has seen, 0 where there is none that can be read."""
+    """The updates that what is kept in a run's folder has seen: its relation, which stays, or its state."""
+    done = _description(folder / RELATION, "reversion.steps_done", int)
     try:
         with safe_open(folder / STATE, framework="pt", device="cpu") as file:
-            return file.get_slice("history").get_shape()[0]
+            return max(done, file.get_slice("history").get_shape()[0])
     except (OSError, SafetensorError, IndexError):
-        return 0
+        return done
 
 
-def _is_writable(folder: Path) -> bool:
-    try:
-        check_writable(folder)
-    except OSError:
-        return False
-    return True
-
-
-def _description(path: Path, name: str) -> dict:
+def _description(path: Path, name: str, kind: type = dict):
+    """What a file says under a name, of a kind; an empty one where it says nothing that can be read."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             found = json.loads(file.metadata()[name])
-        return found if isinstance(found, dict) else {}
+        return found if isinstance(found, kind) else kind()
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return {}
+        return kind()
 
 
 def _short(text: str) -> str:

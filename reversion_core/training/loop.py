@@ -83,9 +83,12 @@ class Learner:
         if not (total.isfinite() and all(v.grad.isfinite().all() for v in self.relation.values())):
             raise NotFiniteError(f"the loss of step {self.step + 1} is not a finite number")
         rate = self.inputs.settings.rate(self.step)
-        units = {} if getattr(self.optimizer, "RELATIVE", False) else self.data.rates
+        units = {} if self._turns_only else self.data.rates
         for key, group in zip(self.relation, self.optimizer.param_groups, strict=True):
-            group["lr"] = rate * units.get(key, 1.0)
+            unit = units.get(key, 1.0)
+            group["lr"] = rate * unit
+            if "weight_decay" in group:  # AdamW takes lr times this share, which is to be the same of every encoder
+                group["weight_decay"] = self.inputs.settings.weight_decay / unit
         self.optimizer.step()
         self._hold_to_prior()
         vectors = self.vectors
@@ -118,6 +121,11 @@ class Learner:
                 self.scale.succeeded()
                 return means
 
+    @property
+    def _turns_only(self):
+        """Whether the optimizer turns R and keeps its length."""
+        return getattr(OPTIMIZERS[self.inputs.settings.optimizer], "RELATIVE", False)
+
     def _hold_to_prior(self):
         to_prior, to_norm = PRIORS[self.inputs.prior].hold, NORMS[self.inputs.settings.norm].hold
         with torch.no_grad():
@@ -125,6 +133,8 @@ class Learner:
                 held = vectors
                 if to_prior:
                     held = to_prior(held, self.data.span[key])
+                    if self._turns_only:  # what the prior takes away is not to shorten it
+                        held = held * vectors.norm(dim=-1, keepdim=True) / held.norm(dim=-1, keepdim=True)
                 if to_norm:
                     held = to_norm(held, self.data.norms[key])
                 vectors.copy_(held)

@@ -45,7 +45,14 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
             )
     row = families.named(family)
     prompts = [families.whole_prompt(row, caption) for caption in inputs.templates]
-    tokens = host.caption_tokens(clip, prompts, inputs.settings.vectors, node)
+    tokens = host.caption_tokens(clip, prompts[: len(inputs.captions)], inputs.settings.vectors, node)
+    for caption, turned in zip(inputs.captions, prompts[len(inputs.captions) :], strict=False):
+        try:
+            tokens += host.caption_tokens(clip, [turned], inputs.settings.vectors, node)
+        except ReVersionError as error:
+            problem = f"swap turns the caption '{caption[:60]}...' round, and its {{}} then comes too late"
+            cure = "shorten what follows it in that caption, or set swap to 0"
+            raise ReVersionError(node, "steering", problem, cure) from error
     size = inputs.exemplars.training_size(native)
     size -= size % row.size_multiple
     if size < row.smallest_size:
@@ -64,8 +71,16 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
     for caption in inputs.captions:
         if (read := host.encoded_part(clip, caption, inputs.settings.vectors)) != caption:
             notes.append(f"the caption '{caption[:60]}...' is too long: it is read up to '{read[-40:]}'")
+    if ordinary := sorted(set(inputs.steering.extra_negatives) - set(_extra_negatives(inputs))):
+        notes.append(f"{', '.join(ordinary)} of extra_negatives may be a part of the relation: left out")
     notes += view_notes(inputs.exemplars, inputs.settings.augmentation)
     return CheckResult(family, size, tokens, tuple(notes))
+
+
+def _extra_negatives(inputs):
+    """Those that are no function words, words of the basis or the word that R starts from."""
+    steering = inputs.steering
+    return entity_words(" ".join(steering.extra_negatives), steering.basis, inputs.settings.initial_word)
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:
@@ -74,7 +89,8 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
     number = {caption: i for i, caption in enumerate(captions)}
     read = [host.encoded_part(clip, caption, inputs.settings.vectors) for caption in captions]
     words_of = [entity_words(text, steering.basis, inputs.settings.initial_word) for text in read]
-    words = tuple(dict.fromkeys(word for of_one in (*words_of, steering.extra_negatives) for word in of_one))
+    extra = _extra_negatives(inputs)
+    words = tuple(dict.fromkeys(word for of_one in (*words_of, extra) for word in of_one))
     word_number = {word: i for i, word in enumerate(words)}
     keys = host.encoder_keys(clip)
     return TrainingData(
@@ -85,7 +101,7 @@ def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.T
         basis_rows={key: host.word_rows(clip, key, steering.basis).cpu() for key in keys},
         negative_rows={key: host.word_rows(clip, key, words).cpu() for key in keys},
         norms={key: float(host.vocabulary_norm(clip, key)) for key in keys},
-        always_negative=tuple(word_number[w] for w in steering.extra_negatives),
+        always_negative=tuple(word_number[w] for w in extra),
         rates={key: host.learning_rate_unit(clip, key, inputs.settings.initial_word.strip()) for key in keys},
         negative_words=words,
         swapped=tuple(range(len(captions), len(inputs.templates))),

@@ -23,7 +23,7 @@ from .verdict import judge
 from .views import known_views
 
 # Part of the run key. Raise it when a code change alters results, so that finished runs of older code are not reused.
-RECIPE = "1"
+RECIPE = "2"
 
 # What a resume tells of where it differs: name in `made_with` -> title.
 _MAKERS = {"pack": "ReVersion", "comfyui": "ComfyUI", "torch": "torch", "device": "the device"}
@@ -70,7 +70,7 @@ class _Training:
         self.made_with = {"pack": VERSION, **host.provenance(self.model, self.clip)}
         self.learner, self.initial, self.previews, self.messages = None, None, [], []
         self.verdict, self.judged = None, False
-        self.kept, self.failed_to_save = None, False  # kept: (step, whether judged) that is on the disk
+        self.kept, self.failed_to_save = None, False  # kept: (step, whether judged, folder) of what is on the disk
         can_take_turns = host.can_take_turns(self.model, self.clip)
         self.memory = MemoryUse(options.low_memory, can_take_turns, self.tell)
 
@@ -188,7 +188,10 @@ class _Training:
     def _start(self, model, latents):
         """Make the learner; take up the state of an equal run that was stopped, or say what made this one new."""
         settings = self.inputs.settings
-        plan = host.logged_memory_plan(model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision])
+        forwards = 2 if self.inputs.steering.swap else 1
+        plan = host.logged_memory_plan(
+            model, latents[0].shape[1:], settings.batch_size, PRECISIONS[settings.precision], forwards
+        )
         stage = self.memory.stage
         self.memory.choose(plan)
         if self.memory.stage != stage:
@@ -236,10 +239,12 @@ class _Training:
             if before.get("tiled", 0) != self.made_with.get("tiled", 0):
                 self.tell("its pictures were encoded differently then, in tiles or whole: not the same bit for bit")
             self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
-            for step in [step for step in self.preview_steps if step <= done]:
+            passed = [step for step in self.preview_steps if step <= done]
+            for step in passed:
                 if kept := self.folder.previews([step], self.options.prompt, path.parent):
                     self.previews += kept
                     self.preview_steps.remove(step)
+            self._tell_of_missing_previews(len([step for step in passed if step < settings.steps]))
             differing = [name for name in _MAKERS if name in before and before[name] != self.made_with[name]]
             others = [f"{_MAKERS[name]} {before[name]}" for name in differing]
             began = f", begun with {', '.join(others)}" if others else ""
@@ -277,7 +282,12 @@ class _Training:
         self.previews = self.folder.previews(self.preview_steps, self.options.prompt)
         if self.preview_steps and not self.previews:
             self._preview(learned.vectors, self.preview_steps[-1])
+        self._tell_of_missing_previews(len(self.preview_steps))
         return TrainingResult(learned, history, self.previews, self.messages)
+
+    def _tell_of_missing_previews(self, wanted):
+        if missing := max(wanted - len(self.previews), 0):
+            self.tell(f"{missing} previews of earlier steps were not drawn then; another training_seed draws them")
 
     def _preview(self, vectors, step):
         """One more preview; outside the borrowing, so that the host may move its models about to decode it.
@@ -301,17 +311,18 @@ class _Training:
         if not step:
             return "nothing was learned yet"
         state = step, self.judged
-        if self.kept != state:
+        if self.kept is None or self.kept[:2] != state:
             learned, failed_before = self._relation(), self.failed_to_save
             saved = self.folder.keep(self.learner.state(), self.learner.history, learned, self.made_with)
             self.failed_to_save = not saved
             if saved:
-                self.kept = state
+                self.kept = *state, self.folder.path
             elif not failed_before:
                 self.tell(f"what was learned cannot be saved in {self.folder.path}: free space on the disk")
         if self.kept is None:
             return "the relation could not be saved"
-        return f"the relation of step {self.kept[0]} is kept in {self.folder.path}"
+        step, _, folder = self.kept
+        return f"the relation of step {step} is kept in {folder}"
 
     def _relation(self):
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

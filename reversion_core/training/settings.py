@@ -89,7 +89,8 @@ _CHOICES = {
 def from_preset(preset, node="ReVersion Train", **overrides):
     """The preset's settings with every override but 0 and FROM_PRESET. Raises a ReVersionError for bad values."""
     check_choice(preset, PRESETS, node, "preset")
-    given = {name: value for name, value in overrides.items() if value not in (0, FROM_PRESET) or name == "seed"}
+    own = ("seed", "initial_word")  # of which any value may be meant
+    given = {name: value for name, value in overrides.items() if name in own or value not in (0, FROM_PRESET)}
     settings = replace(PRESETS[preset], **given)
     for name, (lowest, highest) in _RANGES.items():
         value = getattr(settings, name)

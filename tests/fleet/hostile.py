@@ -156,7 +156,7 @@ class FullDisk(Failing):
 
 
 class LittleMemory(Failing):
-    kind, message = "ReVersionMachineError", "ReVersion Train, input 'exemplars': there is not enough memory"
+    kind, message = "ReVersion (this machine)", "ReVersion Train, input 'exemplars': there is not enough memory"
 
 
 class ShortFiles(Counting):

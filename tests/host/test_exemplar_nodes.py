@@ -37,6 +37,26 @@ def test_both_nodes_lay_transparency_on_white(nodes, tmp_path):
     assert np.array_equal(from_file.pictures[0], from_node.pictures[0])
 
 
+def test_load_image_and_join_image_with_alpha_lay_transparency_on_white(nodes, tmp_path, monkeypatch):
+    """As the help page of ReVersion Exemplars says: the picture, and not what is hidden in it."""
+    import folder_paths
+    from comfy_extras import nodes_compositing
+
+    import nodes as host_nodes
+
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
+    for name, alpha in (("cut out.png", True), ("opaque.png", False)):
+        values = np.full((8, 8, 4), 255, np.uint8)
+        values[..., 0], values[:, :4, 3] = 90, 0
+        Image.fromarray(values if alpha else values[..., :3]).save(tmp_path / name)
+        image, mask = host_nodes.LoadImage().load_image(name)
+        if not alpha:
+            mask = torch.nn.functional.interpolate(mask[None], (8, 8))[0]
+        joined = nodes_compositing.JoinImageWithAlpha.execute(image, mask).args[0]
+        found, _ = join(nodes, joined, "cat {} stone")
+        assert found.pictures[0][0, :, 0].tolist() == ([255] * 4 + [90] * 4 if alpha else [90] * 8)
+
+
 def test_pictures_one_by_one_follow_each_other(nodes):
     greys = [torch.full((1, 8 * i, 8, 3), i / 10) for i in range(1, 11)]
     more = {f"picture_{i}": greys[i - 1] for i in (3, 2, 10)}

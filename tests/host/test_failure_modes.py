@@ -3,8 +3,11 @@
 Weight decay, the third of them, is held in tests/unit/test_trainer.py.
 """
 
+import dataclasses
+
 import pytest
 import torch
+from training import learn
 
 from lab.harness.reference import Reference
 from reversion_core.exemplars import template
@@ -23,6 +26,18 @@ def test_a_caption_without_the_placeholder_teaches_nothing_and_is_refused(core, 
     assert told.abs().max() > 0 and untold.abs().max() == 0
     with pytest.raises(core.errors.ReVersionError, match="{}"):
         core.exemplars.template("red circle blue square", "ReVersion Train", "exemplars")
+
+
+def test_a_caption_that_swap_makes_too_long_is_told_as_it_was_written(core, loaded, drawn, tmp_path):
+    captions = (("cat {} " + "stone " * 90,),) * len(drawn.captions)
+    long = dataclasses.replace(drawn, captions=captions)
+    with pytest.raises(core.errors.ReVersionError, match="input 'steering': swap turns the caption 'cat {} stone"):
+        learn(core, loaded, long, tmp_path, steering={"swap": 0.01})
+
+
+def test_words_of_a_relation_are_no_negatives(core, loaded, drawn, tmp_path):
+    learned = learn(core, loaded, drawn, tmp_path, steering={"extra_negatives": ("and", "wall", "on")})
+    assert "and, on of extra_negatives may be a part of the relation: left out" in learned.messages
 
 
 def test_pads_are_not_words_where_the_pad_is_no_special_token(reversion):

@@ -359,6 +359,12 @@ def test_a_run_begins_with_as_many_pictures_as_fit(
     assert said in learned.messages[0] and not any("out of memory" in text for text in learned.messages)
 
 
+def test_a_picture_whose_entities_are_swapped_too_counts_twice(core, loaded, drawn, tmp_path, watched, monkeypatch):
+    planned(monkeypatch, 1000, 1, 4500)
+    learned = learn(core, loaded, drawn, tmp_path, steering={"swap": 0.01}, **BATCH)
+    assert "trains with 2 pictures at once" in learned.messages[0]
+
+
 def test_what_ran_out_of_memory_before_the_plan_is_not_tried_again(
     core, loaded, drawn, tmp_path, limited, watched, monkeypatch
 ):

@@ -91,7 +91,7 @@ def with_picture(folder, name="0.png"):
 def offered():
     from reversion_pack.nodes.exemplars import ReVersionLoadExemplars
 
-    return ReVersionLoadExemplars.define_schema().inputs[0].options
+    return [name for name in ReVersionLoadExemplars.define_schema().inputs[0].options if name != "none"]
 
 
 def test_folders_are_offered_three_levels_deep_and_none_that_a_system_left(inputs):

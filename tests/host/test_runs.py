@@ -44,6 +44,17 @@ def test_a_stopped_run_keeps_its_previews(core, loaded, drawn, tmp_path):
     assert all((a == b).all() for a, b in zip(resumed.previews, unbroken.previews, strict=True))
 
 
+def test_previews_that_were_not_drawn_then_are_told(core, loaded, drawn, tmp_path):
+    keep = {"preview_every": 1, "prompt": "red circle <R> blue square"}
+    learn(core, loaded, drawn, tmp_path, steps=2)
+    finished = learn(core, loaded, drawn, tmp_path, keep=keep, steps=2)
+    assert "1 previews of earlier steps were not drawn then; another training_seed draws them" in finished.messages
+    with pytest.raises(Stop):
+        learn(core, loaded, drawn, tmp_path, stop_at(2), steps=3, seed=5)
+    resumed = learn(core, loaded, drawn, tmp_path, keep=keep, steps=3, seed=5)
+    assert any("2 previews of earlier steps" in text for text in resumed.messages) and len(resumed.previews) == 1
+
+
 def test_without_resume_it_starts_anew(core, loaded, drawn, tmp_path):
     seen = Seen()
     with pytest.raises(Stop):

@@ -208,14 +208,16 @@ def test_where_another_node_sets_cfg_the_strength_goes_with_it(core, loaded, con
 
 
 def test_guidance_costs_at_most_one_more_prediction_a_step(core, loaded, conditionings):
+    import comfy.patcher_extension
+
     def predictions(strength, alpha):
         model, counted = loaded.model.clone(), []
 
-        def count(apply_model, arguments):
-            counted.append(len(arguments["input"]))
-            return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+        def count(apply_model, x, *arguments, **options):
+            counted.append(len(x))
+            return apply_model(x, *arguments, **options)
 
-        model.set_model_unet_function_wrapper(count)
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "count", count)
         sampled(ours(core, model, conditionings, strength, alpha), sigmas_of(core, model, steps=3))
         return sum(counted)
 

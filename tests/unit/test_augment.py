@@ -40,6 +40,11 @@ def test_views_are_those_of_the_seed_and_all_differ():
     assert len(set(made)) == len(made)
 
 
+def test_views_that_keep_their_colours_differ_from_the_picture_and_each_other():
+    made = views(exemplars(noise(), captions=("a red cat {} stone",)))
+    assert len({view.tobytes() for view in made}) == COUNT
+
+
 @pytest.mark.parametrize("relation", ["left of", "above", "inside", "on", "behind"])
 def test_the_relation_is_still_seen_in_every_view(relation):
     """By the judge, which knows only the colours of its world: these stay here, as a caption names them."""

@@ -54,6 +54,10 @@ def test_a_range_within_one_of_few_levels_is_that_level(start, end):
     assert f.tolist().count(1.0) == 1 and f.argmax() == min(round(start * 50), 49)
 
 
+def test_the_lowest_level_alone_can_be_drawn_whatever_f_is_there():
+    assert focal.distribution(50, focal.Focal(1.0, 0.0, 0.001)).tolist() == [1.0] + [0.0] * 49
+
+
 def test_quantiles_invert_the_integral_of_the_density():
     u = torch.linspace(0, 1, 21, dtype=torch.float64)
     for alpha in (0.0, 0.5, 1.0):

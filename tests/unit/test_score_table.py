@@ -69,8 +69,12 @@ def test_pictures_are_told_apart():
     [
         ([row("a <R> b", "aa")], "relation 0.030, entity 0.250, 1 picture of 1 prompt"),
         (
-            [row(f"{p} <R> b", str(i)) for p in "abc" for i in range(4)],
-            "relation 0.030 (0.030 to 0.030), entity 0.250 (0.250 to 0.250), 12 pictures of 3 prompts",
+            [row(f"{p} <R> b", str(i)) for p in "abcdefgh" for i in range(2)],
+            "relation 0.030 (0.030 to 0.030), entity 0.250 (0.250 to 0.250), 16 pictures of 8 prompts",
+        ),
+        (  # so few prompts tell nothing of others
+            [row(f"{p} <R> b", str(i)) for p in "abcdefg" for i in range(4)],
+            "relation 0.030, entity 0.250, 28 pictures of 7 prompts",
         ),
     ],
 )
@@ -83,6 +87,17 @@ def test_the_interval_of_a_table_redraws_prompts():
     found = score_table.summary(rows)["relation_score"]
     # Of prompts: 1.96 x 0.5 / sqrt(10); of pictures it would be 0.04.
     assert found["mean"] == 0.5 and found["high"] - found["low"] == pytest.approx(2 * 1.96 * 0.5 / 10**0.5, rel=0.15)
+
+
+def test_an_interval_redraws_groups_of_every_size():
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(n % 2, 1, size) for n, size in enumerate([1, 2, 3, 50] * 5)]
+    found, expected = interval(groups), []
+    for _ in range(4000):
+        of_groups = [groups[n] for n in rng.integers(0, len(groups), len(groups))]
+        expected.append(np.concatenate([g[rng.integers(0, len(g), len(g))] for g in of_groups]).mean())
+    low, high = np.quantile(expected, [0.025, 0.975])
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.05), pytest.approx(high, abs=0.05))
 
 
 def test_the_mean_is_that_of_all_pictures_however_many_a_prompt_has():

@@ -22,6 +22,10 @@ def test_zero_and_preset_mean_the_preset_and_seed_zero_means_zero():
     assert settings.steps == 3000 and settings.learning_rate == 2e-3 and settings.vectors == 2 and settings.seed == 0
 
 
+def test_preset_is_a_word_that_a_relation_may_start_from():
+    assert from_preset("paper", initial_word="preset").initial_word == "preset"
+
+
 def test_schedule_counts_updates_whatever_the_accumulation():
     for accumulation in (1, 4):
         settings = TrainSettings(steps=10, accumulation=accumulation, learning_rate=1.0, schedule="linear")

@@ -56,6 +56,20 @@ def test_weights_and_lora_tags_are_no_words_of_a_prompt(prompt):
     assert scoring.phrases(prompt, "on") == scoring.Phrases("a cat, a stone", "a cat on a stone", "a stone on a cat")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "placeholder", "entities"),
+    [
+        ("a lion on a stone", "on", "a lion, a stone"),
+        ("pineapple in glass jar", "in", "pineapple, glass jar"),
+        ("cat embedding:carved-from stone", "embedding:carved-from", "cat, stone"),
+        ("masterpiece, best quality, a cat <R> a stone", "<R>", "a cat, a stone"),
+        ("\u732b\u5728\u77f3\u5934", "\u5728", "\u732b, \u77f3\u5934"),
+    ],
+)
+def test_the_placeholder_is_a_word_of_its_own_and_the_entities_stand_beside_it(prompt, placeholder, entities):
+    assert scoring.phrases(prompt, "carved from", placeholder).entities == entities
+
+
 def test_an_escaped_parenthesis_is_a_word():
     assert scoring.phrases("a cat \\(grey\\) <R> a stone", "on").entities == "a cat (grey), a stone"
 

@@ -88,8 +88,15 @@ def test_published_weight_decay_pulls_r_to_zero_and_the_other_presets_do_not():
     paper = learned(dataclasses.replace(PRESETS["paper"], steps=50), unmoved)
     assert float(paper.norm()) == pytest.approx(0.4 * (1 - 2e-3 * 1e-2) ** 50, rel=1e-5)
     for name in ("balanced", "fast"):
-        held = dataclasses.replace(PRESETS[name], steps=50, prior="pull")
+        held = dataclasses.replace(PRESETS[name], steps=50, prior="pull", norm="free")
         assert float(learned(held, unmoved).norm()) == pytest.approx(0.4)
+
+
+def test_weight_decay_is_the_same_in_every_text_encoder():
+    """AdamW decays by the rate times its share, and the rate is in units of each encoder's numbers."""
+    plain, of_llm = (learner(dataclasses.replace(PRESETS["paper"], steps=50), Plain(answer=0.0)) for _ in range(2))
+    of_llm.data = dataclasses.replace(of_llm.data, rates={"clip_l": 35.0})
+    torch.testing.assert_close(finish(plain).vectors, finish(of_llm).vectors)
 
 
 def test_norm_control_keeps_r_at_the_norm_of_a_word():
@@ -113,6 +120,12 @@ def test_tangent_optimizer_turns_r_and_keeps_its_norm():
     made = finish(learner(settings, start=0.4 * torch.eye(WIDTH)[:1]))
     assert float(made.vectors["clip_l"].norm()) == pytest.approx(0.4, rel=1e-5)
     assert made.history[-1]["denoise"] < 0.8 * made.history[0]["denoise"]
+
+
+def test_tangent_optimizer_keeps_the_norm_where_the_prior_takes_a_part_away():
+    settings = dataclasses.replace(PRESETS["paper"], steps=40, optimizer="tangent", learning_rate=0.02, prior="span")
+    made = learner(settings, start=0.4 * torch.eye(WIDTH)[:1])
+    assert float(finish(made).vectors["clip_l"].norm()) == pytest.approx(0.4, rel=1e-5)
 
 
 def test_tangent_optimizer_turns_by_the_same_angle_in_every_text_encoder():

@@ -89,18 +89,17 @@ def test_of_programs_that_save_a_new_file_at_once_one_does(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["new.bin"]
 
 
-def test_a_lock_that_a_kill_left_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LONGEST_LOCK", 0.5)
-    table, lock = tmp_path / "table.csv", tmp_path / ".table.csv.lock"
-    with files.locked(table):
-        os.utime(lock, (time.time() + 60,) * 2)  # as of one that another has just made
-        with pytest.raises(TimeoutError), files.locked(table):
-            pass
-    lock.touch()
-    os.utime(lock, (0, 0))
-    with files.locked(table):
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_folder_that_is_none_is_no_file_that_is_there(tmp_path, replace):
+    (tmp_path / "folder").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(NotADirectoryError):
+        write_whole(tmp_path / "folder" / "file.bin", b"x", replace)
+
+
+def test_who_waits_too_long_for_a_file_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LOCK", 0.1)
+    with files.lock(tmp_path / "table.csv"), pytest.raises(OSError), files.lock(tmp_path / "table.csv"):
         pass
-    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_kill_left_is_removed_after_a_day_and_what_is_being_written_is_not(tmp_path):

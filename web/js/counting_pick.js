@@ -11,7 +11,8 @@ app.registerExtension({
         if (!pick) return
         let counted = null // what counting has left in the widget; another value is the artist's own
         pick.afterQueued = () => {
-            if (pick.value >= 0) counted = ++pick.value
+            const leftOut = node.mode === 2 || node.mode === 4 // muted or bypassed
+            if (pick.value >= 0 && !leftOut) counted = ++pick.value
         }
 
         let current = null, latest = null, undone = null

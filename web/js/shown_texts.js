@@ -13,8 +13,8 @@ app.registerExtension({
         node.onExecuted = function (output) {
             onExecuted?.apply(this, arguments)
             const text = output?.text?.[0]
-            // As the server sends it while the node runs.
-            if (text) api.dispatchCustomEvent("progress_text", { nodeId: String(this.id), text: asHtml(text) })
+            // As the server sends it while the node runs. Ids count in the graph on the screen: not of a closed subgraph.
+            if (text && this.graph === app.canvas.graph) api.dispatchCustomEvent("progress_text", { nodeId: String(this.id), text: asHtml(text) })
         }
     },
 })
