@@ -145,8 +145,9 @@ class ReVersionPrompts(io.ComfyNode):
         names, said = prompt_grids.file_names(written), f"{len(written)} prompts in one run"
         if pick != ALL:
             if pick >= len(written):
-                problem = f"all {len(written)} prompts are done"
-                raise ReVersionError(cls.NAME, "pick", problem, "write 0 to begin anew, or -1 for all in one run")
+                problem = f"there are {len(written)} prompts, 0 to {len(written) - 1}, and {pick} is asked for"
+                cure = "write the first that is missing, 0 to begin anew, or -1 for all in one run"
+                raise ReVersionError(cls.NAME, "pick", problem, cure)
             left = show_entry(cls, written, pick)
             said = f"Prompt {pick + 1} of {len(written)}: {written[pick]}" + (f"; {left}" if left else "")
             said += f"\n{time_left.bar(pick, len(written))}"

@@ -140,15 +140,17 @@ def cells(quick: bool = False) -> Iterator[Cell]:
 
 def _rank(cell: Cell) -> tuple:
     hard, main = cell.condition in HARD, cell.method in _MAIN
-    parts = hard and cell.method in ("no prior", "pull", "DTI") and cell.seed == 0
+    part = hard and cell.method in ("no prior", "pull", "DTI", "uniform t") and cell.seed == 0
     if hard and main:
         tier = 0
-    elif parts or (main and cell.condition == "full"):
-        tier = 1
-    elif cell.condition == "one picture" or cell.method in ("uniform t", "steering 1", "balanced + swap"):
-        tier = 2
-    else:
+    elif part:
+        tier = 1 if cell.condition == "confounded" else 2
+    elif cell.condition == "full" and (main or cell.method == "uniform t"):
         tier = 3
+    elif cell.condition == "one picture" or cell.method in ("steering 1", "balanced + swap"):
+        tier = 4
+    else:
+        tier = 5
     return tier, cell.method == "paper", cell.seed  # "paper" learns from seven times as many pictures
 
 

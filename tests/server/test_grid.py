@@ -102,7 +102,8 @@ def test_a_queue_cancelled_in_the_middle_goes_on_without_learning_again(host_ser
     [
         (
             {"subjects": "cat\ndog", "pick": 2},
-            "ReVersion Prompts, input 'pick': all 2 prompts are done; write 0 to begin anew, or -1 for all in one run.",
+            "ReVersion Prompts, input 'pick': there are 2 prompts, 0 to 1, and 2 is asked for; write the first that is "
+            "missing, 0 to begin anew, or -1 for all in one run.",
         ),
         ({"subjects": " \n"}, "ReVersion Prompts, input 'subjects': the list is empty; write one a line."),
         (
