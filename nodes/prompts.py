@@ -1,5 +1,7 @@
 """Many prompts from one template, for queues."""
 
+import time
+
 from comfy_api.latest import io
 
 from ..reversion_core.errors import ReVersionError, check_choice
@@ -108,9 +110,10 @@ class ReVersionPrompts(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, list_file=NO_FILE, pick=ALL, **others):
-        # A picked prompt is said anew at each Run: the page counts by what was, and the picture is to carry it.
-        if list_file is None or pick != ALL:  # None: it comes from another node, and is not known yet
+        if list_file is None:  # it comes from another node, and is not known yet
             return float("nan")
+        if pick != ALL:  # said anew at each Run: the page counts by what was, and the picture is to carry it
+            return time.time_ns()
         if list_file == NO_FILE:
             return ""
         return str(states_of([places.list_file(list_file, cls.NAME)]))

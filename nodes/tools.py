@@ -212,7 +212,7 @@ class ReVersionScore(io.ComfyNode):
                 raise
         of_this_run = rows(scores)
         path, table = cls._write(path, of_this_run, adding)
-        cls._FILES.saved(given, path)
+        cls._FILES.saved(given, path, in_place_of_another=adding and len(table) > len(known))
         return cls._result(path, table, of_this_run)
 
     @classmethod

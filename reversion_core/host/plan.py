@@ -1,6 +1,5 @@
 """How much memory a training step will take, found without taking it."""
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -67,9 +66,10 @@ def has_fused_attention(device: torch.device) -> bool:
 
 
 def memory_plan(
-    model: HostModel, shape: tuple[int, ...], dtype: torch.dtype | None = None, pictures: int = 0
+    model: HostModel, shape: tuple[int, ...], dtype: torch.dtype | None = None, pictures: int = 0, forwards: int = 1
 ) -> MemoryPlan:
-    """The plan for latents [c, h, w] or [c, 1, h, w]; dtype: the one to compute in, None for the host's.
+    """The plan for latents [c, h, w] or [c, 1, h, w]; dtype: the one to compute in, None for the host's; forwards:
+    passes of each picture before the backward pass.
 
     Other models are moved off the device where `pictures` at once do not fit beside them.
 
@@ -78,7 +78,8 @@ def memory_plan(
     """
     patcher = model.patcher
     fused = has_fused_attention(patcher.load_device)
-    saved, checkpointed = kept_of_picture(patcher.model, shape, model.example_conditions(shape), dtype, fused)
+    conditions = model.example_conditions(shape)
+    saved, checkpointed = kept_of_picture(patcher.model, shape, conditions, dtype, fused, forwards)
     if are_recomputed(blocks_of(patcher.model.diffusion_model)):
         saved = checkpointed
     beside = all(other.load_device == patcher.load_device for other in model.patchers) and not model.takes_turns
@@ -91,18 +92,23 @@ def memory_plan(
 
 
 def kept_of_picture(
-    base, shape: tuple[int, ...], conditions: dict, dtype: torch.dtype | None = None, fused_attention: bool = True
+    base,
+    shape: tuple[int, ...],
+    conditions: dict,
+    dtype: torch.dtype | None = None,
+    fused_attention: bool = True,
+    forwards: int = 1,
 ) -> tuple[int, int]:
     """Bytes that autograd keeps of one picture in a network of the host, without and with gradient checkpointing.
 
-    conditions: what the network is given beside the latents, name -> as the host has it; shape, dtype: as of
+    conditions: what the network is given beside the latents, name -> as the host has it; shape, dtype, forwards: as of
     `memory_plan`.
     """
     conditions = {name: _sized(value) for name, value in conditions.items()}
     given = base, shape, conditions, dtype, partial(_attention, fused_attention)
     kept, largest = _measured(*given, recompute=False)
     between, _ = _measured(*given, recompute=True)
-    return kept, between + largest
+    return forwards * kept, forwards * between + largest  # of one block at a time
 
 
 def _measured(base, shape, conditions, dtype, attention, recompute):
@@ -174,12 +180,10 @@ def _sized(value):
 def logged_memory_plan(
     model: HostModel, shape: tuple[int, ...], pictures: int, dtype: torch.dtype | None, forwards: int = 1
 ) -> MemoryPlan | None:
-    """The plan, logged with what is free; None where it cannot be made, which never ends a run. forwards: of each
-    picture before the backward pass."""
+    """The plan, logged with what is free; None where it cannot be made, which never ends a run; the arguments are
+    those of `memory_plan`."""
     try:
-        plan = memory_plan(model, shape, dtype, pictures)
-        saved = {name: forwards * getattr(plan, name) for name in ("saved_bytes", "checkpointed_bytes")}
-        plan = dataclasses.replace(plan, **saved)
+        plan = memory_plan(model, shape, dtype, pictures, forwards)
     except Exception as error:  # an estimate, which a patched or new network may not let us make
         if is_interruption(error):
             raise

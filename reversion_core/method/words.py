@@ -45,6 +45,9 @@ def basis_words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in re.split(r"[\s,;]+", text.lower()) if word))
 
 
+COMMA = "[,\uff0c]"  # of any script
+
+
 def entity_words(
     caption: str, basis: Iterable[str] = PREPOSITIONS, initial_word: str = INITIAL_WORD
 ) -> tuple[str, ...]:
@@ -62,5 +65,5 @@ def swapped(caption: str) -> str:
     """
     before, after = caption.split(SLOT, 1)
     lead = _LEAD.match(before).group()
-    second, comma, rest = re.match("([^,\uff0c]*)([,\uff0c]?)(.*)", after, re.DOTALL).groups()
-    return f"{lead}{second.strip()} {SLOT} {before.removeprefix(lead).strip()}{comma}{rest}"
+    second, *rest = re.split(f"({COMMA})", after, maxsplit=1)
+    return f"{lead}{second.strip()} {SLOT} {before.removeprefix(lead).strip()}{''.join(rest)}"

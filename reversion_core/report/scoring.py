@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import ReVersionError
-from ..method.words import PLACEHOLDER, SLOT, swapped
+from ..method.words import COMMA, PLACEHOLDER, SLOT, swapped
 from ..prompts import syntax
 from ..store.reading import DOWNLOAD_AGAIN, content
 
@@ -41,11 +41,12 @@ def phrases(prompt: str, phrase: str, placeholder: str = PLACEHOLDER) -> Phrases
 
     Raises ValueError where the prompt does not have the placeholder between two entities.
     """
-    # As a word of its own, in any script, and before embedding:NAME is left out.
-    word = re.compile(rf"(?<![\w-]){re.escape(placeholder)}(?![\w-])", re.ASCII)
+    # A word only where it stands by itself, which in scripts without spaces it does not; before embedding:NAME goes.
+    alone = r"(?:(?<![\w-])|(?!\w))", r"(?:(?![\w-])|(?<!\w))"
+    word = re.compile(re.escape(placeholder).join(alone), re.ASCII)
     before, found, after = syntax.plain(word.sub(_MARK, prompt, count=1)).partition(_MARK)
-    first = _OTHER_RELATION.split(before)[-1].strip(" ,").rpartition(",")[2].strip()
-    second = _OTHER_RELATION.split(after)[0].partition(",")[0].strip()
+    first = re.split(COMMA, _OTHER_RELATION.split(before)[-1].strip(" ,\uff0c"))[-1].strip()
+    second = re.split(COMMA, _OTHER_RELATION.split(after)[0])[0].strip()
     if not (found and first and second):
         raise ValueError(f"'{prompt}' has no {placeholder} between two entities")
     template = f"{first} {SLOT} {second}"

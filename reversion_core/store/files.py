@@ -3,13 +3,14 @@
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 PARTIAL = ".partial"
 LONGEST_LOCK = 20.0  # seconds
@@ -66,13 +67,24 @@ def _make_folder(folder):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
 
 
-def lock(path: Path) -> FileLock:
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
     """A context for reading and writing a file again, in which one program is at a time; a kill ends it too.
 
-    Raises filelock's Timeout, an OSError, where another is in it for long.
+    Raises filelock's Timeout, an OSError, where another is in it for long. A disk that has no locks does without.
     """
     _make_folder(path.parent)
-    return FileLock(path.with_name(f".{path.name[:100]}.lock"), timeout=LONGEST_LOCK)
+    held = FileLock(path.with_name(f".{path.name[:100]}.lock"), timeout=LONGEST_LOCK, mode=0o666)
+    try:
+        held.acquire()
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        logging.warning("ReVersion: %s is written without a lock (%s)", path, error)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def numbered(path: Path, ending: str | None = None) -> Iterator[Path]:

@@ -27,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from ..errors import MachineError, ReVersionError
 from . import relation
-from .files import SECONDS_PER_DAY, changed_at, check_writable, numbered, remove_old_partials, states_of, write_whole
+from .files import SECONDS_PER_DAY, changed_at, check_writable, numbered, remove_old_partials, write_whole
 
 KEPT_RUNS, KEPT_DAYS = 20, 7  # the newest, and all that an artist may still go on with
 RELATION, STATE, LOG = "relation.safetensors", "state.safetensors", "log.csv"
@@ -62,7 +62,6 @@ class RunFolder:
         found = [path for path, of_run in self._of_key() if of_run == steps]
         # Two programs may have begun the same run at the same moment: the one that went furthest, or the newest.
         self.path = max(found, key=lambda path: (_steps_done(path), path.name), default=self._new_path())
-        self._seen = states_of([self.path / STATE])  # as this program found or left it
 
     def _new_path(self) -> Path:
         """A folder of this run that is not there yet."""
@@ -134,11 +133,9 @@ class RunFolder:
         made_with: dict,
     ) -> bool:
         """Save relation, state and log; whether that was possible. A full disk is reported and does not stop the
-        training. Where another program has learned more in this folder meanwhile, they go to a new one."""
+        training. Where more was learned in this folder, by another program or before, they go to a new one."""
         described = {"parts": json.dumps(self.key.parts), "made_with": json.dumps(made_with)}
-        state = states_of([self.path / STATE])
-        overtaken = state and state != self._seen and _steps_done(self.path) > len(history)
-        path = self._new_path() if overtaken else self.path
+        path = self._new_path() if _steps_done(self.path) > len(history) else self.path
         try:
             relation.save(learned, path / RELATION)
             write_whole(path / STATE, safetensors_bytes(tensors, described))
@@ -146,7 +143,7 @@ class RunFolder:
         except OSError as error:
             logging.warning("ReVersion: could not save the relation so far (%s); the training goes on", error)
             return False
-        self.path, self._seen = path, states_of([path / STATE])
+        self.path = path
         return True
 
     def keep_preview(self, step: int, prompt: str, picture: np.ndarray) -> None:

@@ -46,6 +46,7 @@ class Learner:
         settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
+        self._turns_only = getattr(OPTIMIZERS[settings.optimizer], "RELATIVE", False)  # and keeps the length of R
         self._hold_to_prior()
         groups = [{"params": [v]} for v in self.relation.values()]
         self.optimizer = OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
@@ -120,11 +121,6 @@ class Learner:
             else:
                 self.scale.succeeded()
                 return means
-
-    @property
-    def _turns_only(self):
-        """Whether the optimizer turns R and keeps its length."""
-        return getattr(OPTIMIZERS[self.inputs.settings.optimizer], "RELATIVE", False)
 
     def _hold_to_prior(self):
         to_prior, to_norm = PRIORS[self.inputs.prior].hold, NORMS[self.inputs.settings.norm].hold

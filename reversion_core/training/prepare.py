@@ -7,7 +7,7 @@ import torch
 from .. import families, host
 from ..errors import ReVersionError
 from ..exemplars.augment import view_notes
-from ..method.words import entity_words
+from ..method.words import INITIAL_WORD, PREPOSITIONS, entity_words
 from .inputs import TrainingData, TrainingInputs
 
 
@@ -78,9 +78,9 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
 
 
 def _extra_negatives(inputs):
-    """Those that are no function words, words of the basis or the word that R starts from."""
-    steering = inputs.steering
-    return entity_words(" ".join(steering.extra_negatives), steering.basis, inputs.settings.initial_word)
+    """Those that the relation cannot consist of: no prepositions, words of the basis or the word that R starts from."""
+    its_own = {*PREPOSITIONS, *inputs.steering.basis, INITIAL_WORD, inputs.settings.initial_word}
+    return tuple(word for word in inputs.steering.extra_negatives if word not in its_own)
 
 
 def training_data(clip, inputs: TrainingInputs, mean: torch.Tensor, std: torch.Tensor) -> TrainingData:

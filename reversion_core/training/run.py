@@ -244,7 +244,7 @@ class _Training:
                 if kept := self.folder.previews([step], self.options.prompt, path.parent):
                     self.previews += kept
                     self.preview_steps.remove(step)
-            self._tell_of_missing_previews(len([step for step in passed if step < settings.steps]))
+            self._tell_of_missing_previews(passed, path.parent)
             differing = [name for name in _MAKERS if name in before and before[name] != self.made_with[name]]
             others = [f"{_MAKERS[name]} {before[name]}" for name in differing]
             began = f", begun with {', '.join(others)}" if others else ""
@@ -282,12 +282,14 @@ class _Training:
         self.previews = self.folder.previews(self.preview_steps, self.options.prompt)
         if self.preview_steps and not self.previews:
             self._preview(learned.vectors, self.preview_steps[-1])
-        self._tell_of_missing_previews(len(self.preview_steps))
+        self._tell_of_missing_previews(self.preview_steps)
         return TrainingResult(learned, history, self.previews, self.messages)
 
-    def _tell_of_missing_previews(self, wanted):
-        if missing := max(wanted - len(self.previews), 0):
-            self.tell(f"{missing} previews of earlier steps were not drawn then; another training_seed draws them")
+    def _tell_of_missing_previews(self, steps, source=None):
+        """Say how many previews of these steps, but the last of the training, are not there to be shown."""
+        earlier = [step for step in steps if step < self.inputs.settings.steps]
+        if missing := len(earlier) - len(self.folder.previews(earlier, self.options.prompt, source)):
+            self.tell(f"{missing} previews of earlier steps are not there; another training_seed draws them")
 
     def _preview(self, vectors, step):
         """One more preview; outside the borrowing, so that the host may move its models about to decode it.

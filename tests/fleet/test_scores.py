@@ -32,7 +32,7 @@ def test_the_scores_of_all_jobs_are_put_together_and_each_counts_once(tmp_path, 
     (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
     assert main(["scores", str(tmp_path)]) == 0
     said = capsys.readouterr()
-    assert "node 9: relation 0.020 (" in said.out + said.err and "4 pictures of 2 prompts" in said.out + said.err
+    assert "node 9: relation 0.020, entity" in said.out + said.err and "4 pictures of 2 prompts" in said.out + said.err
     with (tmp_path / "scores-9.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["relation_score"]) for row in rows[:5]] == [0.01, -0.03, 0.05, 0.05, 0.02]

@@ -36,7 +36,7 @@ def test_a_caption_that_swap_makes_too_long_is_told_as_it_was_written(core, load
 
 
 def test_words_of_a_relation_are_no_negatives(core, loaded, drawn, tmp_path):
-    learned = learn(core, loaded, drawn, tmp_path, steering={"extra_negatives": ("and", "wall", "on")})
+    learned = learn(core, loaded, drawn, tmp_path, steering={"extra_negatives": ("and", "sketch", "on")})
     assert "and, on of extra_negatives may be a part of the relation: left out" in learned.messages
 
 

@@ -360,9 +360,19 @@ def test_a_run_begins_with_as_many_pictures_as_fit(
 
 
 def test_a_picture_whose_entities_are_swapped_too_counts_twice(core, loaded, drawn, tmp_path, watched, monkeypatch):
-    planned(monkeypatch, 1000, 1, 4500)
-    learned = learn(core, loaded, drawn, tmp_path, steering={"swap": 0.01}, **BATCH)
-    assert "trains with 2 pictures at once" in learned.messages[0]
+    from reversion_pack.reversion_core.host import plan
+
+    made, planning = [], plan.memory_plan
+
+    def listening(model, shape, dtype, pictures, forwards):
+        made.extend(planning(model, shape, dtype, pictures, n) for n in (1, forwards))
+        return made[-1]
+
+    monkeypatch.setattr(plan, "memory_plan", listening)
+    learn(core, loaded, drawn, tmp_path, steering={"swap": 0.01}, **BATCH)
+    one, with_swapped = made
+    assert with_swapped.saved_bytes == 2 * one.saved_bytes
+    assert one.checkpointed_bytes < with_swapped.checkpointed_bytes < 2 * one.checkpointed_bytes
 
 
 def test_what_ran_out_of_memory_before_the_plan_is_not_tried_again(

@@ -48,7 +48,7 @@ def test_previews_that_were_not_drawn_then_are_told(core, loaded, drawn, tmp_pat
     keep = {"preview_every": 1, "prompt": "red circle <R> blue square"}
     learn(core, loaded, drawn, tmp_path, steps=2)
     finished = learn(core, loaded, drawn, tmp_path, keep=keep, steps=2)
-    assert "1 previews of earlier steps were not drawn then; another training_seed draws them" in finished.messages
+    assert "1 previews of earlier steps are not there; another training_seed draws them" in finished.messages
     with pytest.raises(Stop):
         learn(core, loaded, drawn, tmp_path, stop_at(2), steps=3, seed=5)
     resumed = learn(core, loaded, drawn, tmp_path, keep=keep, steps=3, seed=5)

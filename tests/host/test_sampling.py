@@ -161,7 +161,7 @@ def test_guidance_of_other_nodes_is_kept(core, loaded, conditionings, cfg):
     )
 
 
-@pytest.mark.parametrize("plugged", ["guidance", "attention"])
+@pytest.mark.parametrize("plugged", ["guidance", "attention", "network"])
 def test_what_knows_of_two_prompts_only_does_not_meet_a_third(core, loaded, conditionings, plugged):
     """As Skip Layer Guidance's simple form, and packs that tell a picture's prompts by their place."""
     import comfy.samplers
@@ -177,8 +177,14 @@ def test_what_knows_of_two_prompts_only_does_not_meet_a_third(core, loaded, cond
         strengths = torch.tensor([(0.5, 2.0)[place] for place in extra["cond_or_uncond"]])
         return q, k, v * strengths.repeat_interleave(len(v) // len(strengths))[:, None, None]
 
+    def around(apply_model, arguments):
+        strengths = torch.tensor([(0.5, 2.0)[place] for place in arguments["cond_or_uncond"]])
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"]) * strengths[:, None, None, None]
+
     if plugged == "guidance":
         model.set_model_sampler_calc_cond_batch_function(of_two)
+    elif plugged == "network":
+        model.set_model_unet_function_wrapper(around)
     else:
         model.set_model_attn2_patch(by_place)
     relation, plain, negative = conditionings

@@ -132,9 +132,9 @@ def test_scores_of_a_grid_make_a_table(host_server, exemplars):
     assert [row["prompt"] for row in rows] == [*wanted, "mean", "95% from", "95% to"]
     assert all((row["phrase"], row["judge"], row["placeholder"]) == ("inside", "tiny", "<R>") for row in rows[:2])
     for name in ("entity_score", "relation_score"):
-        values = [float(row[name]) for row in rows]
+        values = [float(row[name]) for row in rows[:3]]
         assert values[2] == pytest.approx(sum(values[:2]) / 2, abs=1e-4) and values[2] != 0
-        assert values[3] <= min(values[:2]) + 1e-4 and values[4] >= max(values[:2]) - 1e-4
+        assert [row[name] for row in rows[3:]] == ["", ""]  # of two prompts nothing is known of others
     assert rows[0]["entity_score"] in table
 
 
@@ -159,12 +159,12 @@ def test_a_table_grows_run_by_run_and_a_run_that_is_repeated_adds_nothing(host_s
     assert [row["prompt"].partition(" <R>")[0] for row in rows[:4]] == ["red circle"] * 2 + ["blue star"] * 2
     assert [row["prompt"] for row in rows[4:]] == ["mean", "95% from", "95% to"]
     assert len({row["picture"] for row in rows[:4]}) == 4
-    relation = [float(row["relation_score"]) for row in rows]
+    relation = [float(row["relation_score"]) for row in rows[:5]]
     assert relation[4] == pytest.approx(np.mean(relation[:4]), abs=1e-4)
-    assert min(relation[:4]) - 1e-4 <= relation[5] <= relation[4] <= relation[6] <= max(relation[:4]) + 1e-4
     assert "2 pictures of 1 prompt." in said[0] and "4 pictures of 2 prompts." in said[1]
-    in_words = f"Relation {relation[4]:.3f} ({relation[5]:.3f} to {relation[6]:.3f})"
-    assert said[1].startswith(in_words[:12]) and said[2].split("\n")[0] == said[1].split("\n")[0]
+    assert (
+        said[1].startswith(f"Relation {relation[4]:.3f}, entity") and said[2].split("\n")[0] == said[1].split("\n")[0]
+    )
     assert not list(path.parent.glob("grows-*"))
 
 

@@ -81,6 +81,19 @@ def test_of_two_programs_that_do_the_same_run_at_once_neither_undoes_the_other(t
     assert again.path == one.path and again.finished() is not None
 
 
+def test_what_was_learned_before_is_not_replaced_by_less(tmp_path):
+    before = kept(tmp_path, steps=4, done=3)
+    again = keep(RunFolder(tmp_path, before.key, 4, "run"), 1)
+    assert again.path != before.path and len(before.states()) == 2
+
+
+def test_a_finished_run_whose_state_was_deleted_is_found(tmp_path):
+    finished, stopped = (RunFolder(tmp_path, RunKey({}), 4, "run") for _ in range(2))
+    keep(finished, 2), keep(stopped, 1), keep(finished, 4)
+    (finished.path / STATE).unlink()
+    assert RunFolder(tmp_path, RunKey({}), 4, "run").finished() is not None
+
+
 def test_a_folder_of_another_user_is_gone_on_from_and_left_as_it_is(tmp_path, monkeypatch):
     folder = kept(tmp_path, steps=3)
     probe = runs.check_writable

@@ -62,6 +62,8 @@ def test_weights_and_lora_tags_are_no_words_of_a_prompt(prompt):
         ("a lion on a stone", "on", "a lion, a stone"),
         ("pineapple in glass jar", "in", "pineapple, glass jar"),
         ("cat embedding:carved-from stone", "embedding:carved-from", "cat, stone"),
+        ("cat<R>stone", "<R>", "cat, stone"),
+        ("\u6770\u4f5c\uff0c\u732b <R> \u77f3\u5934\uff0c\u591c\u665a", "<R>", "\u732b, \u77f3\u5934"),
         ("masterpiece, best quality, a cat <R> a stone", "<R>", "a cat, a stone"),
         ("\u732b\u5728\u77f3\u5934", "\u5728", "\u732b, \u77f3\u5934"),
     ],
