@@ -17,6 +17,7 @@ from .loop import Learner
 from .memory_use import MemoryUse
 from .options import RunOptions, TrainingResult
 from .prepare import check, training_data
+from .resume import go_on
 from .settings import PRECISIONS
 from .step import NotFiniteError
 from .verdict import judge
@@ -24,9 +25,6 @@ from .views import known_views
 
 # Part of the run key. Raise it when a code change alters results, so that finished runs of older code are not reused.
 RECIPE = "2"
-
-# What a resume tells of where it differs: name in `made_with` -> title.
-_MAKERS = {"pack": "ReVersion", "comfyui": "ComfyUI", "torch": "torch", "device": "the device"}
 
 
 def learn_relation(model, clip, vae, inputs: TrainingInputs, options: RunOptions, on_progress, node: str):
@@ -218,44 +216,16 @@ class _Training:
             self.tell(f"{left_out} of {len(data.captions)} views are left out: this model knows no such pictures")
 
     def _resume(self, learner):
-        """Go on from the furthest state whose updates are those of this run; False where there is none."""
-        falling = []
-        for path, tensors, steps in self.folder.states():
-            done, settings = len(tensors["history"]), self.inputs.settings
-            theirs = dataclasses.replace(settings, steps=steps)
-            if done > settings.steps:
-                continue
-            if any(settings.rate(i) != theirs.rate(i) for i in range(done)):
-                falling.append(steps)
-                continue
-            try:
-                learner.restore(tensors)
-            except ValueError as error:
-                self.tell(f"the saved state {path} cannot be used ({error}); it is left out")
-                if path.parent == self.folder.path:
-                    runs.set_aside(path)
-                continue
-            before = runs.made_with(path)
-            if before.get("tiled", 0) != self.made_with.get("tiled", 0):
-                self.tell("its pictures were encoded differently then, in tiles or whole: not the same bit for bit")
-            self.made_with["resumed_from"] = [*before.pop("resumed_from", []), {"step": done, **before}]
-            passed = [step for step in self.preview_steps if step <= done]
-            for step in passed:
-                if kept := self.folder.previews([step], self.options.prompt, path.parent):
-                    self.previews += kept
-                    self.preview_steps.remove(step)
-            self._tell_of_missing_previews(passed, path.parent)
-            differing = [name for name in _MAKERS if name in before and before[name] != self.made_with[name]]
-            others = [f"{_MAKERS[name]} {before[name]}" for name in differing]
-            began = f", begun with {', '.join(others)}" if others else ""
-            self.tell(f"resumed after step {done} of an equal training{began}")
-            return True
-        if falling:
-            self.tell(
-                f"not resumed from an equal training of {falling[0]} steps, over which its learning rate fell; the "
-                "schedule 'constant' allows it"
-            )
-        return False
+        """Go on from an equal training, with the previews that it drew; False where there is none."""
+        if (source := go_on(learner, self.folder, self.made_with, self.tell)) is None:
+            return False
+        passed = [step for step in self.preview_steps if step <= learner.step]
+        for step in passed:
+            if kept := self.folder.previews([step], self.options.prompt, source):
+                self.previews += kept
+                self.preview_steps.remove(step)
+        self._tell_of_missing_previews(passed, source)
+        return True
 
     def _use_less_memory(self):
         """Go on with less memory. Raises a ReVersionError where that is not possible."""

@@ -241,5 +241,5 @@ def test_a_host_that_keeps_models_off_the_card_is_named(core, embeddings, monkey
     network = random_models.build("SD 1.x", embeddings).model.model.diffusion_model
     network.out[2].to("meta")
     monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
-    with pytest.raises(core.errors.ReVersionError, match=r"started with --novram, .*; start ComfyUI without --novram"):
+    with pytest.raises(core.errors.MachineError, match=r"started with --novram, .*; start ComfyUI without --novram"):
         loading.check_residency(network, torch.device("cpu"), "ReVersion Train", "model")
