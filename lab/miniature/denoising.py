@@ -101,10 +101,13 @@ class Lesson:
 
 
 def _resumed(paths: Iterable[Path], steps: int, parts: dict[str, Any]) -> int:
-    """Load the first saved state that has fewer than `steps` steps into the parts; returns its steps, else 0."""
+    """Load the first saved state that has fewer than `steps` steps into the parts; returns its steps, else 0.
+
+    One whose rate has begun to fall has to be on its way to as many steps.
+    """
     for path in paths:
         state = checkpoints.load(path)
-        if state is not None and state["step"] < steps:
+        if state is not None and state["step"] < steps and state.get("decays_to", steps) == steps:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             return state["step"]
@@ -167,5 +170,6 @@ def train(
         if (step + 1) % keep_every == 0 or step + 1 == steps:
             decaying = decay_steps and step + 1 > steps - decay_steps
             state = {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}
+            state |= {"decays_to": steps} if decaying else {}
             checkpoints.save(final if decaying else path, state)
     return average

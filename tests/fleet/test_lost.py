@@ -78,7 +78,7 @@ def test_ray_restarts_the_actor_of_a_host(fleet, simulated_host, tmp_path):
 
     def kill():
         wait_for_lines(out, 2)
-        actors = [process for process in psutil.process_iter() if process.name().startswith("ray::Host")]
+        actors = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::Host")]
         os.kill(max(actors, key=psutil.Process.create_time).pid, signal.SIGKILL)
 
     thread = meanwhile(kill)

@@ -50,4 +50,4 @@ def test_saved_workflows_keep_their_widgets(schemas):
 
     for name, kept in json.loads(SNAPSHOT.read_text()).items():
         widgets = [i.id for i in schemas[name].inputs if isinstance(i, io.WidgetInput)]
-        assert widgets[: len(kept)] == kept, name
+        assert widgets == kept, f"{name}: add what is new to the end of its row in {SNAPSHOT.name}"

@@ -21,7 +21,7 @@ def checkout(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     text = (tmp_path / "pyproject.toml").read_text()
     for name, value in FILLED.items():
-        text = text.replace(f'{name} = ""', f'{name} = "{value}"')
+        text = re.sub(f'^{name} = ".*"$', f'{name} = "{value}"', text, flags=re.MULTILINE)
     (tmp_path / "pyproject.toml").write_text(text)
     return tmp_path
 
@@ -51,6 +51,14 @@ def test_two_versions_are_named(checkout):
     (checkout / release.VERSION).write_text('VERSION = "9.9.9"\n')
     (line,) = release.missing(checkout)
     assert release.VERSION in line
+
+
+def test_everything_that_is_shipped_is_in_git():
+    """The registry takes tracked files alone, and tests run with what lies in the folder."""
+    names = [name for name in server.shipped() if (ROOT / name).is_dir()]
+    listed = ["git", "ls-files", "--others", "--exclude-standard", "--", *names]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode or found.stdout == ""  # where this is no checkout, nothing is known
 
 
 def test_every_relative_link_in_a_shipped_text_leads_to_a_shipped_file():
