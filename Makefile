@@ -12,7 +12,7 @@ export COMFYUI_PATH
 
 setup: $(ENV)/.ready
 
-# A relation without a word by default; RELATION=above for another.
+# A relation without a word by default; RELATION=above for another, FAMILY=sd3 for the miniature of SD 3.
 demo: setup
 	$(PYTHON) -m lab.tools.demo $(if $(RELATION),--relation "$(RELATION)") $(if $(FAMILY),--family $(FAMILY))
 

@@ -14,7 +14,7 @@ class Form:
     checkpoint: its file name for the host; weights: the compact files it is assembled from; scale: side of its pictures
     in 64 pixels; channels: of its latents; latent_scale, latent_shift: the family's, for its first stage; text: prefix
     of the text encoder's keys; layers: of the text encoder that are not the identity, and those the host leaves out;
-    cfg: guidance that its pictures are drawn with.
+    cfg: guidance that its pictures are drawn with; shown: the relation of its demo.
     """
 
     checkpoint: str
@@ -26,6 +26,7 @@ class Form:
     text: str
     layers: int
     cfg: float
+    shown: str
 
     @property
     def side(self) -> int:
@@ -35,7 +36,16 @@ class Form:
 
 FORMS = {
     "sd1": Form(
-        "reversion-micro.safetensors", (SHARED,), 1, 4, 0.18215, 0.0, "cond_stage_model.transformer.text_model", 2, 2.5
+        "reversion-micro.safetensors",
+        (SHARED,),
+        scale=1,
+        channels=4,
+        latent_scale=0.18215,
+        latent_shift=0.0,
+        text="cond_stage_model.transformer.text_model",
+        layers=2,
+        cfg=2.5,
+        shown="descending",
     ),
     "sd3": Form(
         "reversion-micro-sd3.safetensors",
@@ -47,5 +57,6 @@ FORMS = {
         text="text_encoders.clip_l.transformer.text_model",
         layers=3,
         cfg=2.5,
+        shown="above",
     ),
 }

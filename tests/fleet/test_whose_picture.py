@@ -100,6 +100,11 @@ def test_a_host_may_not_name_any_number_of_files():
         answers.saved_files({"1": {"images": [file] * 4097}})
 
 
+def heed_ctrl_c():
+    """A shell has what it starts in the background ignore it, and so what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("first", ["mine", "other"])
 def test_ctrl_c_of_one_user_leaves_the_equal_job_of_another_alone(fleet, tmp_path, first):
     """`other` is a process that is interrupted while it waits behind the equal job of this one, or draws before it."""
@@ -113,7 +118,9 @@ def test_ctrl_c_of_one_user_leaves_the_equal_job_of_another_alone(fleet, tmp_pat
     def other(url):
         until(1 if first == "mine" else 0)
         words = command(tmp_path / "other", simulated.graph(0.0), [{"number": 1}], "--host", url, out=tmp_path / "b")
-        process = subprocess.Popen([sys.executable, "-m", "fleet", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fleet", *words], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c
+        )
         until(2 if first == "mine" else 1)
         if first == "other":
             begun.set()
