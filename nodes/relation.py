@@ -134,7 +134,7 @@ class ReVersionSaveRelation(io.ComfyNode):
         while True:
             path = wanted if known is None else relation_files.free_path(relation, wanted, known)
             there = os.path.lexists(path)
-            other = there and not relation_files.same_numbers(relation, path)
+            other = known is None and there and not relation_files.same_numbers(relation, path)
             try:
                 if known is None or not there or picture is not None or usage:
                     described = sharing.described(relation, path.stem, picture, usage)

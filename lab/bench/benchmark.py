@@ -8,7 +8,6 @@ stopped goes on where it was. `--quick` does a few cells in under ten minutes.
 import argparse
 import concurrent.futures
 import datetime
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -27,7 +26,6 @@ from lab.bench.intervals import Records
 from lab.bench.methods import Cell
 from lab.bench.run import FOLDER, Runner, material, means
 from lab.harness import comfyui
-from lab.miniature.forms import SHARED
 from reversion_core.store.files import write_whole
 
 PUBLISHED = comfyui.ROOT / "docs" / "benchmark-tables.json"
@@ -49,7 +47,7 @@ def about(arguments: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "host": comfyui_version.__version__,
-        "weights": hashlib.sha256(SHARED.read_bytes()).hexdigest()[:12],
+        "weights": methods.weights(),
         "exemplars": methods.EXEMPLARS,
         "pairs": arguments.pairs,
         "drawing": methods.SAMPLING,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lab.miniature import world
+from lab.miniature.forms import SHARED
 from reversion_core.method.focal import Focal
 from reversion_core.method.steering import Steering
 from reversion_core.training.settings import PRESETS, TrainSettings
@@ -152,6 +153,11 @@ def _rank(cell: Cell) -> tuple:
     else:
         tier = 5
     return tier, cell.method == "paper", cell.seed  # "paper" learns from seven times as many pictures
+
+
+def weights() -> str:
+    """12 hex digits of the miniature that everything is measured on."""
+    return hashlib.sha256(SHARED.read_bytes()).hexdigest()[:12]
 
 
 def design(cell: Cell, pairs: int) -> str:

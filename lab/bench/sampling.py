@@ -7,7 +7,6 @@ build/benchmark/samplers.md and with `--publish` in docs/samplers.md.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import time
@@ -20,7 +19,6 @@ from lab.bench.run import FOLDER, Runner, material
 from lab.harness.studio import Studio
 from lab.miniature import judge
 from lab.miniature.exemplars import unseen_pairs
-from lab.miniature.forms import SHARED
 from lab.miniature.judge import MEASURES
 from reversion_core.report.intervals import Interval, interval
 from reversion_core.store.files import write_whole
@@ -142,7 +140,7 @@ def main() -> None:
     for relation in methods.RELATIONS:
         exemplars, scenes, _ = material("full", relation, 0)
         learned[relation] = scenes, runner.learn("balanced", exemplars, 0).relation
-    made = {"pairs": arguments.pairs, "weights": hashlib.sha256(SHARED.read_bytes()).hexdigest()[:12]}
+    made = {"pairs": arguments.pairs, "weights": methods.weights()}
     stored = json.loads(PATH.read_text()) if PATH.exists() else {}
     done = stored["done"] if stored and stored["made"] == made else []
     everything = list(settings())

@@ -219,12 +219,7 @@ class _Training:
         """Go on from an equal training, with the previews that it drew; False where there is none."""
         if (source := go_on(learner, self.folder, self.made_with, self.tell)) is None:
             return False
-        passed = [step for step in self.preview_steps if step <= learner.step]
-        for step in passed:
-            if kept := self.folder.previews([step], self.options.prompt, source):
-                self.previews += kept
-                self.preview_steps.remove(step)
-        self._tell_of_missing_previews(passed, source)
+        self._take_previews([step for step in self.preview_steps if step <= learner.step], source)
         return True
 
     def _use_less_memory(self):
@@ -249,16 +244,22 @@ class _Training:
         """The result of an equal run that was finished: its previews, or one drawn now where they were not kept."""
         if verdict := learned.detail("verdict").get("text"):
             self.tell(verdict)
-        self.previews = self.folder.previews(self.preview_steps, self.options.prompt)
-        if self.preview_steps and not self.previews:
-            self._preview(learned.vectors, self.preview_steps[-1])
-        self._tell_of_missing_previews(self.preview_steps)
+        steps = list(self.preview_steps)
+        self._take_previews(steps)
+        if steps and not self.previews:
+            self._preview(learned.vectors, steps[-1])
         return TrainingResult(learned, history, self.previews, self.messages)
 
-    def _tell_of_missing_previews(self, steps, source=None):
-        """Say how many previews of these steps, but the last of the training, are not there to be shown."""
-        earlier = [step for step in steps if step < self.inputs.settings.steps]
-        if missing := len(earlier) - len(self.folder.previews(earlier, self.options.prompt, source)):
+    def _take_previews(self, steps, source=None):
+        """Take the previews of these steps that are kept; say how many, but of the training's last, are not there."""
+        missing = 0
+        for step in steps:
+            if kept := self.folder.previews([step], self.options.prompt, source):
+                self.previews += kept
+                self.preview_steps.remove(step)
+            else:
+                missing += step < self.inputs.settings.steps
+        if missing:
             self.tell(f"{missing} previews of earlier steps are not there; another training_seed draws them")
 
     def _preview(self, vectors, step):

@@ -10,6 +10,15 @@ from reversion_core.store import files
 from reversion_core.store.files import check_writable, remove_old_partials, write_whole
 
 
+def at_once(call, arguments):
+    """Call a function with each of the arguments, all at once."""
+    threads = [threading.Thread(target=call, args=(argument,)) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_writers_with_one_process_id_do_not_take_each_others_files(tmp_path, monkeypatch):
     both_have_written, replace, failed = threading.Barrier(2), os.replace, []
 
@@ -26,11 +35,7 @@ def test_writers_with_one_process_id_do_not_take_each_others_files(tmp_path, mon
     monkeypatch.setattr(os, "replace", replace_after_both)
     monkeypatch.setattr(os, "getpid", lambda: 7)  # as on two machines that share a folder
     texts = [b"a" * 1000, b"b" * 2000]
-    threads = [threading.Thread(target=write, args=(text,)) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(write, texts)
     assert not failed
     assert (tmp_path / "shared.bin").read_bytes() in texts
     assert [path.name for path in tmp_path.iterdir()] == ["shared.bin"]
@@ -43,18 +48,14 @@ def test_processes_that_check_a_folder_at_once_do_not_refuse_each_other(tmp_path
         together.wait(20)
         replace(*paths)
 
-    def check():
+    def check(_):
         try:
             check_writable(tmp_path)
         except OSError as error:
             failed.append(error)
 
     monkeypatch.setattr(os, "replace", replace_after_all)
-    threads = [threading.Thread(target=check) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(check, range(8))
     assert not failed and not list(tmp_path.iterdir())
 
 
@@ -79,11 +80,7 @@ def test_of_programs_that_save_a_new_file_at_once_one_does(tmp_path, monkeypatch
     monkeypatch.setattr(os, "fsync", fsync_both)
     if not links:
         monkeypatch.setattr(os, "link", refused)
-    threads = [threading.Thread(target=write, args=(text,)) for text in (b"a", b"b")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(write, (b"a", b"b"))
     assert len(outcomes) == 2 and outcomes.count(None) == 1
     assert (tmp_path / "new.bin").read_bytes() in outcomes
     assert [path.name for path in tmp_path.iterdir()] == ["new.bin"]
