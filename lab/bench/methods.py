@@ -141,18 +141,24 @@ def cells(quick: bool = False) -> Iterator[Cell]:
 
 def _rank(cell: Cell) -> tuple:
     hard, main = cell.condition in HARD, cell.method in _MAIN
-    part = hard and cell.method in ("no prior", "pull", "DTI", "uniform t") and cell.seed == 0
+    part = cell.method in ("no prior", "pull", "DTI", "uniform t") and cell.seed == 0
     if hard and main:
         tier = 0
-    elif part:
-        tier = 1 if cell.condition == "confounded" else 2
+    elif part and cell.condition == "confounded":
+        tier = 1
     elif cell.condition == "full" and (main or cell.method == "uniform t"):
+        tier = 2
+    elif part and hard:
         tier = 3
-    elif cell.condition == "one picture" or cell.method in ("steering 1", "balanced + swap"):
+    elif cell.method == "paper":  # learns from seven times as many pictures
         tier = 4
-    else:
+    elif cell.method in ("steering 1", "balanced + swap"):
         tier = 5
-    return tier, cell.method == "paper", cell.seed  # "paper" learns from seven times as many pictures
+    elif cell.condition == "one picture":
+        tier = 6
+    else:
+        tier = 7
+    return tier, cell.seed
 
 
 def weights() -> str:

@@ -45,8 +45,9 @@ class Studio:
         """The host's conditioning of prompts, of one batch; clip: the host's CLIP, by default the checkpoint's."""
         clip = clip or self.clip
         encoded = [clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True) for prompt in prompts]
-        features, pooled = (torch.cat(tensors) for tensors in zip(*encoded, strict=True))
-        return [[features, {"pooled_output": pooled}]]
+        features, pooled = zip(*encoded, strict=True)
+        # An encoder of one kind of features only, as T5, has nothing pooled.
+        return [[torch.cat(features), {"pooled_output": None if pooled[0] is None else torch.cat(pooled)}]]
 
     @torch.inference_mode()
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], clip=None, **sampling) -> np.ndarray:

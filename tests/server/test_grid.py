@@ -76,7 +76,7 @@ def test_lists_come_from_a_file_in_the_input_folder(host_server):
 
 
 def test_memory_stays_flat_over_more_prompts(host_server, exemplars):
-    # After the thirty of the first test.
+    host_server.run(grid_graph(exemplars, preset="inside", limit=30))  # the models are loaded
     process = psutil.Process(host_server.process.pid)
     before = process.memory_info().rss
     host_server.run(grid_graph(exemplars, preset="on", limit=30))
