@@ -148,9 +148,9 @@ def _rank(cell: Cell) -> tuple:
         tier = 1
     elif cell.condition == "full" and (main or cell.method == "uniform t"):
         tier = 2
-    elif part and hard:
-        tier = 3
     elif cell.method == "paper":  # learns from seven times as many pictures
+        tier = 3
+    elif part and hard:
         tier = 4
     elif cell.method in ("steering 1", "balanced + swap"):
         tier = 5

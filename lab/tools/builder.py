@@ -33,7 +33,7 @@ ROOM = {
     "ReVersionPrompts": 80,
     "ReVersionSaveRelation": 80,
     "ReVersionScore": 320,
-    "ReVersionTrain": 640,
+    "ReVersionTrain": 680,
     "SaveImage": 360,
 }
 
@@ -184,10 +184,12 @@ class Workflow:
         }
 
     def _lay_out(self) -> list[dict]:
-        """Give each node its box; returns the groups' frames."""
-        frames, top = [], 0
+        """Give each node its box; returns the groups' frames. A row lies below those groups only that are above it."""
+        frames = []
         for row in self.rows:
-            x, lowest = 0, top
+            x, right = 0, sum(group_width(columns) + 2 * GAP for _, columns in row)
+            above = [y + height for left, y, _, height in (f["bounding"] for f in frames) if left < right]
+            top = max(above, default=-GAP - TITLE - 50) + GAP + TITLE + 50
             for note, columns in row:
                 bottom = self._place(note, columns, x, top)
                 width = note.box[2]
@@ -202,15 +204,12 @@ class Workflow:
                     }
                 )
                 x += width + 2 * GAP
-                lowest = max(lowest, bottom)
-            top = lowest + TITLE + 70 + GAP
         return frames
 
     @staticmethod
     def _place(note: Node, columns: list[list[Node]], x: int, top: int) -> int:
         """Give the nodes of a group their boxes; returns where the lowest of them ends."""
-        widths = [max((node.width for node in column), default=WIDTH) for column in columns]
-        width = sum(widths) + GAP * (len(columns) - 1)
+        widths, width = column_widths(columns), group_width(columns)
         note.box = (x, top, width, note_height(note, width))
         bottom = first = top + note.box[3]
         for column, column_width in zip(columns, widths, strict=True):
@@ -263,6 +262,16 @@ class Workflow:
 def wide(columns: int) -> int:
     """Pixels that so many columns take."""
     return columns * (WIDTH + GAP) - GAP
+
+
+def column_widths(columns: list[list[Node]]) -> list[int]:
+    """Pixels that each column of a group takes."""
+    return [max((node.width for node in column), default=WIDTH) for column in columns]
+
+
+def group_width(columns: list[list[Node]]) -> int:
+    """Pixels that the columns of a group take together."""
+    return sum(column_widths(columns)) + GAP * (len(columns) - 1)
 
 
 def view(frames: list[dict]) -> dict[str, Any]:
