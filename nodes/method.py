@@ -58,7 +58,7 @@ class ReVersionSteering(io.ComfyNode):
                     "basis",
                     multiline=True,
                     default=" ".join(PREPOSITIONS),
-                    tooltip="The words that relations are like. Each must be one token of the text encoder.",
+                    tooltip="The words that relations are like. For CLIP each must be one token.",
                 ),
                 io.String.Input(
                     "extra_negatives",
@@ -74,7 +74,7 @@ class ReVersionSteering(io.ComfyNode):
                     optional=True,
                     tooltip="How <R> is held to the words of the basis. span: your pictures share a colour, a style or "
                     "a thing that <R> must not learn. pull: as published, for pictures that share nothing but the "
-                    "relation. none: not at all.",
+                    "relation. none: not at all, to compare with.",
                 ),
                 io.Float.Input(
                     "swap",
@@ -117,9 +117,15 @@ class ReVersionFocalSampling(io.ComfyNode):
             display_name=cls.NAME,
             category=CATEGORY,
             description="Trains more often at high noise, where a picture decides its layout. ReVersion Train does "
-            "this with the published value when nothing is plugged in; plug this in to change it.",
+            "this when nothing is plugged in, with the published value, or in flow models (SD 3, Flux and others) with "
+            "what gives as much noise; plug this in to change it.",
             inputs=[
-                share_input("alpha", 0.5, "0: all noise levels alike. 1: the highest noise most. Published: 0.5."),
+                share_input(
+                    "alpha",
+                    0.5,
+                    "0: all noise levels alike, where flow models begin. 1: the highest noise most. "
+                    "Published, for SD 1.x: 0.5.",
+                ),
                 io.Int.Input(
                     "lowest_timestep",
                     default=0,

@@ -36,7 +36,7 @@ class ReVersionSaveRelation(io.ComfyNode):
             **named(cls.NAME, "embedding", "save textual inversion"),
             category=CATEGORY,
             description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME "
-            "in any prompt of this and other programs.",
+            "in prompts of this and other programs.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=[

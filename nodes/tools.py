@@ -47,7 +47,9 @@ class ReVersionInspect(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output(
-                    "report", display_name="report", tooltip="Nearest words with their cosine, and the norms."
+                    "report",
+                    display_name="report",
+                    tooltip="Nearest words with their cosine, the norms, and the verdict.",
                 ),
                 io.Image.Output("picture", display_name="picture", tooltip="The relation among the words (PCA)."),
             ],

@@ -174,8 +174,8 @@ class ReVersionTrain(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The checkpoint to learn with. It comes out exactly as it went in. Families beyond SD 1.x "
-                    "are experimental: never run on a real checkpoint.",
+                    tooltip="The checkpoint to learn with. It comes out exactly as it went in. No family was run on "
+                    "a real checkpoint yet; those beyond SD 1.x are experimental.",
                 ),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP: <R> is a word of this text encoder."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE; it encodes each picture once."),

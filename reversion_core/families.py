@@ -45,7 +45,7 @@ class Family:
     pooled_only: tuple[str, ...] = ()  # encoders of which one vector counts: that of the first 77 tokens
     embedding_syntax_works: bool = True  # whether `embedding:NAME` works in the host's own prompts
     default_for_its_encoders: bool = False  # what a file is taken for that holds vectors for just these encoders
-    tested: bool = False  # a relation was learned with it and judged; else it is experimental
+    tested: bool = False  # docs/benchmark.md measures it, on a tiny model; else it is experimental
     note: str = ""  # what the artist should know
 
 

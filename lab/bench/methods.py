@@ -146,11 +146,11 @@ def _rank(cell: Cell) -> tuple:
         tier = 0
     elif part and cell.condition == "confounded":
         tier = 1
-    elif cell.condition == "full" and (main or cell.method == "uniform t"):
+    elif main and cell.condition in ("full", "unnamed"):
         tier = 2
     elif cell.method == "paper":  # learns from seven times as many pictures
         tier = 3
-    elif part and hard:
+    elif part:
         tier = 4
     elif cell.method in ("steering 1", "balanced + swap"):
         tier = 5
@@ -184,5 +184,7 @@ def first_noise(seed: int) -> int:
 
 def has_curve(cell: Cell) -> bool:
     """Whether a training is measured on the way too: an exemplar's look takes twice as many pictures."""
-    measured = cell.condition != "confounded" or cell.relation in ("above", "inside")
+    measured = cell.condition in ("full", "wordless") or (
+        cell.condition == "confounded" and cell.relation in ("above", "inside")
+    )
     return measured and cell.seed == 0 and cell.method in CURVE_METHODS

@@ -52,8 +52,7 @@ def learn_a_relation(workflow: Workflow) -> None:
     workflow.row()
     workflow.group(
         "5  Look at the training",
-        "**Report:** the loss jumps about, that is normal. The similarity to prepositions should not fall to "
-        "nothing.\n\n"
+        "**Report:** the loss jumps about, that is normal.\n\n"
         r"**Previews:** the first caption drawn with \<R>, every 100 steps, from the same noise. Do they come to "
         "show the relation?",
     )

@@ -1,10 +1,12 @@
 """Did it work? What a training says of its relation, from the denoising errors of the exemplars."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Shares of the error; calibrated on the miniature, see docs/benchmark.md.
+# Shares of the error, as found on the miniature; docs/benchmark.md says how well the verdict tells.
 LITTLE = 0.005  # an improvement below it is noise
 LOOK = 0.1  # so much better by what no preposition says; it tells priors apart, not trainings of one prior
+LISTED = 5  # words of the captions that are named
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,8 @@ class Verdict:
 
     start, nearest, best: than the word it started from, the nearest preposition, the best word of the basis, in the
     captions; outside: than the part of R inside the span of the basis, so what the rest of R is good for: a shared look
-    has to be there; nearest_word, best_word: which they are; entity, entity_cosine: the word of the captions that R is
-    most like, and its cosine; start_word: that it started from.
+    has to be there; nearest_word, best_word: which they are; entities: word of the captions -> its cosine to R, most
+    like R first; start_word: that it started from.
     """
 
     start: float
@@ -23,8 +25,7 @@ class Verdict:
     outside: float
     nearest_word: str
     best_word: str
-    entity: str
-    entity_cosine: float
+    entities: Mapping[str, float]
     start_word: str = "and"
 
     @property
@@ -36,6 +37,8 @@ class Verdict:
             return "a lower learning_rate and more steps: <R> fits worse than at its start"
         if self.start < LITTLE:
             return "more steps: <R> hardly differs from its start"
+        if self.best < -LITTLE:
+            return f"more steps, or write '{self.best_word}' instead: it fits better"
         return "fine"
 
     def __str__(self) -> str:
@@ -47,11 +50,12 @@ class Verdict:
     @property
     def details(self) -> str:
         """What else was measured, for ReVersion Inspect."""
+        words = [f"'{word}' (cosine {cosine:.2f})" for word, cosine in list(self.entities.items())[:LISTED]]
+        likest = f" Of the words of the captions it is most like {', '.join(words)}." if words else ""
         return (
             f"<R> fits your pictures {_than(self.nearest)} '{self.nearest_word}', the nearest preposition, and "
             f"{_than(self.outside)} the part of it that prepositions can say; much better would mean that it carries "
-            f"their look. Of the words of the captions it is most like '{self.entity}' (cosine "
-            f"{self.entity_cosine:.2f})."
+            f"their look.{likest}"
         )
 
 

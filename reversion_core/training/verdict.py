@@ -82,7 +82,7 @@ def judge(learner, start: dict[str, torch.Tensor], tell: Callable[[str], None] =
     finalists = {*sorted(screened, key=screened.get)[:FINALISTS], nearest}
     of_words = bench.errors({word: as_relation[word] for word in sorted(finalists)})
     best = min(of_words, key=lambda word: float(of_words[word].log().mean()))
-    likest = max(entities, key=lambda word: cosine(entities[word])) if entities else ""
+    likeness = sorted(((word, cosine(rows)) for word, rows in entities.items()), key=lambda pair: -pair[1])
     return Verdict(
         start=_gain(ours["R"], ours["start"]),
         nearest=_gain(ours["R"], of_words[nearest]),
@@ -90,8 +90,7 @@ def judge(learner, start: dict[str, torch.Tensor], tell: Callable[[str], None] =
         outside=_gain(ours["R"], ours["inside"]),
         nearest_word=nearest,
         best_word=best,
-        entity=likest,
-        entity_cosine=cosine(entities[likest]) if likest else 0.0,
+        entities=dict(likeness),
         start_word=settings.initial_word,
     )
 

@@ -133,6 +133,28 @@ def test_text_encoders_of_other_families_are_refused_by_name(core, loaded, modul
         core.host.check_clip(clip, "ReVersion Train")
 
 
+def test_flux_2_dev_is_refused_with_its_reason(core):
+    import comfy.sd
+    from comfy import sd1_clip
+    from comfy.text_encoders import flux
+
+    def untaught(kind):
+        made = kind.__new__(kind)
+        torch.nn.Module.__init__(made)
+        return made
+
+    clip = comfy.sd.CLIP(no_init=True)
+    clip.cond_stage_model = untaught(flux.Flux2TEModel)
+    clip.cond_stage_model.mistral3_24b = untaught(flux.Mistral3_24BModel)
+    tokenizer = sd1_clip.SDTokenizer.__new__(sd1_clip.SDTokenizer)
+    tokenizer.embedding_key = "mistral3_24b"
+    clip.tokenizer = SimpleNamespace(mistral3_24b=tokenizer)
+    with pytest.raises(
+        core.errors.ReVersionError, match="of Flux.2 dev is too large to learn through"
+    ):
+        core.host.check_clip(clip, "ReVersion Train")
+
+
 def first_loss(core, given, drawn, tmp_path, **settings):
     return learn(core, given, drawn, tmp_path, steps=1, **settings).history[0]["denoise"]
 

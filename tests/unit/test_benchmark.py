@@ -10,6 +10,7 @@ import pytest
 from lab.bench import benchmark, intervals, markdown, methods, run, tables
 from lab.miniature import judge, world
 from lab.miniature.exemplars import random_look, unseen_pairs, write_exemplars
+from lab.tools import demo
 
 
 def record(relation, entity=1, leakage=0, **more):
@@ -119,6 +120,15 @@ def test_confounded_exemplars_share_their_look_and_test_pairs_do_not_have_it(tmp
     assert words <= {*world.SHAPES, "{}"}
     pairs = unseen_pairs(25, scenes, without=look.colours)
     assert not {entity.colour for pair in pairs for entity in pair} & set(look.colours)
+
+
+def test_the_demo_compares_with_the_words_that_the_benchmark_found():
+    stored = json.loads(benchmark.PUBLISHED.read_text())["cells"]
+    words = {methods.Cell(*json.loads(key)): record["word"] for key, record in stored.items() if "word" in record}
+    without = {*world.ONE_SIDED, *world.WORDLESS}
+    found = {c.relation: word for c, word in words.items() if c.method == "best word" and c.relation in without}
+    assert found and found.items() <= demo.BEST_WORDS.items()
+    assert demo.BEST_WORDS.keys() == without
 
 
 def test_rank_correlation_is_spearman_s():

@@ -358,7 +358,7 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     )
     start = made.vectors
     untrained = verdict.judge(made, start)
-    assert untrained.start == 0 and untrained.best_word == "in" and untrained.entity == "blue"
+    assert untrained.start == 0 and untrained.best_word == "in" and next(iter(untrained.entities)) == "blue"
     assert "more steps" in untrained.advice
     finish(made)
     trained = verdict.judge(made, start)
@@ -368,7 +368,7 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     assert trained.best == pytest.approx(1 - error / 0.9**2, rel=1e-4)
     # The rows of the basis are all one direction, and the mean of R is what lies in it.
     assert trained.outside == pytest.approx(0, abs=1e-4)
-    assert trained.start > trained.best and trained.entity == "red" and trained.nearest_word == "in"
+    assert trained.start > trained.best and next(iter(trained.entities)) == "red" and trained.nearest_word == "in"
     assert "better than 'in', the nearest preposition" in trained.details
     mute = torch.eye(WIDTH)[:3] - torch.eye(WIDTH)[3:6]  # without a mean, so that the part of R among them says nothing
     made.data = dataclasses.replace(made.data, basis_rows={"clip_l": mute})
@@ -389,15 +389,22 @@ def test_what_the_prior_span_learned_has_nothing_outside_of_it():
 
 
 def test_a_verdict_says_worse_where_it_is_worse():
-    found = Verdict(-0.146, 0.02, 0.001, -0.3, "on", "upon", "red", 0.5)
+    found = Verdict(-0.146, 0.02, 0.001, -0.3, "on", "upon", {})
     assert "worse than at its start" in found.advice
     assert "14.6% worse than 'and'" in str(found) and "no better than 'upon', the best plain word" in str(found)
     assert "2.0% better than 'on'" in found.details and "30.0% worse than the part of it" in found.details
+    assert "captions" not in found.details
 
 
 def test_what_no_preposition_says_is_told_as_the_look():
-    assert Verdict(0.3, 0.3, 0.2, 0.02, "on", "on", "red", 0.5).advice == "fine"
-    assert "choose prior span" in Verdict(0.3, 0.3, 0.2, 0.2, "on", "on", "red", 0.5).advice
+    assert Verdict(0.3, 0.3, 0.2, 0.02, "on", "on", {"red": 0.5}).advice == "fine"
+    assert "choose prior span" in Verdict(0.3, 0.3, 0.2, 0.2, "on", "on", {"red": 0.5}).advice
+
+
+def test_a_word_that_fits_better_is_told():
+    found = Verdict(0.3, -0.1, -0.05, 0.0, "on", "off", {"red": 0.5, "star": 0.25})
+    assert "write 'off' instead" in found.advice
+    assert "most like 'red' (cosine 0.50), 'star' (cosine 0.25)." in found.details
 
 
 def test_a_short_training_has_no_verdict():
