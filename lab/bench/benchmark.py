@@ -139,17 +139,15 @@ def measure(
 
 
 def write_figures(report: dict[str, Any], pairs: int, folder: Path) -> None:
-    """Pictures of the report, from relations that are learned already."""
+    """Pictures of the report, and of relations that are learned already."""
     from lab.bench import figures  # needs matplotlib, which only a published report does
 
-    runner = Runner(pairs)
-    learned = {}
+    figures.write_counts(report, folder)
+    runner, learned = Runner(pairs), []
     for relation in methods.CONDITIONS["wordless"].relations:
         exemplars, scenes, _ = material("wordless", relation, 0)
-        learned[relation] = scenes, runner.learn("balanced", exemplars, 0).relation.vectors
-    exemplars, *_ = material("confounded", "above", 0)
-    histories = {method: runner.learn(method, exemplars, 0).history for method in ("Textual Inversion", "balanced")}
-    figures.write(runner, report, learned, histories, folder)
+        learned.append((scenes, runner.learn("balanced", exemplars, 0).relation.vectors))
+    figures.write_sheet(runner, learned, folder)
 
 
 def main() -> None:

@@ -1,19 +1,17 @@
-"""Pictures of a benchmark run for docs/: accuracy over steps, training curves, relation sheets, R among the words."""
+"""Pictures of a benchmark run for docs/: accuracy over updates, what each method draws, relation sheets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image
 
+from lab.bench.methods import HARD
 from lab.bench.run import Runner, Vectors
 from lab.miniature import world
 from lab.miniature.exemplars import unseen_pairs
-from reversion_core.method.words import PREPOSITIONS
-from reversion_core.report import inspection
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -32,7 +30,7 @@ def over_steps(report: dict[str, Any]) -> Figure:
         axes.axhline(100 * word, linestyle="--", color="grey", label="the best word")
         axes.set(xlabel="updates of R", title=condition, ylim=(0, 102), xscale="log")
     columns[0][0].set_ylabel("relation (dotted: open leakage), %")
-    columns[0][0].legend(fontsize=8)
+    max(columns[0], key=lambda axes: len(axes.get_legend_handles_labels()[0])).legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     return figure
 
@@ -56,40 +54,25 @@ def relation_and_leakage(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def training_curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
-    """Denoising loss (smoothed), norm and similarity to the word basis; histories: label -> a record per update."""
-    figure, columns = plt.subplots(1, 3, figsize=(10.5, 3.2), layout="constrained")
-    for label, history in histories.items():
-        for axes, name in zip(columns, ("denoise", "norm", "similarity"), strict=True):
-            values = np.array([record[name] for record in history])
-            if name == "denoise":
-                window = min(20, len(values))
-                values = np.convolve(values, np.ones(window) / window, "valid")
-            axes.plot(values, label=label, linewidth=1.2)
-            axes.set(xlabel="updates of R", title=name)
-    columns[0].legend(fontsize=8)
-    return figure
-
-
-def among_words(runner: Runner, learned: dict[str, torch.Tensor]) -> Figure:
-    """PCA of the learned vectors among prepositions, entity words and "and"; learned: relation -> float32 [k, 768]."""
-    groups = {
-        "prepositions": PREPOSITIONS,
-        "entities": (*world.COLOURS, *world.SHAPES),
-        "initial word": ("and",),
-    }
-    host, clip = runner.studio.host, runner.studio.clip
-    rows = {name: host.word_rows(clip, "clip_l", words) for name, words in groups.items()}
-    plane = inspection.plane(torch.cat([rows["prepositions"], rows["entities"]]))
-    rows["R"] = torch.cat([vectors.mean(0, keepdim=True) for vectors in learned.values()])
-    figure, axes = plt.subplots(figsize=(6.4, 5), layout="constrained")
-    names = {**groups, "R": tuple(f"R: {relation}" for relation in learned)}
-    for (group, part), marker in zip(rows.items(), ("o", "s", "^", "*"), strict=True):
-        places = inspection.on_plane(part, *plane)
-        axes.scatter(*places.T, marker=marker, s=60 if group == "R" else 18, label=group)
-        for place, name in zip(places, names[group], strict=True):
-            axes.annotate(name, place, fontsize=6, xytext=(2, 2), textcoords="offset points")
-    axes.legend(fontsize=8)
+def bars(report: dict[str, Any], measures: dict[str, str]) -> Figure:
+    """Means of some measures with their intervals, of every method of each hard condition; measures: name -> title."""
+    conditions = [name for name in HARD if name in report["summary"]]
+    figure, columns = plt.subplots(1, len(conditions), figsize=(10.5, 3.6), sharey=True, squeeze=False)
+    for axes, condition in zip(columns[0], conditions, strict=True):
+        rows = report["summary"][condition]
+        shown = [name for name in measures if name in next(iter(rows.values()))]
+        places, width = np.arange(len(rows)), 0.8 / len(shown)
+        for number, name in enumerate(shown):
+            found = [row[name] for row in rows.values()]
+            means = np.array([value["mean"] for value in found])
+            ends = [means - [value["low"] for value in found], [value["high"] for value in found] - means]
+            at = places + (number - (len(shown) - 1) / 2) * width
+            axes.bar(at, 100 * means, width, yerr=100 * np.array(ends), capsize=2, label=measures[name])
+        axes.set_xticks(places, list(rows), rotation=35, ha="right", fontsize=8)
+        axes.set(title=condition, ylim=(0, 102))
+    columns[0][0].set_ylabel("pictures, %")
+    columns[0][0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.3), ncols=len(measures))
+    figure.tight_layout()
     return figure
 
 
@@ -101,24 +84,22 @@ def relation_sheet(runner: Runner, scenes: Sequence[world.Scene], vectors: Vecto
     return np.concatenate([np.concatenate(row, axis=1) for row in (exemplars, drawn)])
 
 
-def write(
-    runner: Runner,
-    report: dict[str, Any],
-    learned: dict[str, tuple[Sequence[world.Scene], Vectors]],
-    histories: dict[str, list[dict[str, float]]],
-    folder: Path,
-) -> None:
-    """Write every picture into a folder; learned: relation -> (scenes, vectors); histories: method -> its updates."""
+def write_counts(report: dict[str, Any], folder: Path) -> None:
+    """Write the pictures of a report's numbers into a folder."""
     over_steps(report).savefig(folder / "benchmark-steps.png", dpi=110)
     relation_and_leakage(report).savefig(folder / "benchmark-leakage.png", dpi=110)
-    training_curves(histories).savefig(folder / "benchmark-training.png", dpi=110)
-    vectors = {relation: found["clip_l"] for relation, (_, found) in learned.items()}
-    among_words(runner, vectors).savefig(folder / "benchmark-words.png", dpi=110)
-    sheets = [relation_sheet(runner, *found) for found in learned.values()]
+    bars(report, {"entity": "both things are there"}).savefig(folder / "benchmark-entities.png", dpi=110)
+    parts = {"relation": "relation", "leakage_open": "leaks, nothing named"}
+    bars(report, parts).savefig(folder / "benchmark-parts.png", dpi=110)
+    plt.close("all")
+
+
+def write_sheet(runner: Runner, learned: Iterable[tuple[Sequence[world.Scene], Vectors]], folder: Path) -> None:
+    """Write a `relation_sheet` of each learned relation, (scenes, vectors), one below another, into a folder."""
+    sheets = [relation_sheet(runner, *found) for found in learned]
     gap = np.full((8, sheets[0].shape[1], 3), 255, np.uint8)
     stacked = np.concatenate([part for sheet in sheets for part in (sheet, gap)][:-1])
     picture = Image.fromarray(stacked)
     picture.resize([2 * side for side in picture.size], Image.Resampling.NEAREST).save(
         folder / "benchmark-relations.png", optimize=True
     )
-    plt.close("all")

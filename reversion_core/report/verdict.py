@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 # Shares of the error, as found on the miniature; docs/benchmark.md says how well the verdict tells.
 LITTLE = 0.005  # an improvement below it is noise
+UNSAID = 2  # times as far behind R is the best word as the start word, where no word says the relation
 LOOK = 0.1  # so much better by what no preposition says; it tells priors apart, not trainings of one prior
 LISTED = 5  # words of the captions that are named
 
@@ -31,14 +32,16 @@ class Verdict:
     @property
     def advice(self) -> str:
         """What to do, in a few words."""
-        if self.outside > LOOK:  # where R is held to the span it is 0, and nothing is known of the look
-            return "choose prior span, or vary the pictures: <R> carries their look"
         if self.start < -LITTLE:
             return "a lower learning_rate and more steps: <R> fits worse than at its start"
+        if self.best > max(LITTLE, UNSAID * self.start):
+            return f"look at what <R> draws: no word says this, and <R> fits little better than '{self.start_word}'"
+        if self.outside > LOOK:  # where R is held to the span it is 0, and nothing is known of the look
+            return "choose prior span, or vary the pictures: <R> carries their look"
         if self.start < LITTLE:
             return "more steps: <R> hardly differs from its start"
         if self.best < -LITTLE:
-            return f"more steps, or write '{self.best_word}' instead: it fits better"
+            return f"fine, but try the plain word '{self.best_word}' too: it fits better"
         return "fine"
 
     def __str__(self) -> str:

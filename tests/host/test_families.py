@@ -149,9 +149,7 @@ def test_flux_2_dev_is_refused_with_its_reason(core):
     tokenizer = sd1_clip.SDTokenizer.__new__(sd1_clip.SDTokenizer)
     tokenizer.embedding_key = "mistral3_24b"
     clip.tokenizer = SimpleNamespace(mistral3_24b=tokenizer)
-    with pytest.raises(
-        core.errors.ReVersionError, match="of Flux.2 dev is too large to learn through"
-    ):
+    with pytest.raises(core.errors.ReVersionError, match="of Flux.2 dev is too large to learn through"):
         core.host.check_clip(clip, "ReVersion Train")
 
 
