@@ -77,18 +77,18 @@ class Demo:
         self.graph["apply"] = graphs.apply()
         return time.monotonic() - started
 
-    def draw(self, word: str) -> list[np.ndarray]:
-        """A picture of each unseen pair with a word between the two, uint8 [64, 64, 3]."""
+    def draw(self, word: str, count: int = PAIRS) -> list[np.ndarray]:
+        """A picture of each of the first unseen pairs with a word between the two, uint8 [64, 64, 3]."""
         graph, sampling = dict(self.graph), {"steps": STEPS, "cfg": self.form.cfg, "side": self.form.side}
-        for i, (subject, object_) in enumerate(self.pairs):
+        for i, (subject, object_) in enumerate(self.pairs[:count]):
             graph |= graphs.draw(f"drawn-{i}", f"{subject} {word} {object_}", SEED + i, ("apply", 0), **sampling)
         outputs = self.running.run(graph)
-        return [world.reduced(self.running.pixels(outputs, f"drawn-{i}")) for i in range(PAIRS)]
+        return [world.reduced(self.running.pixels(outputs, f"drawn-{i}")) for i in range(count)]
 
     def scores(self, pictures: Sequence[np.ndarray]) -> dict[str, float]:
         """The share of pictures with the relation, with both entities, and with an entity of the exemplars."""
         entities = {entity for scene in self.scenes for entity in scene.pair}
-        found = judge.measures(pictures, self.pairs, self.relation, entities)
+        found = judge.measures(pictures, self.pairs[: len(pictures)], self.relation, entities)
         return {name: float(seen.mean()) for name, seen in found.items()}
 
 
