@@ -35,20 +35,18 @@ def over_steps(report: dict[str, Any]) -> Figure:
     return figure
 
 
+def _with_ends(found: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """(means [n], how far their intervals reach below and above [2, n]) of intervals, all in %."""
+    low, mean, high = (100 * np.array([interval[end] for interval in found]) for end in ("low", "mean", "high"))
+    return mean, np.stack([mean - low, high - mean])
+
+
 def relation_and_leakage(report: dict[str, Any]) -> Figure:
     """Every method of the confounded condition by leakage and relation, with intervals."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for method, row in report["summary"]["confounded"].items():
-        x, y = row["leakage_open"], row["relation"]
-        spread = [[100 * (v["mean"] - v["low"])] for v in (x, y)], [[100 * (v["high"] - v["mean"])] for v in (x, y)]
-        axes.errorbar(
-            100 * x["mean"],
-            100 * y["mean"],
-            xerr=[spread[0][0], spread[1][0]],
-            yerr=[spread[0][1], spread[1][1]],
-            marker="o",
-            label=method,
-        )
+        (x, across), (y, up) = (_with_ends([row[name]]) for name in ("leakage_open", "relation"))
+        axes.errorbar(x, y, xerr=across, yerr=up, marker="o", label=method)
     axes.set(xlabel="a shared colour is seen where none is named, %", ylabel="relation accuracy, %")
     axes.legend(fontsize=7)
     return figure
@@ -63,11 +61,9 @@ def bars(report: dict[str, Any], measures: dict[str, str]) -> Figure:
         shown = [name for name in measures if name in next(iter(rows.values()))]
         places, width = np.arange(len(rows)), 0.8 / len(shown)
         for number, name in enumerate(shown):
-            found = [row[name] for row in rows.values()]
-            means = np.array([value["mean"] for value in found])
-            ends = [means - [value["low"] for value in found], [value["high"] for value in found] - means]
+            means, ends = _with_ends([row[name] for row in rows.values()])
             at = places + (number - (len(shown) - 1) / 2) * width
-            axes.bar(at, 100 * means, width, yerr=100 * np.array(ends), capsize=2, label=measures[name])
+            axes.bar(at, means, width, yerr=ends, capsize=2, label=measures[name])
         axes.set_xticks(places, list(rows), rotation=35, ha="right", fontsize=8)
         axes.set(title=condition, ylim=(0, 102))
     columns[0][0].set_ylabel("pictures, %")

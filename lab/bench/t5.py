@@ -31,21 +31,19 @@ def measure(runner: Runner, clip) -> dict[str, dict[str, float]]:
         scenes = write_exemplars(folder, relation, methods.EXEMPLARS)
         pairs = unseen_pairs(methods.PAIRS, scenes)
 
-        def accuracy(word, given=None, relation=relation, pairs=pairs):
-            prompts = [f"{subject} {word} {object_}" for subject, object_ in pairs]
-            seeds = range(100, 100 + len(pairs))
-            pictures = runner.studio.draw(prompts, seeds, given, **methods.SAMPLING)
+        def accuracy(word, vectors=None, relation=relation, pairs=pairs):
+            pictures = runner.draw(word, pairs, vectors)
             return float(judge.measures(pictures, pairs, relation)["relation"].mean())
 
-        of_relation = {"its word, CLIP": accuracy(relation), "its word, T5": accuracy(relation, clip)}
-        of_relation["`and`, T5"] = accuracy("and", clip)
+        of_relation = {"its word, CLIP": accuracy(relation)}
         of_clip, runner.studio.clip = runner.studio.clip, clip
         try:
+            of_relation |= {"its word, T5": accuracy(relation), "`and`, T5": accuracy("and")}
             learned = runner.learn("balanced", read_folder(folder, "T5"), 0, folder=FOLDER)
+            of_relation["`<R>`, T5"] = accuracy("<R>", learned.relation.vectors)
         finally:
             runner.studio.clip = of_clip
-        with_r = runner.studio.host.with_relation(clip, "<R>", learned.relation.vectors)
-        found[relation] = of_relation | {"`<R>`, T5": accuracy("<R>", with_r)}
+        found[relation] = of_relation
         logging.info("%s: %s", relation, found[relation])
     return found
 
