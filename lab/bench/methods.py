@@ -85,17 +85,17 @@ class WordSearch(NamedTuple):
 WORD_SEARCH = WordSearch()
 _PLAIN = Steering(prior="none"), Focal(alpha=0.0)  # denoising alone, at uniform timesteps
 METHODS = {
-    "Textual Inversion": Method("paper", _SAME, *_PLAIN, tuple(CONDITIONS)),
+    "Textual Inversion": Method("paper", _SAME, *_PLAIN, tuple(name for name in CONDITIONS if name != "one picture")),
     "Textual Inversion at its rate": Method(
         "paper", _SAME | {"learning_rate": PRESETS["paper"].learning_rate}, *_PLAIN, HARD, seeds=(0,)
     ),
     "balanced": Method("balanced", conditions=tuple(CONDITIONS)),
     "no prior": Method("balanced", {"prior": "none"}, conditions=HARD),
-    "pull": Method("balanced", {"prior": "pull"}, conditions=("full", *HARD)),
-    "fast": Method("fast", seeds=(0,)),
+    "pull": Method("balanced", {"prior": "pull"}, conditions=HARD),
+    "fast": Method("fast", conditions=("full", "confounded"), seeds=(0,)),
     "one picture": Method("one picture", conditions=("one picture",)),
     "one picture, no views": Method("one picture", {"augmentation": "none"}, conditions=("one picture",)),
-    "DTI": Method("balanced", {"optimizer": "tangent"}, *_PLAIN, HARD, seeds=(0,)),
+    "DTI": Method("balanced", {"optimizer": "tangent"}, *_PLAIN, HARD),
     "steering 1": Method("balanced", {"prior": "pull"}, Steering(weight=1.0), conditions=HARD, seeds=(0,)),
     "balanced + swap": Method("balanced", steering=Steering(swap=0.01), conditions=HARD, seeds=(0,)),
     "balanced in fp32": Method(
@@ -105,6 +105,22 @@ METHODS = {
     "paper": Method(conditions=HARD, seeds=(0,), relations=("above", "inside", "descending")),
 }
 _MAIN, _QUICK = (*WORDS, "Textual Inversion", "balanced"), ("above", "descending")
+_PARTS = ("no prior", "pull", "DTI")
+_ANY, _FIRST = range(10), (0,)
+# (conditions, methods, seeds) in the order of measuring; what is not among them comes last.
+_ORDER = (
+    (HARD, _MAIN, _ANY),
+    (("confounded",), (*_PARTS, "uniform t"), _FIRST),
+    (("full", "unnamed"), _MAIN, _ANY),
+    (("confounded",), ("paper", "balanced + swap", "Textual Inversion at its rate", "steering 1"), _ANY),
+    (("wordless",), _PARTS, _FIRST),
+    (("full",), ("uniform t",), _ANY),
+    (("confounded",), _PARTS, _ANY),
+    (("coarse",), _MAIN, _ANY),
+    (("wordless",), ("balanced + swap", "Textual Inversion at its rate", "steering 1"), _ANY),
+    (("one picture",), (*WORDS, "balanced", "one picture", "one picture, no views"), _ANY),
+    (("full", "confounded"), ("fast", "balanced in fp32"), _ANY),
+)
 CURVE_METHODS = ("Textual Inversion", "balanced", "uniform t")
 CURVE_STEPS = (5, 10, 20, 40, 80, 160)  # and the last
 
@@ -139,26 +155,13 @@ def cells(quick: bool = False) -> Iterator[Cell]:
     yield from everything
 
 
-def _rank(cell: Cell) -> tuple:
-    hard, main = cell.condition in HARD, cell.method in _MAIN
-    part = cell.method in ("no prior", "pull", "DTI", "uniform t") and cell.seed == 0
-    if hard and main:
-        tier = 0
-    elif part and cell.condition == "confounded":
-        tier = 1
-    elif main and cell.condition in ("full", "unnamed"):
-        tier = 2
-    elif cell.method == "paper":  # learns from seven times as many pictures
-        tier = 3
-    elif part:
-        tier = 4
-    elif cell.method in ("steering 1", "balanced + swap"):
-        tier = 5
-    elif cell.condition == "one picture":
-        tier = 6
-    else:
-        tier = 7
-    return tier, cell.seed
+def _rank(cell: Cell) -> tuple[int, int]:
+    rows = (
+        row
+        for row, (conditions, names, seeds) in enumerate(_ORDER)
+        if cell.condition in conditions and cell.method in names and cell.seed in seeds
+    )
+    return next(rows, len(_ORDER)), cell.seed
 
 
 def weights() -> str:
