@@ -159,8 +159,11 @@ class Server:
         return json.loads(body) if body else None
 
     def queue(self, prompt: dict, client: str = "") -> str:
-        """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses it."""
-        return self.post("prompt", {"prompt": prompt, "client_id": client})["prompt_id"]
+        """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses it or a part of it."""
+        answer = self.post("prompt", {"prompt": prompt, "client_id": client})
+        if answer["node_errors"]:
+            raise PromptError(_refusal(json.dumps(answer)))
+        return answer["prompt_id"]
 
     @contextlib.contextmanager
     def following(self, prompt: dict, node: str) -> Iterator[tuple[str, Iterator[tuple[int, int]]]]:
