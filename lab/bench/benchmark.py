@@ -63,6 +63,7 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
         "differences": intervals.differences(records),
         "curves": intervals.curves(records),
         "verdicts": intervals.verdicts(records),
+        "warnings_of_look": intervals.warnings_of_look(records),
         "cells": records,
     }
     write_whole(path, json.dumps(report).encode())

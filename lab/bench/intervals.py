@@ -9,6 +9,7 @@ import numpy as np
 from lab.bench.methods import CONDITIONS, METHODS, WORDS
 from lab.bench.run import MEASURES
 from reversion_core.report.intervals import Interval, interval
+from reversion_core.report.verdict import LOOK, share_outside
 
 FEWEST = 8  # trainings whose order says something
 _ROUNDING = 1e-3  # of a share of the error; with the prior span it is 0
@@ -90,7 +91,7 @@ def curves(records: Records) -> dict[str, dict[str, dict[str, list[float]]]]:
 
 
 def verdicts(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
-    """How well what a training says it has outside the span of the basis ranks what was then measured.
+    """How well the share of its gain that a training has outside of the basis ranks what was then measured.
 
     Condition -> method or "all" -> "trainings" and measure -> `rank_correlation`. Those of one method tell whether the
     number says more than which method it was; without what is always the same.
@@ -100,7 +101,7 @@ def verdicts(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
         of_methods = {m: list(of_cells(records, condition, m).values()) for m in METHODS}
         of_methods["all"] = [record for found in of_methods.values() for record in found]
         for method, found in of_methods.items():
-            said = [record["verdict"]["outside"] for record in found if record.get("verdict")]
+            said = [_outside(record) for record in found if record.get("verdict")]
             if len(said) < max(FEWEST, len(found)) or max(said) - min(said) < _ROUNDING:
                 continue
             shares = {n: [np.mean(r[n]) for r in found] for n in MEASURES if all(n in r for r in found)}
@@ -108,6 +109,22 @@ def verdicts(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
                 name: rank_correlation(said, values) for name, values in shares.items() if len(set(values)) > 1
             }
     return result
+
+
+def warnings_of_look(records: Records) -> dict[str, dict[str, dict[str, int]]]:
+    """Condition -> method -> "trainings", and "warned": of how many the verdict says that R carries their look."""
+    result = {}
+    for condition in CONDITIONS:
+        for method in METHODS:
+            shares = [_outside(r) for r in of_cells(records, condition, method).values() if r.get("verdict")]
+            if shares:
+                warned = sum(share > LOOK for share in shares)
+                result.setdefault(condition, {})[method] = {"trainings": len(shares), "warned": warned}
+    return result
+
+
+def _outside(record: dict[str, Any]) -> float:
+    return share_outside(record["verdict"]["start"], record["verdict"]["outside"])
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:

@@ -52,6 +52,7 @@ def of_benchmark(report: dict[str, Any]) -> str:
         lines.append(markdown_table([*map(str, steps), "trainings"], rows))
     if report["verdicts"]:
         lines += ["", "## The verdict", "", _VERDICT, "", _correlations(report["verdicts"])]
+        lines += ["", _warnings(report["warnings_of_look"])]
     return "\n".join(lines) + "\n"
 
 
@@ -60,8 +61,8 @@ def _all(report: dict[str, Any], name: str) -> str:
     return ", ".join(sorted({record["made"][name] for record in report["cells"].values()}))
 
 
-_VERDICT = """Rank correlation, over trainings, of how much of the fit of `<R>` is *outside* of what prepositions can
-say with what was measured."""
+_VERDICT = """Rank correlation, over trainings, of how much of what `<R>` gains is *outside* of what prepositions can
+say with what was measured; below it, of how many trainings that is so much that the verdict warns of their look."""
 
 
 def _correlations(verdicts: dict[str, dict]) -> str:
@@ -72,6 +73,15 @@ def _correlations(verdicts: dict[str, dict]) -> str:
         for method, row in methods.items()
     )
     return markdown_table(["trainings", *(TITLES[name] for name in MEASURES)], rows)
+
+
+def _warnings(warnings: dict[str, dict]) -> str:
+    rows = (
+        [f"{condition}, {method}", str(row["trainings"]), str(row["warned"])]
+        for condition, methods in warnings.items()
+        for method, row in methods.items()
+    )
+    return markdown_table(["trainings", "warned of"], rows)
 
 
 def _columns(methods: dict[str, dict]) -> list[str]:

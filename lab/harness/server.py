@@ -159,7 +159,7 @@ class Server:
         return json.loads(body) if body else None
 
     def queue(self, prompt: dict, client: str = "") -> str:
-        """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses it or a part of it."""
+        """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses a part of it."""
         answer = self.post("prompt", {"prompt": prompt, "client_id": client})
         if answer["node_errors"]:
             raise PromptError(_refusal(json.dumps(answer)))

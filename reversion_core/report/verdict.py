@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Shares of the error, as found on the miniature; docs/benchmark.md says how well the verdict tells.
-LITTLE = 0.005  # an improvement below it is noise
+# Ratios, as found on the miniature: they hold for errors of any size. docs/benchmark.md says how well they tell.
 UNSAID = 2  # times as far behind R is the best word as the start word, where no word says the relation
-LOOK = 0.1  # so much better by what no preposition says; it tells priors apart, not trainings of one prior
+LOOK = 0.3  # of what R gains no preposition can say; it tells priors apart better than trainings of one prior
 LISTED = 5  # words of the captions that are named
 
 
@@ -17,7 +16,7 @@ class Verdict:
     start, nearest, best: than the word it started from, the nearest preposition, the best word of the basis, in the
     captions; outside: than the part of R inside the span of the basis, so what the rest of R is good for: a shared look
     has to be there; nearest_word, best_word: which they are; entities: word of the captions -> its cosine to R, most
-    like R first; start_word: that it started from.
+    like R first; start_word: that it started from; noise: of those four by name, what chance alone may make of them.
     """
 
     start: float
@@ -27,27 +26,28 @@ class Verdict:
     nearest_word: str
     best_word: str
     entities: Mapping[str, float]
-    start_word: str = "and"
+    start_word: str
+    noise: Mapping[str, float]
 
     @property
     def advice(self) -> str:
         """What to do, in a few words."""
-        if self.start < -LITTLE:
+        if self.start < -self.noise["start"]:
             return "a lower learning_rate and more steps: <R> fits worse than at its start"
-        if self.best > max(LITTLE, UNSAID * self.start):
+        if self.best > max(self.noise["best"], UNSAID * self.start):
             return f"look at what <R> draws: no word says this, and <R> fits little better than '{self.start_word}'"
-        if self.outside > LOOK:  # where R is held to the span it is 0, and nothing is known of the look
+        if self.outside > self.noise["outside"] and share_outside(self.start, self.outside) > LOOK:
             return "choose prior span, or vary the pictures: <R> carries their look"
-        if self.start < LITTLE:
-            return "more steps: <R> hardly differs from its start"
-        if self.best < -LITTLE:
+        if self.start <= self.noise["start"]:
+            return "more steps: <R> fits hardly better than its start"
+        if self.best < -self.noise["best"]:
             return f"fine, but try the plain word '{self.best_word}' too: it fits better"
         return "fine"
 
     def __str__(self) -> str:
         return (
-            f"Verdict: {self.advice}. <R> fits your pictures {_than(self.start)} '{self.start_word}', which it began "
-            f"with, and {_than(self.best)} '{self.best_word}', the best plain word."
+            f"Verdict: {self.advice}. <R> fits your pictures {self._than('start')} '{self.start_word}', which it began "
+            f"with, and {self._than('best')} '{self.best_word}', the best plain word."
         )
 
     @property
@@ -56,14 +56,25 @@ class Verdict:
         words = [f"'{word}' (cosine {cosine:.2f})" for word, cosine in list(self.entities.items())[:LISTED]]
         likest = f" Of the words of the captions it is most like {', '.join(words)}." if words else ""
         return (
-            f"<R> fits your pictures {_than(self.nearest)} '{self.nearest_word}', the nearest preposition, and "
-            f"{_than(self.outside)} the part of it that prepositions can say; much better would mean that it carries "
-            f"their look.{likest}"
+            f"<R> fits your pictures {self._than('nearest')} '{self.nearest_word}', the nearest preposition. Of what "
+            f"it gains over '{self.start_word}', {100 * share_outside(self.start, self.outside):.0f}% is nothing that "
+            f"prepositions can say; more than {100 * LOOK:.0f}% suggests that it carries their look.{likest}"
         )
 
+    def _than(self, name: str) -> str:
+        """A share of the error in words that a word may follow."""
+        share = getattr(self, name)
+        if abs(share) <= self.noise[name]:
+            return "no better than"
+        return f"{100 * abs(share):.1f}% {'better' if share > 0 else 'worse'} than"
 
-def _than(share: float) -> str:
-    """A share of the error in words that a word may follow."""
-    if abs(share) < LITTLE:
-        return "no better than"
-    return f"{100 * abs(share):.1f}% {'better' if share > 0 else 'worse'} than"
+
+def share_outside(start: float, outside: float) -> float:
+    """How much of what R gains over the start word is outside of the span of the basis, 0 to 1.
+
+    start, outside: of a `Verdict`. 0 where R gains nothing, and where R is held to the span.
+    """
+    if min(start, outside) <= 0:
+        return 0.0
+    of_one_error = [gain / (1 - gain) for gain in (outside, start)]  # in the errors of R
+    return min(of_one_error[0] / of_one_error[1], 1.0)

@@ -83,15 +83,15 @@ def judge(learner, start: dict[str, torch.Tensor], tell: Callable[[str], None] =
     of_words = bench.errors({word: as_relation[word] for word in sorted(finalists)})
     best = min(of_words, key=lambda word: float(of_words[word].log().mean()))
     likeness = sorted(((word, cosine(rows)) for word, rows in entities.items()), key=lambda pair: -pair[1])
+    others = {"start": ours["start"], "nearest": of_words[nearest], "best": of_words[best], "outside": ours["inside"]}
+    gains = {name: gain(ours["R"], errors) for name, errors in others.items()}
     return Verdict(
-        start=_gain(ours["R"], ours["start"]),
-        nearest=_gain(ours["R"], of_words[nearest]),
-        best=_gain(ours["R"], of_words[best]),
-        outside=_gain(ours["R"], ours["inside"]),
+        **{name: share for name, (share, _) in gains.items()},
         nearest_word=nearest,
         best_word=best,
         entities=dict(likeness),
         start_word=settings.initial_word,
+        noise={name: noise for name, (_, noise) in gains.items()},
     )
 
 
@@ -100,7 +100,11 @@ def _rows_of(words, table):
     return {word: {key: rows[i : i + 1] for key, rows in table.items()} for i, word in enumerate(words)}
 
 
-def _gain(errors, of_other) -> float:
-    """The share by which errors are smaller over the same draws: 1 - their ratio's geometric mean, in which twice as
-    large and half as large cancel."""
-    return float(1 - (errors.log() - of_other.log()).mean().exp())
+def gain(errors, of_other) -> tuple[float, float]:
+    """(gain, noise): the share by which errors are smaller over the same draws, and two standard errors of it.
+
+    The gain is 1 - the geometric mean of their ratios, in which twice as large and half as large cancel.
+    """
+    ratios = errors.log() - of_other.log()
+    ratio = ratios.mean().exp()
+    return float(1 - ratio), float(2 * ratio * ratios.std() / len(ratios) ** 0.5)

@@ -359,7 +359,7 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     start = made.vectors
     untrained = verdict.judge(made, start)
     assert untrained.start == 0 and untrained.best_word == "in" and next(iter(untrained.entities)) == "blue"
-    assert "more steps" in untrained.advice
+    assert "more steps" in untrained.advice and untrained.noise["start"] == 0
     finish(made)
     trained = verdict.judge(made, start)
     # The error is (1 + mean of R)^2: the start's is exactly known.
@@ -370,6 +370,8 @@ def test_the_verdict_compares_r_with_words_on_the_same_draws():
     assert trained.outside == pytest.approx(0, abs=1e-4)
     assert trained.start > trained.best and next(iter(trained.entities)) == "red" and trained.nearest_word == "in"
     assert "better than 'in', the nearest preposition" in trained.details
+    # Errors that do not depend on the draw differ by no chance.
+    assert trained.noise == pytest.approx(dict.fromkeys(("start", "nearest", "best", "outside"), 0), abs=1e-5)
     mute = torch.eye(WIDTH)[:3] - torch.eye(WIDTH)[3:6]  # without a mean, so that the part of R among them says nothing
     made.data = dataclasses.replace(made.data, basis_rows={"clip_l": mute})
     assert verdict.judge(made, start).outside == pytest.approx(1 - error, rel=1e-4)
@@ -382,34 +384,54 @@ def test_what_the_prior_span_learned_has_nothing_outside_of_it():
     word = {"clip_l": torch.full((1, WIDTH), 0.4 / WIDTH**0.5)}
     finish(made)
     found = verdict.judge(made, word)
-    assert found.outside == pytest.approx(0, abs=1e-5)
+    assert found.outside == pytest.approx(0, abs=1e-5) and "look" not in found.advice
     # Beside the initial word itself, not beside where the prior puts it.
     error = float(1 + made.vectors["clip_l"].mean()) ** 2
     assert found.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
 
 
+def test_a_gain_is_a_geometric_mean_with_two_standard_errors():
+    gain, noise = verdict.gain(torch.tensor([1.0, 4.0, 2.0, 2.0]), torch.tensor([2.0, 2.0, 4.0, 4.0]))
+    assert gain == pytest.approx(1 - 0.5**0.5)  # ratios 1/2, 2, 1/2 and 1/2
+    assert noise == pytest.approx(2 * 0.5**0.5 * math.log(2) / 2)  # the logarithms' standard deviation is log 2
+
+
+def said(start=0.3, nearest=0.0, best=0.0, outside=0.0, noise=0.0, entities=None):
+    of_all = dict.fromkeys(("start", "nearest", "best", "outside"), noise)
+    return Verdict(start, nearest, best, outside, "on", "upon", entities or {}, "and", of_all)
+
+
 def test_a_verdict_says_worse_where_it_is_worse():
-    found = Verdict(-0.146, 0.02, 0.001, -0.3, "on", "upon", {})
+    found = said(start=-0.146, nearest=0.02, best=0.001, outside=-0.3, noise=0.01)
     assert "worse than at its start" in found.advice
     assert "14.6% worse than 'and'" in str(found) and "no better than 'upon', the best plain word" in str(found)
-    assert "2.0% better than 'on'" in found.details and "30.0% worse than the part of it" in found.details
+    assert "2.0% better than 'on'" in found.details and "gains over 'and', 0% is nothing" in found.details
     assert "captions" not in found.details
+    # What chance may make of it is told as nothing, however large it is.
+    assert "more steps" in said(start=-0.146, noise=0.15).advice
+    assert "no better than 'and'" in str(said(start=-0.146, noise=0.15))
 
 
 def test_what_no_preposition_says_is_told_as_the_look():
-    assert Verdict(0.3, 0.3, 0.2, 0.02, "on", "on", {"red": 0.5}).advice == "fine"
-    assert "choose prior span" in Verdict(0.3, 0.3, 0.2, 0.2, "on", "on", {"red": 0.5}).advice
+    assert said(start=0.3, outside=0.02).advice == "fine"
+    assert "choose prior span" in said(start=0.3, outside=0.2).advice
+    # As well where errors, and what there is to gain, are a hundred times smaller.
+    assert said(start=0.003, outside=0.0002, noise=1e-4).advice == "fine"
+    assert "choose prior span" in said(start=0.003, outside=0.002, noise=1e-4).advice
+    assert said(start=0.003, outside=0.002, noise=0.0025).advice == "fine"
 
 
 def test_a_relation_that_no_word_says_and_r_hardly_either_is_told():
     """As of relations that the miniature's captions never named: all words are far behind the start word."""
-    assert "no word says this" in Verdict(0.03, 0.5, 0.4, 0.3, "on", "on", {}).advice
-    assert Verdict(0.3, 0.5, 0.4, 0.0, "on", "on", {}).advice == "fine"
+    assert "no word says this" in said(start=0.03, best=0.4, outside=0.3).advice
+    assert said(start=0.3, best=0.4).advice == "fine"
+    assert said(start=0.03, best=0.1, noise=0.02).advice != said(start=0.15, best=0.1, noise=0.11).advice == "fine"
 
 
 def test_a_word_that_fits_better_is_told():
-    found = Verdict(0.3, -0.1, -0.05, 0.0, "on", "off", {"red": 0.5, "star": 0.25})
-    assert "try the plain word 'off'" in found.advice
+    found = said(nearest=-0.1, best=-0.05, entities={"red": 0.5, "star": 0.25})
+    assert "try the plain word 'upon'" in found.advice
+    assert said(best=-0.05, noise=0.06).advice == "fine"
     assert "most like 'red' (cosine 0.50), 'star' (cosine 0.25)." in found.details
 
 
