@@ -160,10 +160,10 @@ def teach(clip, studio, path: Path) -> None:
     begin_near(transformer, tokens, features)
     read = read_of(studio.model.model.diffusion_model, features.flatten(0, 1))
     first_mean, first_spread = first.mean((0, 1)), first.flatten(0, 1).std(0)
-    # Of the table only the rows that captions use take a gradient.
+    # Of the table only the rows that captions use take a gradient; a token that BEGINNING lacks raises an IndexError.
     embedding, used = transformer.get_input_embeddings(), tokens.unique()
     rows = torch.nn.Parameter(embedding.weight[used].detach().clone())
-    row_of = torch.zeros(len(embedding.weight), dtype=torch.long).index_copy(0, used, torch.arange(len(used)))
+    row_of = torch.full((len(embedding.weight),), len(used)).index_copy(0, used, torch.arange(len(used)))
     hook = embedding.register_forward_hook(lambda _, args, output: rows[row_of[args[0]]])
     read_out = torch.nn.Linear(WIDTH, WIDTH)
     weights = [rows, *(weight for weight in module.parameters() if weight is not embedding.weight)]
