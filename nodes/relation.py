@@ -36,7 +36,7 @@ class ReVersionSaveRelation(io.ComfyNode):
             **named(cls.NAME, "embedding", "save textual inversion"),
             category=CATEGORY,
             description="Saves a relation as an embedding: it works in ReVersion Load Relation, and as embedding:NAME "
-            "in prompts of this and other programs.",
+            "in any prompt; other programs read it too.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
@@ -234,7 +234,10 @@ class ReVersionApplyRelation(io.ComfyNode):
             description="Makes a word such as <R> mean the relation in every prompt that this CLIP encodes. Chain it "
             "for several relations.",
             inputs=[
-                io.Clip.Input("clip", tooltip="The CLIP of the checkpoint that the relation was learned with."),
+                io.Clip.Input(
+                    "clip",
+                    tooltip="The CLIP of the checkpoint that the relation was learned with, or of one like it.",
+                ),
                 RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
                 io.String.Input(
                     "placeholder",

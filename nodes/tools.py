@@ -36,7 +36,10 @@ class ReVersionInspect(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             inputs=[
                 RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
-                io.Clip.Input("clip", tooltip="The CLIP of the checkpoint that the relation was learned with."),
+                io.Clip.Input(
+                    "clip",
+                    tooltip="The CLIP of the checkpoint that the relation was learned with, or of one like it.",
+                ),
                 io.Int.Input("words", default=10, min=1, max=100, tooltip="How many of the nearest words to list."),
                 io.String.Input(
                     "entities",

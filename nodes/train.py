@@ -155,7 +155,7 @@ def _run_inputs():
             "resume",
             default=True,
             tooltip="Go on where an equal training was stopped or, with the schedule 'constant', where one with fewer "
-            "steps ended.",
+            "steps ended. A finished one is taken from disk either way: change training_seed to learn another.",
         ),
     ]
 
@@ -201,7 +201,7 @@ class ReVersionTrain(io.ComfyNode):
                     optional=True,
                     tooltip="auto: less memory, and more time, only where there is too little of it. low: as little as "
                     "possible from the start, with one picture at a time and gradient checkpointing. The relation is "
-                    "the same up to rounding.",
+                    "the same up to rounding; changing it begins the training anew.",
                 ),
                 io.Combo.Input(
                     "optimizer",

@@ -63,7 +63,7 @@ def write_report(path: Path, records: Records, details: dict[str, Any]) -> dict[
         "differences": intervals.differences(records),
         "curves": intervals.curves(records),
         "verdicts": intervals.verdicts(records),
-        "warnings_of_look": intervals.warnings_of_look(records),
+        "advices": intervals.advices(records),
         "cells": records,
     }
     write_whole(path, json.dumps(report).encode())

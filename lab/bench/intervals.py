@@ -1,5 +1,6 @@
 """Means, bootstrap intervals and differences over the cells of `make benchmark`."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 from lab.bench.methods import CONDITIONS, METHODS, WORDS
 from lab.bench.run import MEASURES
 from reversion_core.report.intervals import Interval, interval
-from reversion_core.report.verdict import LOOK, share_outside
+from reversion_core.report.verdict import Verdict
 
 FEWEST = 8  # trainings whose order says something
+ADVICES = ("carries their look", "no word says this", "worse than at its start", "hardly better", "fine")
 _ROUNDING = 1e-3  # of a share of the error; with the prior span it is 0
 Records = dict[str, dict[str, Any]]  # a `methods.Cell` as JSON -> what was measured: a 0/1 a picture by measure
 
@@ -101,7 +103,7 @@ def verdicts(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
         of_methods = {m: list(of_cells(records, condition, m).values()) for m in METHODS}
         of_methods["all"] = [record for found in of_methods.values() for record in found]
         for method, found in of_methods.items():
-            said = [_outside(record) for record in found if record.get("verdict")]
+            said = [_verdict(record).share_outside for record in found if record.get("verdict")]
             if len(said) < max(FEWEST, len(found)) or max(said) - min(said) < _ROUNDING:
                 continue
             shares = {n: [np.mean(r[n]) for r in found] for n in MEASURES if all(n in r for r in found)}
@@ -111,20 +113,24 @@ def verdicts(records: Records) -> dict[str, dict[str, dict[str, Any]]]:
     return result
 
 
-def warnings_of_look(records: Records) -> dict[str, dict[str, dict[str, int]]]:
-    """Condition -> method -> "trainings", and "warned": of how many the verdict says that R carries their look."""
+def advices(records: Records) -> dict[str, dict[str, dict[str, int]]]:
+    """Condition -> method -> "trainings", and to how many of them the verdict of today gives each of `ADVICES`."""
     result = {}
     for condition in CONDITIONS:
         for method in METHODS:
-            shares = [_outside(r) for r in of_cells(records, condition, method).values() if r.get("verdict")]
-            if shares:
-                warned = sum(share > LOOK for share in shares)
-                result.setdefault(condition, {})[method] = {"trainings": len(shares), "warned": warned}
+            found = of_cells(records, condition, method).values()
+            given = [_verdict(record).advice for record in found if record.get("verdict")]
+            if given:
+                counts = {words: sum(words in advice for advice in given) for words in ADVICES}
+                result.setdefault(condition, {})[method] = {"trainings": len(given)} | counts
     return result
 
 
-def _outside(record: dict[str, Any]) -> float:
-    return share_outside(record["verdict"]["start"], record["verdict"]["outside"])
+def _verdict(record: dict[str, Any]) -> Verdict:
+    """The verdict of a record; those of before 2026-12 have no noise, and count as free of it."""
+    free = {"entities": {}, "noise": dict.fromkeys(("start", "nearest", "best", "outside"), 0.0)}
+    names = {field.name for field in dataclasses.fields(Verdict)}
+    return Verdict(**free | {name: value for name, value in record["verdict"].items() if name in names})
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lab.bench.intervals import ADVICES
 from lab.bench.markdown import markdown_table, percent
 from lab.bench.run import MEASURES
 
@@ -52,7 +53,7 @@ def of_benchmark(report: dict[str, Any]) -> str:
         lines.append(markdown_table([*map(str, steps), "trainings"], rows))
     if report["verdicts"]:
         lines += ["", "## The verdict", "", _VERDICT, "", _correlations(report["verdicts"])]
-        lines += ["", _warnings(report["warnings_of_look"])]
+        lines += ["", _advices(report["advices"])]
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +63,7 @@ def _all(report: dict[str, Any], name: str) -> str:
 
 
 _VERDICT = """Rank correlation, over trainings, of how much of what `<R>` gains is *outside* of what prepositions can
-say with what was measured; below it, of how many trainings that is so much that the verdict warns of their look."""
+say with what was measured; below it, to how many trainings the verdict gives which advice."""
 
 
 def _correlations(verdicts: dict[str, dict]) -> str:
@@ -75,13 +76,13 @@ def _correlations(verdicts: dict[str, dict]) -> str:
     return markdown_table(["trainings", *(TITLES[name] for name in MEASURES)], rows)
 
 
-def _warnings(warnings: dict[str, dict]) -> str:
+def _advices(advices: dict[str, dict]) -> str:
     rows = (
-        [f"{condition}, {method}", str(row["trainings"]), str(row["warned"])]
-        for condition, methods in warnings.items()
+        [f"{condition}, {method}", *(str(row[name]) for name in ("trainings", *ADVICES))]
+        for condition, methods in advices.items()
         for method, row in methods.items()
     )
-    return markdown_table(["trainings", "warned of"], rows)
+    return markdown_table(["trainings", *ADVICES], rows)
 
 
 def _columns(methods: dict[str, dict]) -> list[str]:

@@ -9,8 +9,8 @@ CHANGE_NOTE = r"""
 The sampler first runs backwards with the plain prompt, then forwards with \<R>. Nothing is random: the same picture
 comes out each time.
 
-**To change:** *denoise* of BasicScheduler. 0.95 changes the relation and keeps what it can; at 0.75 the things tend to
-stay where they are.
+**To change:** *denoise* of BasicScheduler. 0.95 changes the relation most surely; at 0.75 the things stay themselves,
+but more often as they stand.
 """.strip()
 TOGETHER_NOTE = r"""
 Write both words where they stand between things. Both are read together and may disturb each other.

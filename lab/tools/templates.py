@@ -42,7 +42,8 @@ def learn_a_relation(workflow: Workflow) -> None:
         "4  Keep it",
         SAVE_NOTE + "\n\n"
         r"**Words near \<R>:** good are words such as *on* or *inside*. If they are things of your pictures, the look "
-        "of the pictures leaked in: connect ReVersion Steering to ReVersion Train and name them there. Write the "
+        "of the pictures leaked in: use pictures that differ more. What they share and no caption names goes into "
+        "*extra_negatives* of ReVersion Steering. Write the "
         r"things of your captions into the box to see that \<R> does not lie among them.",
     )
     workflow.add("ReVersionSaveRelation", relation=train, name=NAME)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 # Ratios, as found on the miniature: they hold for errors of any size. docs/benchmark.md says how well they tell.
 UNSAID = 2  # times as far behind R is the best word as the start word, where no word says the relation
 LOOK = 0.3  # of what R gains no preposition can say; it tells priors apart better than trainings of one prior
+ROUNDING = 1e-5  # of a share of the error
 LISTED = 5  # words of the captions that are named
 
 
@@ -30,13 +31,24 @@ class Verdict:
     noise: Mapping[str, float]
 
     @property
+    def share_outside(self) -> float:
+        """How much of what R gains over the start word is outside of the span of the basis, 0 to 1.
+
+        0 where R gains nothing, and where R is held to the span.
+        """
+        if min(self.start, self.outside) <= 0:
+            return 0.0
+        of_outside, of_all = (gain / (1 - gain) for gain in (self.outside, self.start))  # in errors of R
+        return min(of_outside / of_all, 1.0)
+
+    @property
     def advice(self) -> str:
         """What to do, in a few words."""
         if self.start < -self.noise["start"]:
             return "a lower learning_rate and more steps: <R> fits worse than at its start"
         if self.best > max(self.noise["best"], UNSAID * self.start):
             return f"look at what <R> draws: no word says this, and <R> fits little better than '{self.start_word}'"
-        if self.outside > self.noise["outside"] and share_outside(self.start, self.outside) > LOOK:
+        if self.outside > self.noise["outside"] and self.share_outside > LOOK:
             return "choose prior span, or vary the pictures: <R> carries their look"
         if self.start <= self.noise["start"]:
             return "more steps: <R> fits hardly better than its start"
@@ -55,10 +67,15 @@ class Verdict:
         """What else was measured, for ReVersion Inspect."""
         words = [f"'{word}' (cosine {cosine:.2f})" for word, cosine in list(self.entities.items())[:LISTED]]
         likest = f" Of the words of the captions it is most like {', '.join(words)}." if words else ""
+        look = (
+            f"Of what it gains over '{self.start_word}', {100 * self.share_outside:.0f}% is "
+            f"nothing that prepositions can say; more than {100 * LOOK:.0f}% suggests that it carries their look."
+        )
+        if abs(self.outside) < ROUNDING:
+            look = "Nothing of it lies outside of the prepositions, as with prior span, so its look was not tested."
         return (
-            f"<R> fits your pictures {self._than('nearest')} '{self.nearest_word}', the nearest preposition. Of what "
-            f"it gains over '{self.start_word}', {100 * share_outside(self.start, self.outside):.0f}% is nothing that "
-            f"prepositions can say; more than {100 * LOOK:.0f}% suggests that it carries their look.{likest}"
+            f"<R> fits your pictures {self._than('nearest')} '{self.nearest_word}', the nearest preposition. "
+            f"{look}{likest}"
         )
 
     def _than(self, name: str) -> str:
@@ -67,14 +84,3 @@ class Verdict:
         if abs(share) <= self.noise[name]:
             return "no better than"
         return f"{100 * abs(share):.1f}% {'better' if share > 0 else 'worse'} than"
-
-
-def share_outside(start: float, outside: float) -> float:
-    """How much of what R gains over the start word is outside of the span of the basis, 0 to 1.
-
-    start, outside: of a `Verdict`. 0 where R gains nothing, and where R is held to the span.
-    """
-    if min(start, outside) <= 0:
-        return 0.0
-    of_one_error = [gain / (1 - gain) for gain in (outside, start)]  # in the errors of R
-    return min(of_one_error[0] / of_one_error[1], 1.0)

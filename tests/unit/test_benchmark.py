@@ -137,24 +137,28 @@ def test_rank_correlation_is_spearman_s():
 
 
 def test_the_verdict_is_ranked_within_a_method_and_over_all():
-    done = {}
+    done, words = {}, {"best_word": "on", "nearest_word": "on", "start_word": "and"}
     for seed in range(intervals.FEWEST):
         relation = [1] * (seed + 1) + [0] * (9 - seed)
         for method, outside in (("balanced", 1e-7 * seed), ("Textual Inversion", 0.1 + 0.01 * seed)):
-            verdict = {"start": 0.3, "outside": outside}
+            verdict = {"start": 0.3, "outside": outside, "best": 0, "nearest": 0, "text": "", **words}
             done[key("full", method, "on", seed)] = record(1, verdict=verdict) | {"relation": relation}
     done[key("coarse", "balanced", "on", 0)] = done[key("full", "balanced", "on", 0)]
     found = intervals.verdicts(done)
     assert found.keys() == {"full"} and found["full"].keys() == {"Textual Inversion", "all"}
     assert found["full"]["Textual Inversion"] == {"trainings": intervals.FEWEST, "relation": pytest.approx(1)}
     assert found["full"]["all"]["relation"] < 0.6
-    warned = intervals.warnings_of_look(done)
-    assert warned["full"]["balanced"] == {"trainings": intervals.FEWEST, "warned": 0}
+    advices = intervals.advices(done)
+    assert advices["full"]["balanced"]["fine"] == intervals.FEWEST
     # 30% of what is gained over the start word's error of 1 / 0.7 is gained from an error of 1.129, by 11.4%.
-    assert warned["full"]["Textual Inversion"] == {"trainings": intervals.FEWEST, "warned": 6}
+    assert advices["full"]["Textual Inversion"]["carries their look"] == 6
+    assert advices["full"]["Textual Inversion"]["fine"] == intervals.FEWEST - 6
     report = {"about": ABOUT, "cells": {}, "summary": {}, "differences": {}, "curves": {}, "verdicts": found}
-    shown = tables.of_benchmark(report | {"warnings_of_look": warned})
-    assert "| full, Textual Inversion | 8 | +1.00 |" in shown and "| full, Textual Inversion | 8 | 6 |" in shown
+    shown = tables.of_benchmark(report | {"advices": advices})
+    assert (
+        "| full, Textual Inversion | 8 | +1.00 |" in shown
+        and "| full, Textual Inversion | 8 | 6 | 0 | 0 | 0 | 2 |" in shown
+    )
 
 
 CELLS = [methods.Cell("full", "balanced", "on", seed) for seed in range(6)]

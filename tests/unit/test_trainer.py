@@ -385,6 +385,7 @@ def test_what_the_prior_span_learned_has_nothing_outside_of_it():
     finish(made)
     found = verdict.judge(made, word)
     assert found.outside == pytest.approx(0, abs=1e-5) and "look" not in found.advice
+    assert "its look was not tested" in found.details
     # Beside the initial word itself, not beside where the prior puts it.
     error = float(1 + made.vectors["clip_l"].mean()) ** 2
     assert found.start == pytest.approx(1 - error / (1 + 0.4 / WIDTH**0.5) ** 2, rel=1e-4)
