@@ -31,7 +31,7 @@ def show_text(node, text):
 
 def as_sentences(texts):
     """Texts, a line each, that also read well where the page joins their lines: with capital letters and full stops."""
-    lines = [line for text in texts for line in text.splitlines() if line]
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
     # A name with a dot or a digit, such as a file's, stays as it is.
     lines = [line[0].upper() + line[1:] if line.split()[0].rstrip(",;").isalpha() else line for line in lines]
     return "\n".join(line if line.endswith((".", "!", "?", ":")) else f"{line}." for line in lines)

@@ -269,5 +269,7 @@ def _check_pickle(file):
 
 
 def _load(source, **options):
+    if not hasattr(torch.serialization, "safe_globals"):
+        raise Unreadable(f"it needs torch 2.5 or newer, and this is {torch.__version__}", "update torch")
     with torch.serialization.safe_globals([torch.nn.ParameterDict]):
         return torch.load(source, map_location="cpu", weights_only=True, **options)

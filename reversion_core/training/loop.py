@@ -3,6 +3,8 @@
 The model is anything with the methods of `host.HostModel`; this module knows neither nodes nor comfy.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -43,6 +45,7 @@ class Learner:
     def __init__(self, model, data: TrainingData, inputs: TrainingInputs, initial: dict[str, torch.Tensor]):
         """initial: encoder key -> float32 [k, d]; R starts where the prior and the norm put it."""
         self.model, self.data, self.inputs = model, data, inputs
+        self.everything, self.pictures = data, list(range(len(data.captions)))  # numbers of those it trains on
         settings = inputs.settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.relation = {key: torch.nn.Parameter(v.clone()) for key, v in initial.items()}
@@ -55,6 +58,10 @@ class Learner:
         self.remaining_exemplars = []
         self.history = []  # a record for each update
         self.samples_per_pass = settings.batch_size
+
+    def train_on(self, pictures: Sequence[int]):
+        """Train on these of the pictures that it was made with; where an epoch has begun, it has to be of these."""
+        self.pictures, self.data = list(pictures), self.everything.only(pictures)
 
     @property
     def step(self) -> int:
@@ -147,7 +154,8 @@ class Learner:
         """Everything that an exact continuation needs, as tensors by name."""
         tensors = {
             "generator": self.generator.get_state(),
-            "epoch": torch.tensor(self.remaining_exemplars, dtype=torch.int64),
+            "pictures": torch.tensor(self.pictures, dtype=torch.int64),
+            "epoch": torch.tensor(self.remaining_exemplars, dtype=torch.int64),  # of them, by their place
             "history": torch.tensor([list(r.values()) for r in self.history], dtype=torch.float64),
             "scale": torch.tensor([self.scale.value, self.scale.updates_since_overflow], dtype=torch.float64),
             "samples_per_pass": torch.tensor(self.samples_per_pass),
@@ -159,8 +167,13 @@ class Learner:
         return tensors
 
     def restore(self, tensors: dict[str, torch.Tensor]):
-        """Go on from a `state` of a learner that was made alike. Raises ValueError where it cannot be one."""
+        """Go on from a `state` of a learner that was made alike, on the pictures that it trained on.
+
+        Raises ValueError where it cannot be one.
+        """
         check_state(tensors, self)
+        if "pictures" in tensors:  # not in those of 0.1.0
+            self.train_on(tensors["pictures"].tolist())
         self.generator.set_state(tensors["generator"])
         self.remaining_exemplars = tensors["epoch"].tolist()
         names = columns(self.inputs)
@@ -178,7 +191,7 @@ class Learner:
 
 def check_state(tensors, learner: Learner):
     """Raises ValueError unless the tensors can be the state of a learner that was made like this one."""
-    settings, count = learner.inputs.settings, len(learner.data.captions)
+    settings, pictures = learner.inputs.settings, tensors.get("pictures", torch.tensor(learner.pictures))
     expected = {"generator", "epoch", "history", "scale", "samples_per_pass"}
     expected |= {f"vectors.{key}" for key in learner.relation}
     if missing := expected - tensors.keys():
@@ -186,8 +199,9 @@ def check_state(tensors, learner: Learner):
     history, width = tensors["history"], len(columns(learner.inputs))
     if history.ndim != 2 or history.shape[1] != width or not 1 <= len(history) <= settings.steps:
         raise ValueError("its history does not belong to these settings")
-    if tensors["epoch"].ndim != 1 or not all(0 <= i < count for i in tensors["epoch"].tolist()):
-        raise ValueError("it draws from other exemplars")
+    for numbers, count in ((pictures, len(learner.everything.captions)), (tensors["epoch"], len(pictures))):
+        if numbers.ndim != 1 or not all(0 <= i < count for i in numbers.tolist()):
+            raise ValueError("it draws from other exemplars")
     if tensors["generator"].shape != learner.generator.get_state().shape or tensors["generator"].dtype != torch.uint8:
         raise ValueError("its random state is of another kind")
     if tensors["scale"].shape != (2,) or not 1 <= int(tensors["samples_per_pass"]) <= settings.batch_size:

@@ -53,13 +53,14 @@ def check(model, clip, vae, inputs: TrainingInputs, node: str) -> CheckResult:
             problem = f"swap turns the caption '{caption[:60]}...' round, and its {{}} then comes too late"
             cure = "shorten what follows it in that caption, or set swap to 0"
             raise ReVersionError(node, "steering", problem, cure) from error
-    size = inputs.exemplars.training_size(native)
-    size -= size % row.size_multiple
-    if size < row.smallest_size:
+    given = inputs.exemplars.training_size(native)
+    size = given - given % row.size_multiple
+    smallest = max(row.smallest_size, row.size_multiple)
+    if size < smallest:
         raise ReVersionError(
             node,
             "exemplars",
-            f"{family} learns from pictures of at least {row.smallest_size} pixels, and these are of {size}",
+            f"{family} learns from pictures of at least {smallest} pixels, and these are of {given}",
             "set size to 512 where they are loaded, or take larger pictures",
         )
     notes = [] if row.tested else [f"{family} is experimental: no relation was learned with a real checkpoint yet"]

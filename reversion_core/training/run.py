@@ -212,7 +212,7 @@ class _Training:
         count = AUGMENTATIONS[settings.augmentation].count
         known = known_views(learner.model, data, count, learner.cdf, learner.vectors, settings.seed)
         if left_out := len(data.captions) - len(known):
-            learner.data = data.only(known)
+            learner.train_on(known)
             self.tell(f"{left_out} of {len(data.captions)} views are left out: this model knows no such pictures")
 
     def _resume(self, learner):

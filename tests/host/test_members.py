@@ -248,13 +248,13 @@ def test_with_little_memory_it_learns_the_same(core, embeddings, drawn, taesd, t
         torch.testing.assert_close(again.relation.vectors[key], vectors, rtol=1e-2, atol=1e-3 * float(vectors.norm()))
 
 
-def test_pictures_too_small_for_a_family_are_refused(core, built, drawn, tmp_path):
-    given = built("PixArt")
+@pytest.mark.parametrize(("name", "size", "smallest"), [("PixArt", 256, 272), ("Flux.1", 8, 16)])
+def test_pictures_too_small_for_a_family_are_refused(core, built, drawn, tmp_path, name, size, smallest):
+    given = built(name)
     given.vae = Pooling(given.latents)
-    with pytest.raises(
-        core.errors.ReVersionError, match="PixArt learns from pictures of at least 272 .* are of 256; set"
-    ):
-        learn(core, given, dataclasses.replace(drawn, size=256), tmp_path)
+    said = f"{name} learns from pictures of at least {smallest} .* are of {size}; set"
+    with pytest.raises(core.errors.ReVersionError, match=said):
+        learn(core, given, dataclasses.replace(drawn, size=size), tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 
+def test_what_others_say_is_made_into_sentences_whatever_it_is(reversion):
+    from reversion_pack.nodes import progress
+
+    assert progress.as_sentences(["first\n  \nsecond, a!", "", "0.png is odd"]) == "First.\nSecond, a!\n0.png is odd."
+
+
 @pytest.mark.parametrize("began_at", [0, 100], ids=["from the beginning", "resumed"])
 def test_the_time_left_is_told_from_the_second_update_on(reversion, monkeypatch, began_at):
     """An update takes 60 s, and getting ready 300."""

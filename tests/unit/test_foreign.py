@@ -215,6 +215,13 @@ def test_what_is_no_embedding_is_told(tmp_path, name):
     assert not os.path.exists("ran")
 
 
+def test_an_old_torch_is_told(tmp_path, monkeypatch):
+    monkeypatch.delattr(torch.serialization, "safe_globals")
+    (tmp_path / "a.pt").write_bytes(saved({"<R>": ONE}))
+    with pytest.raises(ReVersionError, match="needs torch 2.5 or newer, and this is .*; update torch"):
+        relation.load(tmp_path / "a.pt")
+
+
 def test_a_pipe_a_folder_and_a_link_to_nothing_are_told(tmp_path):
     os.mkfifo(tmp_path / "a.pt")
     (tmp_path / "b.pt").mkdir()

@@ -202,6 +202,7 @@ def _changed(name, change):
         _changed("vectors.clip_l", lambda v: v[:, :-1]),
         _changed("optimizer.clip_l.exp_avg", lambda v: v.repeat(3, 1)),
         _changed("epoch", lambda v: torch.tensor([99])),
+        _changed("pictures", lambda v: torch.tensor([0, 1, 99])),
         _changed("generator", lambda v: v[:10]),
         _changed("history", lambda v: v[:, :2]),
         _changed("samples_per_pass", lambda v: torch.tensor(0)),
@@ -304,6 +305,21 @@ def test_views_that_the_model_explains_much_worse_than_the_picture_are_left_out(
     assert known(3) == [0, 1, 2, 3, 4] == known(3)
     narrowed = data.only(known(3))
     assert torch.equal(narrowed.mean, mean[:5]) and narrowed.captions == ((0,),) * 3 + ((1,),) * 2
+
+
+def test_a_restored_learner_trains_on_the_pictures_that_the_state_did():
+    """Where a model knows other views by now, such as of latents that were encoded in tiles then."""
+    settings = dataclasses.replace(PRESETS["balanced"], steps=6, norm="free", batch_size=1, accumulation=1)
+    unbroken, stopped, goes_on = (learner(settings, Knows()) for _ in range(3))
+    for made, pictures in ((unbroken, [0, 2]), (stopped, [0, 2]), (goes_on, [0, 1, 2])):
+        made.train_on(pictures)
+    stopped.update()
+    goes_on.restore(stopped.state())
+    assert goes_on.pictures == [0, 2] and torch.equal(goes_on.data.mean, unbroken.data.mean)
+    assert torch.equal(finish(goes_on).vectors["clip_l"], finish(unbroken).vectors["clip_l"])
+    older = {name: value for name, value in stopped.state().items() if name != "pictures"}
+    goes_on.restore(older)
+    assert goes_on.pictures == [0, 2]
 
 
 def updates(count, **settings):
