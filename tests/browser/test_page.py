@@ -213,16 +213,34 @@ def test_texts_come_back_where_nothing_ran_again(page, host_server):
         wait_for_text(page, f"Saved as embedding:{name}")
 
 
-def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server):
+def wait_until_idle(page, host_server):
+    while any(host_server.get("queue").values()):
+        page.wait_for_timeout(100)
+
+
+PICK = "app.graph.nodes.flatMap(node => node.widgets ?? []).find(widget => widget.name === 'pick').value"
+PROMOTE_PICK = """() => {
+    const prompts = node => node.type === 'ReVersionPrompts'
+    const { subgraph } = app.graph.convertToSubgraph(new Set([app.graph.nodes.find(prompts)]))
+    const inner = subgraph.nodes.find(prompts)
+    subgraph.addInput('pick', 'INT').connect(inner.inputs.find(input => input.widget?.name === 'pick'), inner)
+}"""
+
+
+@pytest.mark.parametrize("in_subgraph", [False, True])
+def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server, in_subgraph):
     opened(page, "4_prompt_grid")
+    if in_subgraph:
+        page.evaluate(PROMOTE_PICK)
     page.evaluate(SET_WIDGETS, {**QUICK, "ckpt_name": server.CHECKPOINT, "pick": 2})
     before = set(host_server.get("history"))
     page.evaluate("() => app.queuePrompt(0, 2)")
     wanted = {"hamburger_R_stone": "hamburger <R> stone", "hamburger_R_canvas": "hamburger <R> canvas"}
     said = f"Prompt 4 of 4: {wanted['hamburger_R_canvas']}"
-    page.wait_for_function("said => document.body.innerText.includes(said)", arg=said, timeout=120_000)
-    assert page.evaluate("() => app.graph.nodes.find(n => n.type === 'ReVersionPrompts').widgets.at(-2).value") == 4
-    host_server.wait(list(host_server.get("queue")["queue_running"] or [[0, *before]])[0][1])
+    if not in_subgraph:  # of which the page shows the outside
+        page.wait_for_function("said => document.body.innerText.includes(said)", arg=said, timeout=120_000)
+    wait_until_idle(page, host_server)
+    assert page.evaluate(f"() => {PICK}") == 4
     drawn = {}
     for number, entry in host_server.get("history").items():
         if number not in before:
@@ -240,10 +258,20 @@ def test_a_grid_that_is_cancelled_goes_on_with_the_first_prompt_that_was_not_dra
     page.wait_for_function("() => /Prompt [1-3] of 4/.test(document.body.innerText)", timeout=120_000)
     host_server.post("queue", {"clear": True})
     host_server.post("interrupt")
-    pick = "app.graph.nodes.find(n => n.type === 'ReVersionPrompts').widgets.find(w => w.name === 'pick').value"
-    page.wait_for_function(f"() => {pick} < 4", timeout=120_000)
+    page.wait_for_function(f"() => {PICK} < 4", timeout=120_000)
     ended = [entry for number, entry in host_server.get("history").items() if number not in before]
-    assert page.evaluate(f"() => {pick}") == sum(e["status"]["status_str"] == "success" for e in ended)
+    assert page.evaluate(f"() => {PICK}") == sum(e["status"]["status_str"] == "success" for e in ended)
+
+
+def test_a_prompt_that_was_taken_out_of_the_queue_is_the_next(page, host_server):
+    opened(page, "4_prompt_grid")
+    page.evaluate(SET_WIDGETS, {**QUICK, "ckpt_name": server.CHECKPOINT, "pick": 0})
+    page.evaluate("() => app.queuePrompt(0, 4)")
+    page.wait_for_function(f"() => {PICK} === 4")
+    last = max(host_server.get("queue")["queue_pending"])
+    host_server.post("queue", {"delete": [last[1]]})
+    page.wait_for_function(f"() => {PICK} === 3", timeout=120_000)
+    assert not any(host_server.get("queue").values())
 
 
 @pytest.mark.parametrize(
