@@ -83,4 +83,4 @@ class Verdict:
         share = getattr(self, name)
         if abs(share) <= self.noise[name]:
             return "no better than"
-        return f"{100 * abs(share):.1f}% {'better' if share > 0 else 'worse'} than"
+        return f"{100 * abs(share):.2g}% {'better' if share > 0 else 'worse'} than"
