@@ -83,4 +83,6 @@ class Verdict:
         share = getattr(self, name)
         if abs(share) <= self.noise[name]:
             return "no better than"
-        return f"{100 * abs(share):.2g}% {'better' if share > 0 else 'worse'} than"
+        percent = 100 * abs(share)
+        digits = f"{percent:.1f}" if percent >= 1 else f"{percent:.2g}"
+        return f"{digits}% {'better' if share > 0 else 'worse'} than"

@@ -421,8 +421,8 @@ def said(start=0.3, nearest=0.0, best=0.0, outside=0.0, noise=0.0, entities=None
 def test_a_verdict_says_worse_where_it_is_worse():
     found = said(start=-0.146, nearest=0.02, best=0.001, outside=-0.3, noise=0.01)
     assert "worse than at its start" in found.advice
-    assert "15% worse than 'and'" in str(found) and "no better than 'upon', the best plain word" in str(found)
-    assert "2% better than 'on'" in found.details and "gains over 'and', 0% is nothing" in found.details
+    assert "14.6% worse than 'and'" in str(found) and "no better than 'upon', the best plain word" in str(found)
+    assert "2.0% better than 'on'" in found.details and "gains over 'and', 0% is nothing" in found.details
     assert "captions" not in found.details
     # What chance may make of it is told as nothing, however large it is.
     assert "more steps" in said(start=-0.146, noise=0.15).advice
