@@ -44,6 +44,7 @@ def _with_ends(found: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarra
 def relation_and_leakage(report: dict[str, Any]) -> Figure:
     """Every method of the confounded condition by leakage and relation, with intervals."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for method, row in report["summary"]["confounded"].items():
         (x, across), (y, up) = (_with_ends([row[name]]) for name in ("leakage_open", "relation"))
         axes.errorbar(x, y, xerr=across, yerr=up, marker="o", label=method)
@@ -55,7 +56,9 @@ def relation_and_leakage(report: dict[str, Any]) -> Figure:
 def bars(report: dict[str, Any], measures: dict[str, str]) -> Figure:
     """Means of some measures with their intervals, of every method of each hard condition; measures: name -> title."""
     conditions = [name for name in HARD if name in report["summary"]]
-    figure, columns = plt.subplots(1, len(conditions), figsize=(10.5, 3.6), sharey=True, squeeze=False)
+    figure, columns = plt.subplots(
+        1, len(conditions), figsize=(10.5, 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
     for axes, condition in zip(columns[0], conditions, strict=True):
         rows = report["summary"][condition]
         shown = [name for name in measures if name in next(iter(rows.values()))]
@@ -67,8 +70,7 @@ def bars(report: dict[str, Any], measures: dict[str, str]) -> Figure:
         axes.set_xticks(places, list(rows), rotation=35, ha="right", fontsize=8)
         axes.set(title=condition, ylim=(0, 102))
     columns[0][0].set_ylabel("pictures, %")
-    columns[0][0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.3), ncols=len(measures))
-    figure.tight_layout()
+    figure.legend(*columns[0][0].get_legend_handles_labels(), fontsize=8, loc="outside upper left", ncols=len(measures))
     return figure
 
 
