@@ -7,8 +7,8 @@ from lab.tools.builder import CHECKPOINT, Node, Output, Workflow
 EXAMPLE = "example.png"  # the picture that every ComfyUI has in its input folder
 NAME = "my-relation"  # of the folder with exemplars, and of the relation that is saved
 MODEL_NOTE = (
-    "Choose a Stable Diffusion 1.x checkpoint. A relation works best with the one that it was learned with; others of "
-    "its family take it too."
+    "Choose a Stable Diffusion 1.x checkpoint. Use a relation with the one that it was learned with; others of its "
+    "family take it too, how well was not measured."
 )
 LEARN_NOTE = r"""
 Learns \<R>; the checkpoint stays as it is. The bar and the curves move from the first step.

@@ -60,7 +60,7 @@ class Learner:
         self.samples_per_pass = settings.batch_size
 
     def train_on(self, pictures: Sequence[int]):
-        """Train on these of the pictures that it was made with; where an epoch has begun, it has to be of these."""
+        """Train on these of the pictures that it was made with, before the first update."""
         self.pictures, self.data = list(pictures), self.everything.only(pictures)
 
     @property
@@ -172,7 +172,7 @@ class Learner:
         Raises ValueError where it cannot be one.
         """
         check_state(tensors, self)
-        if "pictures" in tensors:  # not in those of 0.1.0
+        if "pictures" in tensors:  # older ones have none
             self.train_on(tensors["pictures"].tolist())
         self.generator.set_state(tensors["generator"])
         self.remaining_exemplars = tensors["epoch"].tolist()

@@ -213,11 +213,6 @@ def test_texts_come_back_where_nothing_ran_again(page, host_server):
         wait_for_text(page, f"Saved as embedding:{name}")
 
 
-def wait_until_idle(page, host_server):
-    while any(host_server.get("queue").values()):
-        page.wait_for_timeout(100)
-
-
 PICK = "app.graph.nodes.flatMap(node => node.widgets ?? []).find(widget => widget.name === 'pick').value"
 PROMOTE_PICK = """() => {
     const prompts = node => node.type === 'ReVersionPrompts'
@@ -239,7 +234,8 @@ def test_each_run_draws_the_next_prompt_of_a_grid(page, host_server, in_subgraph
     said = f"Prompt 4 of 4: {wanted['hamburger_R_canvas']}"
     if not in_subgraph:  # of which the page shows the outside
         page.wait_for_function("said => document.body.innerText.includes(said)", arg=said, timeout=120_000)
-    wait_until_idle(page, host_server)
+    while any(host_server.get("queue").values()):
+        page.wait_for_timeout(100)
     assert page.evaluate(f"() => {PICK}") == 4
     drawn = {}
     for number, entry in host_server.get("history").items():
