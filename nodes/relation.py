@@ -18,7 +18,7 @@ from .limits import check_numbers
 from .progress import hint_on_running_node, show_text
 from .saved_files import SavedFiles
 from .schema import named
-from .sockets import RelationSocket
+from .sockets import RelationSocket, clip_of_relation_input
 
 CATEGORY = "ReVersion/use"
 LONGEST_VALUE = 2000  # characters
@@ -234,10 +234,7 @@ class ReVersionApplyRelation(io.ComfyNode):
             description="Makes a word such as <R> mean the relation in every prompt that this CLIP encodes. Chain it "
             "for several relations.",
             inputs=[
-                io.Clip.Input(
-                    "clip",
-                    tooltip="The CLIP of the checkpoint that the relation was learned with, or of one like it.",
-                ),
+                clip_of_relation_input(),
                 RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
                 io.String.Input(
                     "placeholder",

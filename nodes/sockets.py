@@ -13,6 +13,13 @@ RelationSocket = io.Custom("REVERSION_RELATION")
 NOTHING = ExecutionBlocker(None)  # an output that has nothing: what it is connected to does not run
 
 
+def clip_of_relation_input():
+    """The input `clip` of a node that reads or uses a relation."""
+    return io.Clip.Input(
+        "clip", tooltip="The CLIP of the checkpoint that the relation was learned with, or of one like it."
+    )
+
+
 def share_input(name, default, tooltip, step=0.05):
     """A Float widget from 0 to 1."""
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, round=False, tooltip=tooltip)

@@ -15,7 +15,7 @@ from . import places
 from .limits import check_numbers
 from .progress import PictureProgress, show_text
 from .saved_files import SavedFiles
-from .sockets import RelationSocket, as_image
+from .sockets import RelationSocket, as_image, clip_of_relation_input
 
 CATEGORY = "ReVersion/tools"
 OTHER_JUDGE = "judged"  # what stands for the CLIP's folder in a table of another judge
@@ -36,10 +36,7 @@ class ReVersionInspect(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             inputs=[
                 RelationSocket.Input("relation", tooltip="From ReVersion Train or ReVersion Load Relation."),
-                io.Clip.Input(
-                    "clip",
-                    tooltip="The CLIP of the checkpoint that the relation was learned with, or of one like it.",
-                ),
+                clip_of_relation_input(),
                 io.Int.Input("words", default=10, min=1, max=100, tooltip="How many of the nearest words to list."),
                 io.String.Input(
                     "entities",

@@ -162,7 +162,7 @@ class Server:
         """Queue a prompt in API format; returns its id. Raises PromptError where the host refuses a part of it."""
         answer = self.post("prompt", {"prompt": prompt, "client_id": client})
         if answer["node_errors"]:
-            raise PromptError(_refusal(json.dumps(answer)))
+            raise PromptError(_messages(answer))
         return answer["prompt_id"]
 
     @contextlib.contextmanager
@@ -231,9 +231,13 @@ def failure(entry: dict) -> str:
 def _refusal(body: str) -> str:
     """The messages in the host's answer to a prompt that it does not accept."""
     try:
-        answer = json.loads(body)
+        return _messages(json.loads(body))
     except json.JSONDecodeError:
         return body
+
+
+def _messages(answer: dict) -> str:
+    """What the host's answer says of the prompt and of each of its nodes."""
     errors = [answer.get("error", {})] + [
         error for node in (answer.get("node_errors") or {}).values() for error in node["errors"]
     ]

@@ -67,12 +67,13 @@ class Verdict:
         """What else was measured, for ReVersion Inspect."""
         words = [f"'{word}' (cosine {cosine:.2f})" for word, cosine in list(self.entities.items())[:LISTED]]
         likest = f" Of the words of the captions it is most like {', '.join(words)}." if words else ""
-        look = (
-            f"Of what it gains over '{self.start_word}', {100 * self.share_outside:.0f}% is "
-            f"nothing that prepositions can say; more than {100 * LOOK:.0f}% suggests that it carries their look."
-        )
         if abs(self.outside) < ROUNDING:
             look = "Nothing of it lies outside of the prepositions, as with prior span, so its look was not tested."
+        else:
+            look = (
+                f"Of what it gains over '{self.start_word}', {100 * self.share_outside:.0f}% is nothing that "
+                f"prepositions can say; more than {100 * LOOK:.0f}% suggests that it carries their look."
+            )
         return (
             f"<R> fits your pictures {self._than('nearest')} '{self.nearest_word}', the nearest preposition. "
             f"{look}{likest}"
